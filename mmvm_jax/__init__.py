@@ -1,0 +1,3 @@
+"""Multimodal variational autoencoders in JAX and Flax."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,105 @@
+"""The base configuration: every field with its default. Files in ``configs/`` state what differs from it."""
+
+import ml_collections
+from ml_collections import ConfigDict
+
+
+def _annealing() -> ConfigDict:
+    """How a hyper-parameter reaches its value: ``start`` to it over the first ``fraction`` of training."""
+    return ConfigDict({"shape": "constant", "start": 1.0, "fraction": 0.3})
+
+
+def base() -> ConfigDict:
+    """The defaults of every field."""
+    config = ConfigDict()
+    config.seed = 0
+    config.modalities = ()  # names; empty for all that the data set has
+    config.data = ConfigDict(
+        {
+            "name": "polydigits",
+            "dir": "",  # where prepared data live; empty for a cache folder of the user's
+            "variant": "plain",
+            "num_modalities": 3,
+            "missing": {"pattern": "random", "rate": 0.0, "modality": "", "split": "train", "seed": 0},
+        }
+    )
+    config.method = _method()
+    config.network = ConfigDict(
+        {
+            "name": "small_cnn",
+            "latent_dim": 64,
+            "mlp": {"hidden_dims": (400, 400)},
+            "small_cnn": {"channels": (32, 64, 128)},
+        }
+    )
+    config.optimizer = ConfigDict({"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8})
+    config.train = ConfigDict(
+        {
+            "batch_size": 128,
+            "epochs": 25.0,  # read where steps is 0
+            "steps": 0,
+            "checkpoint_every": 500,  # steps
+            "log_every": 50,  # steps
+        }
+    )
+    config.evaluation = ConfigDict(
+        {
+            "batch_size": 500,
+            "probe_examples": 10_000,  # training examples that the latent probe learns from
+            "classifier_epochs": 10,
+            "divergence_samples": 100,
+            "figure_examples": 10,
+            "embedding_examples": 1_000,
+        }
+    )
+    return config
+
+
+def _method() -> ConfigDict:
+    """The method, its beta, and one dictionary a method, of which only the chosen one is read."""
+    return ConfigDict(
+        {
+            "name": "mmvm",
+            "beta": 1.0,
+            "independent": {},
+            "joint": {"aggregation": "poe", "prior_expert": False},
+            "mmvm": {
+                "estimator": "pairwise",
+                "num_samples": 1,
+                "stop_prior_gradient": False,
+                "alpha": 0.0,
+                "anneal_alpha": _annealing(),
+                "temperature": 1.0,
+                "anneal_temperature": _annealing(),
+            },
+        }
+    )
+
+
+def quick(config: ConfigDict) -> ConfigDict:
+    """The variant ``:quicktest``: the whole path, from data to report, in under a minute."""
+    config.train.update({"steps": 20, "checkpoint_every": 10, "log_every": 5})
+    config.evaluation.update(
+        {
+            "probe_examples": 500,
+            "classifier_epochs": 1,
+            "divergence_samples": 5,
+            "figure_examples": 5,
+            "embedding_examples": 100,
+        }
+    )
+    return config
+
+
+def variant(config: ConfigDict, name: str) -> ConfigDict:
+    """The configuration that ``--config=file.py:name`` asks for: "" or "quicktest"."""
+    if name not in ("", "quicktest"):
+        raise ValueError(f"variant is {name!r}; allowed: quicktest")
+    return quick(config) if name else config
+
+
+def from_dict(values: dict) -> ConfigDict:
+    """The configuration that ``to_json`` wrote, its lists tuples again."""
+    config = base()
+    config.update(ml_collections.ConfigDict(values))
+    return config

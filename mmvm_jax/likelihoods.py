@@ -1,0 +1,40 @@
+"""What a decoder's output means: the likelihood of each kind of data, by name."""
+
+from typing import Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mmvm_jax import distributions
+from mmvm_jax.types import Array, Modality
+
+
+class Likelihood(NamedTuple):
+    """The log-density of data given a decoder's output, and the mean of that density."""
+
+    log_likelihood: Callable[[Array, Array, Modality], Array]  # data, output [..., *event], modality -> [...]
+    mean: Callable[[Array], Array]  # output -> expected data
+
+
+def _laplace(x, output, modality):
+    return distributions.laplace_log_likelihood(x, output, modality.scale, len(modality.shape))
+
+
+def _normal(x, output, modality):
+    return distributions.normal_log_likelihood(x, output, modality.scale, len(modality.shape))
+
+
+def _bernoulli(x, output, modality):
+    return distributions.bernoulli_log_likelihood(x, output, len(modality.shape))
+
+
+def _poisson(x, output, modality):
+    return distributions.poisson_log_likelihood(x, output, len(modality.shape))
+
+
+LIKELIHOODS = {
+    "laplace": Likelihood(_laplace, lambda output: output),
+    "normal": Likelihood(_normal, lambda output: output),
+    "bernoulli": Likelihood(_bernoulli, jax.nn.sigmoid),
+    "poisson": Likelihood(_poisson, jnp.exp),
+}

@@ -1,0 +1,48 @@
+"""Fully connected networks, for vectors and for anything that can be flattened into one."""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmvm_jax.types import Array, DiagonalGaussian
+
+KINDS = ("image", "vector", "counts")
+# A ReLU halves the second moment and He's initialiser doubles it, so activations keep their scale through
+# the layers; a linear head has no ReLU to make up for and takes LeCun's.
+_he, _lecun = nn.initializers.he_normal, nn.initializers.lecun_normal
+
+
+def make(modality, config):
+    """The pair (encoder, decoder) of a modality, from ``config.network``."""
+    hidden_dims = tuple(config.mlp.hidden_dims)
+    return Encoder(config.latent_dim, hidden_dims), Decoder(modality.shape, hidden_dims[::-1])
+
+
+class Encoder(nn.Module):
+    """Posterior of an input: [N, ...] -> DiagonalGaussian [N, D]."""
+
+    latent_dim: int
+    hidden_dims: tuple[int, ...] = (400, 400)
+
+    @nn.compact
+    def __call__(self, x: Array) -> DiagonalGaussian:
+        x = x.reshape(x.shape[0], -1)
+        for features in self.hidden_dims:
+            x = nn.relu(nn.Dense(features, kernel_init=_he())(x))
+        x = nn.Dense(2 * self.latent_dim, kernel_init=_lecun())(x)
+        return DiagonalGaussian(*jnp.split(x, 2, axis=-1))
+
+
+class Decoder(nn.Module):
+    """Output of a latent: [N, D] -> [N, *shape], without an output activation; hidden layers in order of use."""
+
+    shape: tuple[int, ...]
+    hidden_dims: tuple[int, ...] = (400, 400)
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        for features in self.hidden_dims:
+            z = nn.relu(nn.Dense(features, kernel_init=_he())(z))
+        x = nn.Dense(math.prod(self.shape), kernel_init=_lecun())(z)
+        return x.reshape(-1, *self.shape)

@@ -1,0 +1,52 @@
+"""Three strided convolutions and their mirror image, for small images."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmvm_jax.networks.layers import Conv, ConvTranspose, half
+from mmvm_jax.types import Array, DiagonalGaussian
+
+KINDS = ("image",)
+# A ReLU halves the second moment and He's initialiser doubles it, so activations keep their scale through
+# the layers; a linear head has no ReLU to make up for and takes LeCun's.
+_he, _lecun = nn.initializers.he_normal, nn.initializers.lecun_normal
+
+
+def make(modality, config):
+    """The pair (encoder, decoder) of a modality, from ``config.network``."""
+    channels = tuple(config.small_cnn.channels)
+    return Encoder(config.latent_dim, channels), Decoder(modality.shape, channels)
+
+
+class Encoder(nn.Module):
+    """Posterior of an image: [N, H, W, C] -> DiagonalGaussian [N, D]."""
+
+    latent_dim: int
+    channels: tuple[int, ...] = (32, 64, 128)
+
+    @nn.compact
+    def __call__(self, x: Array) -> DiagonalGaussian:
+        for features in self.channels:
+            x = nn.relu(Conv(features)(x))
+        x = nn.Dense(2 * self.latent_dim, kernel_init=_lecun())(x.reshape(x.shape[0], -1))
+        return DiagonalGaussian(*jnp.split(x, 2, axis=-1))
+
+
+class Decoder(nn.Module):
+    """Image of a latent: [N, D] -> [N, *shape], without an output activation."""
+
+    shape: tuple[int, int, int]
+    channels: tuple[int, ...] = (32, 64, 128)
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        sizes = [self.shape[:2]]
+        for _ in self.channels:
+            sizes.append(tuple(half(side) for side in sizes[-1]))
+        *sizes, (rows, columns) = sizes
+        *hidden, features = self.channels
+        x = nn.relu(nn.Dense(rows * columns * features, kernel_init=_he())(z))
+        x = x.reshape(z.shape[0], rows, columns, features)
+        while hidden:
+            x = nn.relu(ConvTranspose(hidden.pop(), sizes.pop())(x))
+        return ConvTranspose(self.shape[-1], sizes.pop(), _lecun(in_axis=-1, out_axis=-2))(x)

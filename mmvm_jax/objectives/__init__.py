@@ -1,0 +1,19 @@
+"""One file a method. A method is a module with the following names; a new one is a new file and a line below.
+
+    Options          frozen dataclass of its static choices (``config.method.<name>``), which checks them
+    HYPERPARAMETERS  names of its traced numbers besides beta (also in ``config.method.<name>``)
+    init(key, batch, functions, options) -> dict of parameters it learns besides encoders and decoders
+    loss(key, batch, functions, hyper, options) -> LossOutput
+    posterior(posteriors, present, functions, options) -> LatentMixture, given any subset of the modalities
+
+Inputs arrive prepared: absent entries are already zeros. All noise is keyed by the example's index and the
+modality's name, so that neither the number of devices nor an absent modality changes it.
+"""
+
+from mmvm_jax.objectives import independent, joint, mmvm
+
+METHODS = {
+    "independent": independent,
+    "joint": joint,
+    "mmvm": mmvm,
+}

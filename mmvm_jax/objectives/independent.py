@@ -1,0 +1,39 @@
+"""One variational autoencoder a modality, which share nothing: the baseline that cannot translate.
+
+loss = sum_m r_m ( -E_{q_m} log p(x_m | z_m) + beta KL(q_m || N(0, I)) )
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mmvm_jax.distributions import gaussian_kl, sample, where_present
+from mmvm_jax.objectives.common import Functions, modality_keys, no_parameters, per_modality_bound
+from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
+
+HYPERPARAMETERS = ()
+init = no_parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The method has none."""
+
+
+def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
+    """Negative evidence lower bound, summed over the observed modalities: [B] nats."""
+    posteriors = where_present(batch.present, functions.encode(batch.inputs))
+    z = sample(modality_keys(key, batch.index, functions.identifiers), posteriors)
+    divergence = jnp.where(batch.present, gaussian_kl(posteriors), 0.0)
+    return per_modality_bound(
+        functions.names, functions.log_likelihood(batch, z), divergence, hyper["beta"]
+    )
+
+
+def posterior(
+    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
+) -> LatentMixture:
+    """Own posterior where observed, the prior where not: components [1, M, B, D]."""
+    components = jax.tree.map(lambda leaf: leaf[None], where_present(present, posteriors))
+    return LatentMixture(components, jnp.zeros(components.mean.shape[:-1], posteriors.mean.dtype))

@@ -1,0 +1,108 @@
+"""One latent for all modalities, from the average, product, mixture or mixture of products of their posteriors.
+
+loss = -sum_m r_m E_q log p(x_m | z) + beta KL(q || N(0, I)), the divergence counted once. For the two mixtures
+q has no closed-form divergence; the mean of its components' divergences, an upper bound, stands for it.
+
+Sources: product, MVAE, arXiv 1802.05335; mixture, MMVAE, arXiv 1911.03393; mixture of products, MoPoE,
+arXiv 2105.02470, equation 6.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mmvm_jax import aggregation
+from mmvm_jax.distributions import gaussian_kl, sample
+from mmvm_jax.errors import unknown_name
+from mmvm_jax.objectives.common import (
+    Functions,
+    example_keys,
+    joint_bound,
+    modality_keys,
+    no_parameters,
+    single_latent,
+)
+from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
+
+AGGREGATIONS = ("average", "poe", "moe", "mopoe")
+HYPERPARAMETERS = ()
+init = no_parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which aggregation, and whether N(0, I) is one more factor of the product."""
+
+    aggregation: str = "poe"
+    prior_expert: bool = False
+
+    def __post_init__(self):
+        if self.aggregation not in AGGREGATIONS:
+            raise unknown_name("config.method.joint.aggregation", self.aggregation, AGGREGATIONS)
+
+
+def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
+    """Negative evidence lower bound of one joint latent: [B] nats."""
+    latent_key, choice_key = jax.random.split(key)
+    experts = functions.encode(batch.inputs)
+    q = _drawn_component(choice_key, experts, batch, functions, options)
+    z = sample(example_keys(latent_key, batch.index), q)
+    log_likelihood = functions.log_likelihood(batch, jnp.broadcast_to(z[None], experts.mean.shape))
+    mixture = posterior(experts, batch.present, functions, options)
+    divergence = _mean_divergence(mixture)
+    return joint_bound(functions.names, log_likelihood, divergence, hyper["beta"])
+
+
+def posterior(
+    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
+) -> LatentMixture:
+    """The joint posterior given the observed: components [K, 1, B, D], K = 1, M or 2**M - 1."""
+    if options.aggregation == "average":
+        return single_latent(aggregation.average_of_experts(posteriors, present))
+    if options.aggregation == "poe":
+        return single_latent(aggregation.product_of_experts(posteriors, present, options.prior_expert))
+    if options.aggregation == "moe":
+        return aggregation.mixture_of_experts(posteriors, present)
+    return aggregation.mixture_of_products(posteriors, present)
+
+
+def _drawn_component(key, experts, batch, functions, options) -> DiagonalGaussian:
+    """The component of the joint posterior that each example's latent is drawn from: [B, D]."""
+    if options.aggregation == "average":
+        return aggregation.average_of_experts(experts, batch.present)
+    if options.aggregation == "poe":
+        return aggregation.product_of_experts(experts, batch.present, options.prior_expert)
+    uniform = jax.vmap(jax.vmap(jax.random.uniform))(modality_keys(key, batch.index, functions.identifiers))
+    draw = random_member if options.aggregation == "moe" else random_subset
+    return aggregation.product_of_experts(experts, draw(uniform, batch.present))
+
+
+def random_member(uniform: Array, present: Array) -> Array:
+    """One observed modality an example, each equally likely: [M, B] uniforms in [0, 1) -> [M, B] bool."""
+    highest = jnp.argmax(jnp.where(present, uniform, -1.0), axis=0)
+    return (jnp.arange(present.shape[0])[:, None] == highest[None]) & present
+
+
+def random_subset(uniform: Array, present: Array) -> Array:
+    """A non-empty subset of the observed, each equally likely: [M, B] uniforms in [0, 1) -> [M, B] bool.
+
+    Members are decided one after the other; with k modalities left and none taken yet, the next is a member of
+    2**(k - 1) of the 2**k - 1 subsets that remain. Absent modalities are passed over, so the draw is the same
+    as in a model that never had them.
+    """
+    members, any_taken = [], jnp.zeros(present.shape[1:], bool)
+    left = jnp.sum(present, axis=0)
+    for u, observed in zip(uniform, present):
+        probability = jnp.where(any_taken, 0.5, 0.5 / (1.0 - 0.5 ** jnp.maximum(left, 1)))
+        taken = observed & (u < probability)
+        members.append(taken)
+        any_taken |= taken
+        left -= observed
+    return jnp.stack(members)
+
+
+def _mean_divergence(mixture: LatentMixture) -> Array:
+    """The weighted mean of the components' divergences to N(0, I): [B] nats."""
+    weights = jnp.exp(mixture.log_weights)
+    return jnp.sum(weights * gaussian_kl(mixture.components), axis=0)[0]

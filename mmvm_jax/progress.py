@@ -1,0 +1,56 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+
+import tqdm
+from absl import logging
+
+
+class Progress:
+    """Counts finished units and shows how many, how fast, and how long the rest takes.
+
+    Args:
+      total: number of units.
+      unit: their name, in the plural.
+      description: what is being done.
+      initial: units that an earlier run has finished.
+      every: seconds between two lines where standard error is no terminal.
+    """
+
+    def __init__(self, total: int, unit: str, description: str, initial: int = 0, every: float = 15.0):
+        self._total, self._unit, self._description = total, unit, description
+        self._done = self._initial = initial
+        self._every = every
+        self._start = self._last = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm.tqdm(
+                total=total, initial=initial, unit=f" {unit}", desc=description, unit_scale=True, leave=False
+            )
+
+    def update(self, count: int, note: str = "") -> None:
+        """Adds ``count`` finished units; ``note`` is shown beside them."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
+        elif time.monotonic() - self._last >= self._every or self._done >= self._total:
+            self._last = time.monotonic()
+            logging.info("%s", self._line(note))
+
+    def _line(self, note: str) -> str:
+        seconds = max(self._last - self._start, 1e-9)
+        rate = (self._done - self._initial) / seconds
+        left = (self._total - self._done) / rate if rate else float("inf")
+        return (
+            f"{self._description}: {self._done}/{self._total} {self._unit}, {rate:.0f} {self._unit}/s, "
+            f"{left:.0f} s left {note}"
+        ).rstrip()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self._bar is not None:
+            self._bar.close()

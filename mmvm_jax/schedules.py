@@ -1,0 +1,36 @@
+"""How a hyper-parameter moves from its start to its final value during training."""
+
+import jax.numpy as jnp
+
+from mmvm_jax.types import Array
+
+SHAPES = ("constant", "linear", "cosine", "exponential")
+# Where the exponential schedule ends before it is cut to the final value: a thousandth of the way left.
+_EXPONENTIAL_REST = 1e-3
+
+
+def anneal(shape: str, start: Array | float, end: Array | float, progress: Array) -> Array:
+    """The value between ``start`` and ``end`` at ``progress``.
+
+    Args:
+      shape: "constant" (always ``end``), "linear", "cosine" or "exponential" (the distance to ``end`` decays
+        by the same factor every step, down to a thousandth).
+      start: value at progress 0.
+      end: value from progress 1 on.
+      progress: share of the annealing that has passed, >= 0; may exceed 1.
+
+    Raises:
+      ValueError: unknown shape.
+    """
+    progress = jnp.clip(progress, 0.0, 1.0)
+    if shape == "constant":
+        distance = jnp.zeros_like(progress)
+    elif shape == "linear":
+        distance = 1.0 - progress
+    elif shape == "cosine":
+        distance = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+    elif shape == "exponential":
+        distance = jnp.where(progress < 1.0, _EXPONENTIAL_REST**progress, 0.0)
+    else:
+        raise ValueError(f"schedule is {shape!r}; allowed: {', '.join(SHAPES)}")
+    return end + (start - end) * distance

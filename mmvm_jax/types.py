@@ -1,0 +1,80 @@
+"""The words every other file uses: axes, batches, Gaussians and what a loss returns.
+
+One glossary of axes serves every docstring:
+
+    M  modalities            B  examples in a batch      D  latent dimensions
+    S  samples               K  mixture components       C  classes
+
+A posterior over all modalities is ``DiagonalGaussian(mean [M, B, D], log_variance [M, B, D])``, a mask
+is ``present [M, B]`` and a log-likelihood is ``[M, B]``. Divergences, likelihoods and losses are in nats.
+"""
+
+import dataclasses
+import zlib
+from typing import NamedTuple
+
+import jax
+
+Array = jax.Array
+
+
+class DiagonalGaussian(NamedTuple):
+    """A Gaussian with a diagonal covariance, parametrised by its log-variance."""
+
+    mean: Array  # [..., D]
+    log_variance: Array  # [..., D]
+
+
+class LatentMixture(NamedTuple):
+    """What a method believes about the latent that each decoder reads, given some modalities.
+
+    The second axis is the decoder that reads the latent: M where every modality has its own, 1 where all
+    decoders read the same one. A component of weight zero has log-weight -inf and finite parameters.
+    """
+
+    components: DiagonalGaussian  # [K, M or 1, B, D]
+    log_weights: Array  # [K, M or 1, B]
+
+
+class Batch(NamedTuple):
+    """Examples seen through several modalities, some of which may be absent."""
+
+    inputs: dict[str, Array]  # {modality name: [B, ...]}; what an absent entry holds is never read
+    present: Array  # [M, B] bool, rows in the order of the data set's modalities
+    index: Array  # [B] int32, position of the example in its split; keys all noise
+    labels: Array  # [B] int32 classes, or [B, C] binary; -1 where the data set has none
+
+
+class LossOutput(NamedTuple):
+    """A loss and its parts, per example; the mean over examples is taken once, by the training step."""
+
+    loss: Array  # [B] nats
+    terms: dict[str, Array]  # {name: [B]} nats
+
+
+@dataclasses.dataclass(frozen=True)
+class Modality:
+    """What the model must know of one modality.
+
+    Attributes:
+      name: how inputs, metrics and files call it.
+      shape: of one example, without the batch axis.
+      kind: "image" (uint8 in 0..255, or float in 0..1), "vector", "counts" or "tokens".
+      likelihood: a key of ``mmvm_jax.model.LIKELIHOODS``.
+      scale: of the Laplace or Normal likelihood, in the units of the (scaled) data.
+      weight: factor of the log-likelihood in the loss.
+      vocabulary_size: number of token ids, for tokens.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    likelihood: str
+    scale: float = 1.0
+    weight: float = 1.0
+    vocabulary_size: int = 0
+
+    @property
+    def identifier(self) -> int:
+        """A number that depends on the name alone: keys the noise and the initial weights."""
+        return zlib.crc32(self.name.encode())
