@@ -137,24 +137,30 @@ class Conv(nn.Module):
     """3 x 3 convolution with stride 2, padding 1 and bias: [N, H, W, C] -> [N, ceil(H/2), ceil(W/2), features]."""
 
     features: int
-    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
+        kernel = self.param("kernel", nn.initializers.he_normal(), (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return convolve(x, kernel) + bias[None, None, None]
 
 
 class ConvTranspose(nn.Module):
-    """Transpose of ``Conv``, with bias: [N, ceil(H / 2), ceil(W / 2), C] -> [N, H, W, features], size = (H, W)."""
+    """Transpose of ``Conv``, with bias: [N, ceil(H / 2), ceil(W / 2), C] -> [N, H, W, features], size = (H, W).
+
+    ``gain`` is the variance that the initial kernel gives its output: 2 before a ReLU, which halves it.
+    """
 
     features: int
     size: tuple[int, int]
-    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal(in_axis=-1, out_axis=-2)
+    gain: float = 2.0
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", self.kernel_init, (3, 3, self.features, x.shape[-1]))
+        # An output pixel sees 9 / 4 of the nine kernel pixels on average, so the fan-in is a quarter of 9 C.
+        initializer = nn.initializers.variance_scaling(
+            4 * self.gain, "fan_in", "truncated_normal", in_axis=-1, out_axis=-2
+        )
+        kernel = self.param("kernel", initializer, (3, 3, self.features, x.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return convolve_transpose(x, kernel, self.size) + bias[None, None, None]

@@ -49,4 +49,4 @@ class Decoder(nn.Module):
         x = x.reshape(z.shape[0], rows, columns, features)
         while hidden:
             x = nn.relu(ConvTranspose(hidden.pop(), sizes.pop())(x))
-        return ConvTranspose(self.shape[-1], sizes.pop(), _lecun(in_axis=-1, out_axis=-2))(x)
+        return ConvTranspose(self.shape[-1], sizes.pop(), gain=1.0)(x)

@@ -5,6 +5,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from mmvm_jax.distributions import sample
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 
@@ -54,6 +55,37 @@ def joint_bound(names: tuple[str, ...], log_likelihood: Array, divergence: Array
 def _bound(names, log_likelihood, divergence, beta, terms) -> LossOutput:
     terms = terms | {f"log_likelihood/{name}": row for name, row in zip(names, log_likelihood)}
     return LossOutput(beta * divergence - jnp.sum(log_likelihood, axis=0), terms)
+
+
+def draw(key: Array, index: Array, mixture: LatentMixture, options) -> Array:
+    """One draw a decoder and example: a component by its weight, then a latent from it.
+
+    Args:
+      key: of the draw.
+      index: [B], of the examples; a draw does not depend on the examples beside it.
+      mixture: [K, M or 1, B, D].
+      options: the method's; not read here, but by methods whose latents are not Gaussian.
+
+    Returns:
+      [M or 1, B, D].
+    """
+
+    def draw_example(key, components, log_weights):
+        choice_key, noise_key = jax.random.split(key)
+        chosen = jax.random.categorical(choice_key, log_weights, axis=0)
+        pick = lambda leaf: jnp.take_along_axis(leaf, chosen[None, :, None], axis=0)[0]
+        return sample(noise_key, jax.tree.map(pick, components))
+
+    keys = example_keys(key, index)
+    return jax.vmap(draw_example, in_axes=(0, 2, 2), out_axes=1)(keys, *mixture)
+
+
+def standard_normal_prior(
+    functions: Functions, hyper: dict, options, num_examples: int, latent_dim: int
+) -> LatentMixture:
+    """``prior`` of the methods whose one latent is N(0, I): components [1, 1, B, D]."""
+    zeros = jnp.zeros((num_examples, latent_dim))
+    return single_latent(DiagonalGaussian(zeros, zeros))
 
 
 def single_latent(q: DiagonalGaussian) -> LatentMixture:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mmvm_jax.distributions import gaussian_kl, sample, where_present
-from mmvm_jax.objectives.common import Functions, modality_keys, no_parameters, per_modality_bound
+from mmvm_jax.objectives.common import Functions, draw, modality_keys, no_parameters, per_modality_bound
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS = ()
@@ -37,3 +37,11 @@ def posterior(
     """Own posterior where observed, the prior where not: components [1, M, B, D]."""
     components = jax.tree.map(lambda leaf: leaf[None], where_present(present, posteriors))
     return LatentMixture(components, jnp.zeros(components.mean.shape[:-1], posteriors.mean.dtype))
+
+
+def prior(
+    functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int
+) -> LatentMixture:
+    """N(0, I) for every modality by itself: components [1, M, B, D]."""
+    zeros = jnp.zeros((1, len(functions.names), num_examples, latent_dim))
+    return LatentMixture(DiagonalGaussian(zeros, zeros), zeros[..., 0])

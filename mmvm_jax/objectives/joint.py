@@ -17,17 +17,20 @@ from mmvm_jax.distributions import gaussian_kl, sample
 from mmvm_jax.errors import unknown_name
 from mmvm_jax.objectives.common import (
     Functions,
+    draw,
     example_keys,
     joint_bound,
     modality_keys,
     no_parameters,
     single_latent,
+    standard_normal_prior,
 )
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 AGGREGATIONS = ("average", "poe", "moe", "mopoe")
 HYPERPARAMETERS = ()
 init = no_parameters
+prior = standard_normal_prior
 
 
 @dataclasses.dataclass(frozen=True)

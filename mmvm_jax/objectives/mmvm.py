@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from mmvm_jax.distributions import ESTIMATORS, kl_to_mixture, sample, where_present
 from mmvm_jax.errors import UserError, unknown_name
-from mmvm_jax.objectives.common import Functions, modality_keys, no_parameters, per_modality_bound
+from mmvm_jax.objectives.common import Functions, draw, modality_keys, no_parameters, per_modality_bound
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS = ("alpha", "temperature")
@@ -73,3 +73,9 @@ def posterior(
     # [K, B, D] -> [K, M, B, D]: every decoder may read every component.
     repeat = lambda leaf: jnp.repeat(leaf[:, None], num_modalities, axis=1)
     return LatentMixture(jax.tree.map(repeat, components), log_weights)
+
+
+def prior(
+    functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int
+) -> None:
+    """None: the prior depends on data. Generation fits a mixture of Gaussians to the aggregate posterior."""

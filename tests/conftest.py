@@ -1,0 +1,68 @@
+"""What every test relies on: the CPU in four pieces, no silent broadcasting, two precisions, and the oracles."""
+
+import os
+
+# JAX reads both when it is first imported, so they are set before.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+
+import json
+import pathlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmvm_jax.types import DiagonalGaussian
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+class Precision(NamedTuple):
+    """A float type, and how closely a closed form must meet a float64 reference in it."""
+
+    dtype: str
+    relative: float
+    absolute: float  # floor, in nats: what cancels in a sum of some ten terms of order ten
+
+    def check(self, actual, expected, message=""):
+        assert actual.dtype == self.dtype, message
+        np.testing.assert_allclose(actual, expected, rtol=self.relative, atol=self.absolute, err_msg=message)
+
+
+PRECISIONS = (Precision("float64", 1e-12, 1e-14), Precision("float32", 1e-5, 1e-5))
+
+
+@pytest.fixture
+def x64():
+    """Float64 for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=PRECISIONS, ids=lambda precision: precision.dtype)
+def precision(request):
+    """The test runs in float64 and in float32, the type that ``jnp.asarray`` gives to floats."""
+    with jax.enable_x64(request.param.dtype == "float64"):
+        yield request.param
+
+
+@pytest.fixture(scope="session")
+def oracles():
+    """Float64 reference values of the kernels."""
+    return json.loads((pathlib.Path(__file__).parent / "oracles" / "kernels.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def random_gaussian():
+    """A function (seed, *shape) -> DiagonalGaussian with means of scale 1.5 and log-variances of scale 0.7."""
+
+    def draw(seed: int, *shape: int) -> DiagonalGaussian:
+        generator = np.random.default_rng(seed)
+        mean, log_variance = 1.5 * generator.normal(size=shape), 0.7 * generator.normal(size=shape)
+        return DiagonalGaussian(jnp.asarray(mean), jnp.asarray(log_variance))
+
+    return draw
