@@ -252,9 +252,11 @@ def categorical_log_likelihood(tokens: Array, logits: Array, mask: Array | None 
     Returns:
       [...] nats.
     """
+    if mask is None:
+        mask = jnp.ones(tokens.shape, bool)
+    logits = jnp.where(mask[..., None], logits, 0.0)
     chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
-    log_probability = chosen - logsumexp(logits, axis=-1)
-    return jnp.sum(log_probability if mask is None else jnp.where(mask, log_probability, 0.0), axis=-1)
+    return jnp.sum(jnp.where(mask, chosen - logsumexp(logits, axis=-1), 0.0), axis=-1)
 
 
 def poisson_log_likelihood(x: Array, log_rate: Array, event_ndims: int) -> Array:

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmvm_jax.errors import unknown_name
+from mmvm_jax import networks
 from mmvm_jax.likelihoods import LIKELIHOODS
-from mmvm_jax.networks import NETWORKS, bank
+from mmvm_jax.networks import bank
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, Modality
 
 
@@ -132,9 +132,7 @@ def make_model(modalities: tuple[Modality, ...], config_network) -> Model:
     Raises:
       UserError: unknown network, or one that does not fit a modality's kind.
     """
-    if config_network.name not in NETWORKS:
-        raise unknown_name("config.network.name", config_network.name, NETWORKS)
-    pairs = [NETWORKS[config_network.name].make(modality, config_network) for modality in modalities]
+    pairs = [networks.make(modality, config_network) for modality in modalities]
     groups = []
     for pair in dict.fromkeys(pairs):
         rows = tuple(row for row, other in enumerate(pairs) if other == pair)

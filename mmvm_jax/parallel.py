@@ -32,19 +32,18 @@ def sum_over_devices(tree):
     return jax.lax.psum(tree, _AXIS)
 
 
-def spread(function: Callable, reduced: bool, donate_state: bool = False) -> Callable:
+def spread(function: Callable, reduced: bool) -> Callable:
     """Runs ``function(state, batch, *rest)`` on all devices, each with its share of the examples.
 
     Args:
       function: of a state that all devices share, a ``Batch`` and further arguments that all devices share.
       reduced: whether every output has been made equal on all devices by ``sum_over_devices``. If not, outputs
         must have the examples as their first axis, and they come back put together.
-      donate_state: whether the memory of ``state`` may be used for the output.
 
     Returns:
       A function of the same arguments, with the whole batch.
     """
-    compiled = functools.cache(lambda num_rest: _pmap(function, num_rest, reduced, donate_state))
+    compiled = functools.cache(lambda num_rest: _pmap(function, num_rest, reduced))
 
     def run(state, batch: Batch, *rest):
         output = compiled(len(rest))(state, _shard(batch), *rest)
@@ -53,13 +52,12 @@ def spread(function: Callable, reduced: bool, donate_state: bool = False) -> Cal
     return run
 
 
-def _pmap(function, num_rest, reduced, donate_state):
+def _pmap(function, num_rest, reduced):
     return jax.pmap(
         function,
         axis_name=_AXIS,
         in_axes=(None, 0, *(None,) * num_rest),
         out_axes=None if reduced else 0,
-        donate_argnums=(0,) if donate_state else (),
     )
 
 

@@ -1,0 +1,48 @@
+"""The data sets by name, and the one function that loads any of them."""
+
+import dataclasses
+
+from mmvm_jax.data import missing
+from mmvm_jax.data import polydigits
+from mmvm_jax.data.pipeline import DataSet
+from mmvm_jax.errors import unknown_name
+
+# Each module offers load(config_data, modalities=()) -> DataSet.
+DATASETS = {"polydigits": polydigits}
+
+_INCOMPLETE_SPLITS = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
+
+
+def load_dataset(config_data, modalities=()) -> DataSet:
+    """Loads the data set that ``config.data`` describes and removes what ``config.data.missing`` says.
+
+    Args:
+      config_data: ``config.data``.
+      modalities: names of the modalities wanted, in this order; all if empty.
+
+    Raises:
+      UserError: a field has a value that is not allowed, or files are missing.
+    """
+    if config_data.name not in DATASETS:
+        raise unknown_name("config.data.name", config_data.name, DATASETS)
+    return _with_missing(DATASETS[config_data.name].load(config_data, modalities), config_data.missing)
+
+
+def _with_missing(dataset: DataSet, config) -> DataSet:
+    if config.split not in _INCOMPLETE_SPLITS:
+        raise unknown_name("config.data.missing.split", config.split, _INCOMPLETE_SPLITS)
+    names = [modality.name for modality in dataset.modalities]
+    row = None
+    if config.pattern == "one_modality":
+        if config.modality not in names:
+            raise unknown_name("config.data.missing.modality", config.modality, names)
+        row = names.index(config.modality)
+    changed = {}
+    for stream, split_name in enumerate(("train", "test")):
+        if split_name in _INCOMPLETE_SPLITS[config.split]:
+            split = getattr(dataset, split_name)
+            present = missing.draw_presence(
+                config.pattern, config.rate, len(names), len(split.labels), [config.seed, stream], row
+            )
+            changed[split_name] = split._replace(present=present)
+    return dataclasses.replace(dataset, **changed)

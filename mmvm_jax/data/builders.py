@@ -1,0 +1,87 @@
+"""Prepares TFDS builders once per data directory and reads their splits into memory, without TensorFlow."""
+
+import contextlib
+import io
+import os
+import pathlib
+
+from absl import logging
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mmvm_jax.errors import UserError
+
+_READ_AT_ONCE = 1024  # records; bounds the memory that undecoded records take
+
+
+def data_directory(configured: str) -> pathlib.Path:
+    """The directory of prepared data: ``config.data.dir``, or the user's cache where that is empty."""
+    if configured:
+        return pathlib.Path(configured).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return pathlib.Path(cache).expanduser() / "mmvm_jax" / "data"
+
+
+def prepare(builder_class, config_name: str, data_dir) -> tfds.core.DatasetBuilder:
+    """Returns a builder whose data lie complete under ``data_dir``, preparing them if they do not yet.
+
+    TFDS writes into a directory called ``incomplete.*`` and renames it at the end, so that a preparation
+    killed half-way is simply repeated.
+
+    Args:
+      builder_class: a ``tfds.core.GeneratorBasedBuilder``.
+      config_name: one of its builder configs.
+      data_dir: the directory shared by all prepared data sets.
+
+    Raises:
+      UserError: ``data_dir`` cannot be written or read.
+    """
+    tfds.disable_progress_bar()  # builders report through mmvm_jax.progress
+    data_dir = pathlib.Path(data_dir).expanduser()
+    try:
+        builder = builder_class(config=config_name, data_dir=data_dir)
+        if not builder.data_path.exists():
+            _generate(builder)
+    except OSError as error:
+        raise UserError(
+            f"config.data.dir is '{data_dir}': cannot prepare {builder_class.name} there "
+            f"({error.strerror or error}); allowed: a directory that can be written"
+        ) from error
+    return builder
+
+
+def _generate(builder) -> None:
+    logging.info("Preparing %s, once, in %s", builder.name, builder.data_dir)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints of downloads even where there are none
+            builder.download_and_prepare(file_format="array_record")
+    except OSError:
+        # Two processes may prepare at the same time; the slower one finds its target taken.
+        if not builder.data_path.exists():
+            raise
+        builder.info.read_from_directory(builder.data_dir)
+
+
+def read_split(builder, split: str, names) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Reads a whole split into contiguous arrays, in the order in which it is stored.
+
+    Args:
+      builder: what ``prepare`` returned; its features have static shapes.
+      split: its name, such as "train".
+      names: the features wanted besides the label.
+
+    Returns:
+      ``{name: [N, ...]}``, and the feature "label" [N, ...] as int32 (-1 [N] where there is none).
+    """
+    stored = builder.info.features
+    wanted = [*names, "label"] if "label" in stored else list(names)
+    features = tfds.features.FeaturesDict({name: stored[name] for name in wanted})  # decodes nothing else
+    source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    arrays = {name: np.empty((len(source), *features[name].shape), features[name].np_dtype) for name in wanted}
+    for start in range(0, len(source), _READ_AT_ONCE):
+        rows = range(start, min(start + _READ_AT_ONCE, len(source)))
+        for row, record in zip(rows, source.__getitems__(rows)):
+            for name, value in features.deserialize_example_np(record).items():
+                arrays[name][row] = value
+    labels = arrays.pop("label", np.full(len(source), -1))
+    return arrays, labels.astype(np.int32)

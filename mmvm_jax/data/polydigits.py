@@ -1,0 +1,187 @@
+"""Polydigits: several pictures of one digit, each over another photograph; nothing has to be fetched.
+
+The recipe is PolyMNIST's: a random crop of a photograph whose colours are inverted under a handwritten
+digit. The digits are the 1,797 of scikit-learn, the photographs those that scikit-learn and scikit-image
+carry in their packages. No digit image occurs in both splits.
+"""
+
+import dataclasses
+import importlib.resources
+
+import numpy as np
+from PIL import Image
+from sklearn import datasets
+import tensorflow_datasets as tfds
+
+from mmvm_jax.data import builders
+from mmvm_jax.data import pipeline
+from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.progress import Progress
+from mmvm_jax.types import Modality
+
+NUM_EXAMPLES = {"train": 10_000, "test": 2_000}
+SEED = 0
+SIDE = 28
+SCALED_SIDE = 21  # a digit of the translated variant, 0.75 of the side
+# Modality m0 to m4: the package and the file of its photograph.
+PHOTOGRAPHS = (
+    ("sklearn.datasets.images", "flower.jpg"),  # dark green leaves and an orange bloom
+    ("skimage.data", "coffee.png"),  # red-brown wood and china
+    ("skimage.data", "ihc.png"),  # stained tissue, pale and mottled
+    ("skimage.data", "rocket.jpg"),  # blue evening sky and steel towers
+    ("skimage.data", "hubble_deep_field.jpg"),  # galaxies on black
+)
+NAMES = tuple(f"m{number}" for number in range(len(PHOTOGRAPHS)))
+# A pixel is faint if inversion changes its colour by less than this, on average over the channels; a crop is
+# clear, and can be drawn, if at most this share of its pixels is faint.
+FAINT_CHANGE = 80
+FAINT_SHARE = 0.1
+
+
+@dataclasses.dataclass
+class PolydigitsConfig(tfds.core.BuilderConfig):
+    """A variant; in the translated one smaller digits lie at random places."""
+
+    translated: bool = False
+
+
+class Polydigits(tfds.core.GeneratorBasedBuilder):
+    """Up to five pictures of different handwritten digits of one class."""
+
+    name = "polydigits"
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [
+        PolydigitsConfig(name="plain", description="Digits fill the picture."),
+        PolydigitsConfig(name="translated", description="Digits scaled by 0.75.", translated=True),
+    ]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        picture = tfds.features.Tensor(shape=(SIDE, SIDE, 3), dtype=np.uint8, encoding="bytes")
+        numbers = {"label": tfds.features.Scalar(np.int32), "index": tfds.features.Scalar(np.int32)}
+        features = tfds.features.FeaturesDict({**dict.fromkeys(NAMES, picture), **numbers})
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        return {split: self._generate_examples(split) for split in NUM_EXAMPLES}
+
+    def _generate_examples(self, split: str):
+        arrays = make_split(split, self.builder_config.translated)
+        with Progress(NUM_EXAMPLES[split], "examples", f"preparing polydigits, {split}") as progress:
+            for row in range(NUM_EXAMPLES[split]):
+                yield row, {name: array[row] for name, array in arrays.items()}
+                progress.update(1)
+
+
+def make_split(split: str, translated: bool, seed: int = SEED) -> dict[str, np.ndarray]:
+    """Composes a split: ``{"m0": [N, 28, 28, 3] uint8, ..., "label": [N], "index": [N]}``."""
+    labels, digits = draw_digits(split, seed)
+    masks = digit_masks(SCALED_SIDE if translated else SIDE)
+    arrays = {"label": labels, "index": np.arange(len(labels), dtype=np.int32)}
+    for number, name in enumerate(NAMES):
+        rng = np.random.default_rng([seed, list(NUM_EXAMPLES).index(split), 1 + number])
+        crops = random_crops(read_photograph(*PHOTOGRAPHS[number]), len(labels), rng)
+        chosen = masks[digits[:, number]]
+        under = place_randomly(chosen, rng) if translated else chosen
+        np.subtract(255, crops, out=crops, where=under[..., None])
+        arrays[name] = crops
+    return arrays
+
+
+def split_digits(targets: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Divides the digit images, 80 to 20 within each class: their numbers by split."""
+    order = np.random.default_rng(seed).permutation(len(targets))
+    rank_in_class = np.empty(len(targets))
+    for label in range(10):
+        members = order[targets[order] == label]
+        rank_in_class[members] = np.arange(len(members)) / len(members)
+    return {"train": np.flatnonzero(rank_in_class < 0.8), "test": np.flatnonzero(rank_in_class >= 0.8)}
+
+
+def draw_digits(split: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws the digits of every example: equally many of each class, in random order.
+
+    Returns:
+      labels [N] int32, and digits [N, 5]: numbers of different digit images of that class.
+    """
+    targets = datasets.load_digits().target
+    pool = split_digits(targets, seed)[split]
+    rng = np.random.default_rng([seed, list(NUM_EXAMPLES).index(split), 0])
+    labels = rng.permutation(np.arange(NUM_EXAMPLES[split], dtype=np.int32) % 10)
+    digits = np.empty((len(labels), len(NAMES)), dtype=np.int64)
+    for label in range(10):
+        rows = np.flatnonzero(labels == label)
+        members = np.tile(pool[targets[pool] == label], (len(rows), 1))
+        digits[rows] = rng.permuted(members, axis=1)[:, : len(NAMES)]
+    return labels, digits
+
+
+def digit_masks(side: int) -> np.ndarray:
+    """Where each digit's ink is, after enlarging it to ``side``: [1797, side, side] bool."""
+    images = datasets.load_digits().images * (255 / 16)
+    # The 8x8 digits touch the border; a margin of one pixel keeps their outlines whole.
+    images = np.pad(images, ((0, 0), (1, 1), (1, 1))).astype(np.float32)
+    enlarged = [Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC) for image in images]
+    return np.stack(enlarged) > 128
+
+
+def place_randomly(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Pastes masks [N, side, side] at random offsets into empty ones [N, 28, 28]."""
+    num_masks, side, _ = masks.shape
+    top, left = rng.integers(0, SIDE - side + 1, size=(2, num_masks, 1, 1))
+    steps = np.arange(side)
+    placed = np.zeros((num_masks, SIDE, SIDE), bool)
+    placed[np.arange(num_masks)[:, None, None], top + steps[:, None], left + steps] = masks
+    return placed
+
+
+def read_photograph(package: str, file: str) -> np.ndarray:
+    """A photograph that an installed package carries, [height, width, 3] uint8.
+
+    Raises:
+      UserError: the installed version of the package does not carry it.
+    """
+    path = importlib.resources.files(package) / file
+    if not path.is_file():
+        raise UserError(f"photograph '{file}' is not in the installed package {package.split('.')[0]}; reinstall it")
+    with path.open("rb") as stream:
+        return np.asarray(Image.open(stream).convert("RGB"))
+
+
+def random_crops(photograph: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws clear 28x28 crops uniformly, with replacement: [count, 28, 28, 3] uint8."""
+    change = np.abs(255 - 2 * photograph.astype(np.int16)).mean(axis=-1)
+    sums = np.pad((change < FAINT_CHANGE).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    faint = sums[SIDE:, SIDE:] - sums[:-SIDE, SIDE:] - sums[SIDE:, :-SIDE] + sums[:-SIDE, :-SIDE]
+    top, left = np.nonzero(faint <= FAINT_SHARE * SIDE**2)
+    chosen = rng.integers(len(top), size=count)
+    windows = np.lib.stride_tricks.sliding_window_view(photograph, (SIDE, SIDE), axis=(0, 1))
+    return np.ascontiguousarray(np.moveaxis(windows[top[chosen], left[chosen]], 1, -1))
+
+
+def load(config_data, modalities=()) -> pipeline.DataSet:
+    """Prepares the data set if need be and reads it.
+
+    Args:
+      config_data: ``config.data``; read are ``dir``, ``variant`` and ``num_modalities``.
+      modalities: names of those wanted; all ``num_modalities`` if empty.
+
+    Raises:
+      UserError: a field has a value that is not allowed, or the directory cannot be written.
+    """
+    variants = [config.name for config in Polydigits.BUILDER_CONFIGS]
+    if config_data.variant not in variants:
+        raise unknown_name("config.data.variant", config_data.variant, variants)
+    if not 2 <= config_data.num_modalities <= len(NAMES):
+        raise UserError(f"config.data.num_modalities is {config_data.num_modalities}; allowed: 2 to {len(NAMES)}")
+    offered = [
+        Modality(name, (SIDE, SIDE, 3), "image", "laplace", scale=0.75)
+        for name in NAMES[: config_data.num_modalities]
+    ]
+    chosen = pipeline.select_modalities(offered, modalities)
+    builder = builders.prepare(Polydigits, config_data.variant, builders.data_directory(config_data.dir))
+    train, test = (
+        pipeline.complete_split(*builders.read_split(builder, split, [modality.name for modality in chosen]))
+        for split in ("train", "test")
+    )
+    return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test))

@@ -1,0 +1,38 @@
+"""How far the posteriors of the modalities are from each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmvm_jax import parallel
+from mmvm_jax.data.pipeline import Split
+from mmvm_jax.distributions import kl_to_mixture
+from mmvm_jax.evaluation.trained import Trained, map_split
+from mmvm_jax.objectives.common import modality_keys
+
+
+def jensen_shannon(
+    trained: Trained, split: Split, batch_size: int, num_samples: int, seed: int
+) -> dict[str, float]:
+    """Jensen-Shannon divergence of the posteriors: Monte Carlo mean_m KL(q_m || h), 0 to log M nats.
+
+    The mean is over examples with at least two observed modalities; empty where there are none.
+    """
+
+    def divergence(params, batch, key):
+        functions = trained.model.bind(params)
+        batch = trained.model.prepare(batch)
+        keys = modality_keys(key, batch.index, functions.identifiers)
+        kl = kl_to_mixture(
+            functions.encode(batch.inputs),
+            present=batch.present,
+            estimator="monte_carlo",
+            key=keys,
+            num_samples=num_samples,
+        )
+        return jnp.sum(kl, axis=0) / jnp.maximum(jnp.sum(batch.present, axis=0), 1)
+
+    run = parallel.spread(divergence, reduced=False)
+    values = map_split(run, trained.params, split, batch_size, jax.random.key(seed))
+    several = split.present.sum(axis=0) > 1
+    return {"divergence/jensen_shannon": float(np.mean(values[several]))} if several.any() else {}

@@ -1,0 +1,81 @@
+"""A trained model and the two passes over a split that the metrics are computed from."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmvm_jax import parallel
+from mmvm_jax.data.pipeline import Split, evaluation_batches
+from mmvm_jax.method import Method
+from mmvm_jax.model import Model
+from mmvm_jax.types import Array, Batch, DiagonalGaussian
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model, its method and the parameters that training ended with."""
+
+    model: Model
+    method: Method
+    params: dict
+
+    def translate(self, params: dict, batch: Batch, sources: Array, key: Array) -> Array:
+        """One draw of the latents that the decoders read, given the observed among ``sources``.
+
+        Args:
+          params: those of the training state; an argument because it is traced.
+          batch: prepared.
+          sources: [M] bool.
+          key: of the draw.
+
+        Returns:
+          z [M, B, D].
+        """
+        functions = self.model.bind(params)
+        posteriors = functions.encode(batch.inputs)
+        mixture = self.method.posterior(posteriors, batch.present & sources[:, None], functions)
+        z = self.method.draw(key, batch.index, mixture)
+        return jnp.broadcast_to(z, posteriors.mean.shape)
+
+
+def map_split(function, state, split: Split, batch_size: int, *rest):
+    """Applies ``function(state, batch, *rest)`` to a whole split, in order, on all devices.
+
+    Args:
+      function: returns arrays whose first axis is the examples'.
+      state: what all devices share.
+      split: N examples.
+      batch_size: the devices divide it.
+      rest: further arguments that all devices share.
+
+    Returns:
+      The function's outputs on the host, [N, ...].
+    """
+    outputs = []
+    for batch, count in evaluation_batches(split, batch_size):
+        outputs.append(jax.tree.map(lambda leaf: leaf[:count], function(state, batch, *rest)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
+
+
+def encode_split(trained: Trained, split: Split, batch_size: int) -> tuple[DiagonalGaussian, np.ndarray]:
+    """Posteriors of a split, and the point representation given all that was observed.
+
+    Returns:
+      Own posteriors [M, N, D] (what an absent entry holds means nothing), and the mean of the latent that each
+      decoder reads [M or 1, N, D].
+    """
+
+    def encode(params, batch):
+        functions = trained.model.bind(params)
+        batch = trained.model.prepare(batch)
+        posteriors = functions.encode(batch.inputs)
+        mixture = trained.method.posterior(posteriors, batch.present, functions)
+        weights = jnp.exp(mixture.log_weights)[..., None]
+        joint = jnp.sum(weights * mixture.components.mean, axis=0)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), (posteriors, joint))
+
+    run = parallel.spread(encode, reduced=False)
+    outputs = map_split(run, trained.params, split, batch_size)
+    return jax.tree.map(lambda leaf: np.moveaxis(leaf, 1, 0), outputs)

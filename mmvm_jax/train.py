@@ -1,0 +1,154 @@
+"""The training step and the loop around it."""
+
+import time
+from typing import Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mmvm_jax import parallel
+from mmvm_jax.checkpoints import Checkpoints
+from mmvm_jax.data.pipeline import Batches, DataSet
+from mmvm_jax.errors import UserError
+from mmvm_jax.method import Method, final_hyper, hyper_at
+from mmvm_jax.metrics import MetricWriter
+from mmvm_jax.model import Model
+from mmvm_jax.progress import Progress
+from mmvm_jax.types import Array, Batch
+
+
+class TrainState(NamedTuple):
+    """All that training changes."""
+
+    step: Array  # [] int32, steps done
+    params: dict
+    optimizer: optax.OptState
+
+
+def num_steps(config, num_examples: int) -> int:
+    """Steps of the whole training: ``config.train.steps``, else ``epochs`` times the full batches of an epoch."""
+    if config.train.steps:
+        return config.train.steps
+    return max(1, round(config.train.epochs * (num_examples // config.train.batch_size)))
+
+
+def make_optimizer(config) -> optax.GradientTransformation:
+    """Adam without its learning rate, which is a hyper-parameter of the step."""
+    return optax.scale_by_adam(config.optimizer.b1, config.optimizer.b2, config.optimizer.eps)
+
+
+def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState:
+    """The state before the first step; ``batch`` is for methods that start from examples."""
+    network_key, method_key = jax.random.split(jax.random.key(config.seed))
+    params = model.init(network_key)
+    functions = model.bind(params | {"method": {}})
+    params["method"] = method.init(method_key, model.prepare(batch), functions)
+    return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params))
+
+
+def make_step(config, model: Model, method: Method, total_steps: int) -> Callable:
+    """One step of training on all devices: (state, batch, hyper) -> (state, metrics).
+
+    The metrics are means over the batch, so the terms add up to the loss; ``grad_norm`` is that of the gradient.
+    """
+    optimizer = make_optimizer(config)
+
+    def loss_sum(params, key, batch, hyper):
+        output = method.loss(key, batch, model.bind(params), hyper)
+        sums = jax.tree.map(jnp.sum, {"loss": output.loss, **output.terms})
+        return sums["loss"], sums
+
+    def step(state: TrainState, batch: Batch, hyper: dict):
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        moving = hyper_at(config.method, hyper, state.step, total_steps)
+        gradients, sums = jax.grad(loss_sum, has_aux=True)(state.params, key, model.prepare(batch), moving)
+        count = jnp.asarray(batch.index.shape[0], jnp.result_type(float))
+        gradients, sums, count = parallel.sum_over_devices((gradients, sums, count))
+        gradients, metrics = jax.tree.map(lambda total: total / count, (gradients, sums))
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
+        metrics["grad_norm"] = optax.global_norm(gradients)
+        return TrainState(state.step + 1, params, optimizer_state), metrics
+
+    return parallel.spread(step, reduced=True)
+
+
+def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> TrainState:
+    """Trains from the newest checkpoint of ``workdir``, or from the start, to the last step.
+
+    Raises:
+      UserError: the loss or a term of it is not finite; names the step and the term.
+    """
+    batches = Batches(data.train, config.train.batch_size, config.seed)
+    total_steps = num_steps(config, len(data.train.labels))
+    first_batch = next(Batches(data.train, config.train.batch_size, config.seed))
+    state = init_state(config, model, method, first_batch)
+    checkpoints = Checkpoints(workdir)
+    seconds = 0.0
+    if restored := checkpoints.restore(state):
+        state, seconds = restored.state, restored.progress["seconds"]
+        batches.set_state(restored.progress["batches"])
+    start = int(state.step)
+    writer = MetricWriter(workdir, from_step=start)
+    try:
+        loop = _Loop(config, make_step(config, model, method, total_steps), batches, writer, checkpoints, seconds)
+        return loop.run(state, start, total_steps)
+    finally:
+        writer.close()
+        checkpoints.close()
+
+
+class _Loop:
+    """Runs steps; looks at their metrics, logs and saves only where an interval ends."""
+
+    def __init__(self, config, step, batches, writer, checkpoints, seconds):
+        self._config, self._step, self._batches = config, step, batches
+        self._writer, self._checkpoints = writer, checkpoints
+        self._seconds = seconds  # trained by the runs before this one
+        self._hyper = final_hyper(config.method)
+        self._hyper["learning_rate"] = jnp.asarray(config.optimizer.learning_rate, jnp.result_type(float))
+
+    def run(self, state: TrainState, start: int, total_steps: int) -> TrainState:
+        """Trains from step ``start`` to ``total_steps``."""
+        pending, self._began = [], time.monotonic()
+        log_every, save_every = self._config.train.log_every, self._config.train.checkpoint_every
+        batch_size = self._config.train.batch_size
+        with Progress(total_steps * batch_size, "examples", "train", initial=start * batch_size) as progress:
+            for done in range(start + 1, total_steps + 1):
+                state, metrics = self._step(state, next(self._batches), self._hyper)
+                pending.append(metrics)
+                last = done == total_steps
+                if done % log_every == 0 or done % save_every == 0 or last:
+                    loss = self._log(done, pending)
+                    progress.update(len(pending) * batch_size, f"loss {loss:.2f}")
+                    pending = []
+                if done % save_every == 0 or last:
+                    self._save(done, state)
+        return state
+
+    def _log(self, done: int, pending: list[dict]) -> float:
+        """Writes the means of the steps since the last line; returns the loss."""
+        values = jax.device_get(pending)
+        for offset, metrics in enumerate(values):
+            _check_finite(metrics, done - len(pending) + 1 + offset)
+        means = {name: np.mean([metrics[name] for metrics in values]) for name in values[0]}
+        self._writer.write(done, "train", means)
+        return means["loss"]
+
+    def _save(self, done: int, state: TrainState) -> None:
+        seconds = self._seconds + time.monotonic() - self._began
+        progress = {"batches": self._batches.get_state(), "seconds": seconds}
+        self._checkpoints.save(done, state, progress, self._config.to_dict())
+
+
+def _check_finite(metrics: dict, step: int) -> None:
+    wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
+    if wrong:
+        parts = [name for name in wrong if "/" in name] or wrong
+        raise UserError(
+            f"step {step}: {', '.join(parts)} is not finite; stopped, the last good checkpoint is kept. "
+            "A smaller learning rate, or more of alpha at the start, may help",
+            exit_code=1,
+        )
