@@ -71,7 +71,28 @@ def _method() -> ConfigDict:
                 "anneal_alpha": _annealing(),
                 "temperature": 1.0,
                 "anneal_temperature": _annealing(),
+                "gate": "none",  # or "global", "per_example"
+                "hard": False,
+                "num_experts": 0,  # in the prior; 0 for all observed
             },
+            "mvae": {"subsampling": True, "num_subsets": 1},
+            "mmvae": {"num_samples": 1, "bound": "loose", "gradient": "reparametrised"},
+            "mmvae_plus": {
+                "num_samples": 1,
+                "bound": "loose",
+                "gradient": "reparametrised",
+                "private_dim": 32,
+                "latent_distribution": "normal",
+                "absent_private": "prior",
+            },
+            "meme": {
+                "num_samples": 10,
+                "num_pseudo_inputs": 50,
+                "divergence": "monte_carlo",
+                "label_weight": 1.0,
+            },
+            "mmjsd": {},
+            "mvtcae": {"alpha": 5.0 / 6.0},
         }
     )
 

@@ -27,6 +27,12 @@ def check_batch_size(batch_size: int, field: str) -> None:
         raise UserError(f"{field} is {batch_size}; allowed: a positive multiple of the {num_devices()} devices")
 
 
+def largest_batch_size(wanted: int, num_examples: int) -> int:
+    """The largest batch size up to ``wanted`` that the devices divide and the examples fill."""
+    devices = num_devices()
+    return max(min(wanted, num_examples) // devices, 1) * devices
+
+
 def sum_over_devices(tree):
     """The sum of every leaf over all devices; to be called inside ``spread``."""
     return jax.lax.psum(tree, _AXIS)

@@ -1,10 +1,12 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""What a run says while it works: plain lines, and for long work a bar on a terminal."""
 
+import logging
 import sys
 import time
 
 import tqdm
-from absl import logging
+
+log = logging.getLogger("mmvm_jax")
 
 
 class Progress:
@@ -37,7 +39,7 @@ class Progress:
             self._bar.update(count)
         elif time.monotonic() - self._last >= self._every or self._done >= self._total:
             self._last = time.monotonic()
-            logging.info("%s", self._line(note))
+            log.info(self._line(note))
 
     def _line(self, note: str) -> str:
         seconds = max(self._last - self._start, 1e-9)
@@ -54,3 +56,12 @@ class Progress:
     def __exit__(self, *exception):
         if self._bar is not None:
             self._bar.close()
+
+
+def show_log() -> None:
+    """Lets the lines of ``log`` appear on standard error; a library's user decides otherwise by not calling this."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False

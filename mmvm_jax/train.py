@@ -48,6 +48,11 @@ def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState
     return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params))
 
 
+def first_batch(config, data: DataSet) -> Batch:
+    """The batch that training begins with."""
+    return next(Batches(data.train, config.train.batch_size, config.seed))
+
+
 def make_step(config, model: Model, method: Method, total_steps: int) -> Callable:
     """One step of training on all devices: (state, batch, hyper) -> (state, metrics).
 
@@ -69,7 +74,7 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
         gradients, metrics = jax.tree.map(lambda total: total / count, (gradients, sums))
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
-        metrics["grad_norm"] = optax.global_norm(gradients)
+        metrics["grad_norm"] = optax.tree.norm(gradients)
         return TrainState(state.step + 1, params, optimizer_state), metrics
 
     return parallel.spread(step, reduced=True)
@@ -83,8 +88,7 @@ def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> 
     """
     batches = Batches(data.train, config.train.batch_size, config.seed)
     total_steps = num_steps(config, len(data.train.labels))
-    first_batch = next(Batches(data.train, config.train.batch_size, config.seed))
-    state = init_state(config, model, method, first_batch)
+    state = init_state(config, model, method, first_batch(config, data))
     checkpoints = Checkpoints(workdir)
     seconds = 0.0
     if restored := checkpoints.restore(state):

@@ -1,11 +1,12 @@
-"""What every test relies on: the CPU in four pieces, no silent broadcasting, two precisions, and the oracles."""
+"""What every test relies on: a CPU in four pieces, no silent broadcasting, two precisions, the oracles."""
 
 import os
 
 # JAX reads both when it is first imported, so they are set before.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+flags = os.environ.get("XLA_FLAGS", "")
+if "xla_force_host_platform_device_count" not in flags:
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=4".strip()
 
 import json
 import pathlib
@@ -58,7 +59,7 @@ def oracles():
 
 @pytest.fixture(scope="session")
 def random_gaussian():
-    """A function (seed, *shape) -> DiagonalGaussian with means of scale 1.5 and log-variances of scale 0.7."""
+    """A function (seed, *shape) -> DiagonalGaussian: means of scale 1.5, log-variances of scale 0.7."""
 
     def draw(seed: int, *shape: int) -> DiagonalGaussian:
         generator = np.random.default_rng(seed)

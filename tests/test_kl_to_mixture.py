@@ -26,10 +26,17 @@ def select(gaussian, index):
     return DiagonalGaussian(*(leaf[index] for leaf in gaussian))
 
 
+def kls_from(posteriors, m, q=None):
+    """KL(q || q_j) for every j, with q = q_m if None: [M, B]."""
+    q = select(posteriors, m) if q is None else q
+    return jnp.stack([gaussian_kl(q, select(posteriors, j)) for j in range(posteriors.mean.shape[0])])
+
+
 def within_four_standard_errors(draws, expected):
     """Whether the mean of [M, S] independent draws is the expected one, the floor being that of rounding."""
-    error = 4.0 * np.std(draws, axis=1) / np.sqrt(draws.shape[1]) + 1e-6
-    return np.all(np.abs(np.mean(draws, axis=1, dtype=np.float64) - expected) < error)
+    draws = np.asarray(draws, np.float64)
+    error = 4.0 * draws.std(axis=1) / np.sqrt(draws.shape[1]) + 1e-6
+    return np.all(np.abs(draws.mean(axis=1) - expected) < error)
 
 
 @pytest.fixture(params=ROWS)
@@ -57,12 +64,13 @@ def test_monte_carlo_meets_the_quadrature(row):
 
 def test_monte_carlo_averages_its_samples(oracles):
     row = oracles["kl_to_mixture_1d"][8]
-    posteriors = repeated(posteriors_of(row), 200)
+    posteriors = repeated(posteriors_of(row), 2_000)
     draws = _jitted(posteriors, estimator="monte_carlo", key=KEY, num_samples=100)
     single = _jitted(posteriors, estimator="monte_carlo", key=KEY)
     assert within_four_standard_errors(draws, row["exact"])
-    ratio = np.std(single, axis=1) / np.std(draws, axis=1)  # 10, each factor known to 1 / sqrt(2 * 200) = 5 %
-    assert np.all((ratio > 7) & (ratio < 14))
+    # The ratio is 10, known to 8 % where a tail makes the kurtosis of one draw 50: sqrt(50 / (4 * 2,000)).
+    ratio = np.std(single, axis=1) / np.std(draws, axis=1)
+    np.testing.assert_allclose(ratio, 10.0, rtol=0.32)
 
 
 def test_prior_weight_in_the_bounds_is_one_more_component(random_gaussian, precision):
@@ -118,14 +126,11 @@ def test_temperature_runs_from_the_tightest_bound_to_pairwise(random_gaussian, x
 
 def test_exact_is_below_variational_is_below_pairwise(random_gaussian, x64):
     posteriors, log_weights = random_gaussian(25, 4, 60, 2), random_gaussian(26, 4, 60).mean
-    mean = _jitted(posteriors, log_weights, estimator="monte_carlo", key=KEY, num_samples=2_000)
-    halves = [
-        _jitted(posteriors, log_weights, estimator="monte_carlo", key=key, num_samples=2_000)
-        for key in jax.random.split(KEY, 4)
-    ]
     variational = _jitted(posteriors, log_weights, estimator="variational")
-    error = np.sqrt(np.mean(np.var(halves, axis=0, ddof=1)))
-    assert np.all(mean <= variational + 6 * error)  # 6: the error is the average one, of 240 estimates
+    draw = lambda key: kl_to_mixture(posteriors, log_weights, estimator="monte_carlo", key=key)
+    draws = jax.jit(jax.vmap(draw))(jax.random.split(KEY, 2_000))
+    error = 4 * draws.std(axis=0) / np.sqrt(2_000)
+    assert np.all(draws.mean(axis=0) - error <= variational)
     assert np.all(variational <= _jitted(posteriors, log_weights, estimator="pairwise"))
     assert np.all(variational <= -jax.nn.log_softmax(log_weights, axis=0) + 1e-12)
 
@@ -134,7 +139,8 @@ def test_exact_is_below_variational_is_below_pairwise(random_gaussian, x64):
 def test_coinciding_posteriors_have_no_divergence(estimator, random_gaussian, x64):
     posteriors = DiagonalGaussian(*(jnp.repeat(leaf[None], 4, axis=0) for leaf in random_gaussian(27, 5, 3)))
     log_weights = jnp.log(jnp.array([0.1, 0.2, 0.3, 0.4]))
-    np.testing.assert_allclose(_jitted(posteriors, log_weights, estimator=estimator, key=KEY), 0.0, atol=1e-12)
+    actual = _jitted(posteriors, log_weights, estimator=estimator, key=KEY)
+    np.testing.assert_allclose(actual, 0.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("estimator", ["variational", "monte_carlo"])
@@ -156,17 +162,16 @@ def test_one_modality_alone_has_no_divergence(estimator, random_gaussian, x64):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_masked_example_is_that_of_the_smaller_model(estimator, random_gaussian, x64):
-    posteriors, log_weights = random_gaussian(29, 4, 6, 3), random_gaussian(30, 4).mean
-    present = jnp.asarray(np.random.default_rng(31).random((4, 6)) < 0.6)
-    keys = jax.random.split(KEY, (4, 6))
-    options = {"estimator": estimator, "prior_weight": 0.2}
-    actual = _jitted(posteriors, log_weights, present, key=keys, **options)
-    for b in range(6):
+    posteriors, log_weights = random_gaussian(29, 4, 4, 3), random_gaussian(30, 4).mean
+    present = jnp.array([[1, 0, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 1, 1]], bool)
+    keys = jax.random.split(KEY, (4, 4))
+    run = functools.partial(_jitted, prior_weight=0.2, estimator=estimator)
+    actual = run(posteriors, log_weights, present, key=keys)
+    for b in range(4):
         rows = np.flatnonzero(present[:, b])
-        alone = select(posteriors, (rows, b))
-        expected = kl_to_mixture(alone, log_weights[rows], key=keys[rows, b], **options)
+        expected = run(select(posteriors, (rows, b)), log_weights[rows], key=keys[rows, b])
         np.testing.assert_allclose(actual[rows, b], expected, rtol=1e-12, atol=1e-14)
-        assert not np.any(actual[~present[:, b], b])
+    assert not np.any(actual[~present])
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -187,7 +192,7 @@ def test_gradients_are_finite_differences(estimator, random_gaussian, x64):
 
     def divergence(posteriors, log_weights, prior_weight, temperature):
         options = {"temperature": temperature, "key": KEY, "num_samples": 2}
-        return kl_to_mixture(posteriors, log_weights, present, prior_weight, estimator, **options)
+        return _jitted(posteriors, log_weights, present, prior_weight, estimator, **options)
 
     check_grads(divergence, (posteriors, log_weights, 0.3, 1.7), order=1, modes=("rev",))
 
@@ -209,18 +214,11 @@ def test_a_stopped_prior_leaves_the_gradient_of_the_compared_posterior(estimator
     posteriors = random_gaussian(37, 3, 4, 2)
     total = lambda q: jnp.sum(_jitted(q, estimator=estimator, prior_gradient=False)[1])
     weights = jnp.full((3, 4), 1 / 3)
-    if estimator == "variational":  # the derivative of -log sum_j v_j exp(-KL_j) weighs KL_j by the optimal phi_j
-        weights = jax.nn.softmax(-gaussian_kl(repeated(select(posteriors, 1), 3), select(posteriors, slice(None)))
-                                 if False else -_kls_from(posteriors, 1), axis=0)
-    expected = jax.grad(lambda q: jnp.sum(weights * _kls_from(posteriors, 1, q)))(select(posteriors, 1))
+    if estimator == "variational":  # -log sum_j v_j exp(-KL_j) has the derivative of KL_j weighed by phi_j
+        weights = jax.nn.softmax(-kls_from(posteriors, 1), axis=0)
+    expected = jax.grad(lambda q: jnp.sum(weights * kls_from(posteriors, 1, q)))(select(posteriors, 1))
     for leaf, reference in zip(jax.grad(total)(posteriors), expected):
         np.testing.assert_allclose(leaf[1], reference, rtol=1e-10)
-
-
-def _kls_from(posteriors, m, q=None):
-    """KL(q || q_j) for every j, with q = q_m if None: [M, B]."""
-    q = select(posteriors, m) if q is None else q
-    return jnp.stack([gaussian_kl(q, select(posteriors, j)) for j in range(posteriors.mean.shape[0])])
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

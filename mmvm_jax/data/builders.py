@@ -5,11 +5,11 @@ import io
 import os
 import pathlib
 
-from absl import logging
 import numpy as np
 import tensorflow_datasets as tfds
 
 from mmvm_jax.errors import UserError
+from mmvm_jax.progress import log
 
 _READ_AT_ONCE = 1024  # records; bounds the memory that undecoded records take
 
@@ -51,7 +51,7 @@ def prepare(builder_class, config_name: str, data_dir) -> tfds.core.DatasetBuild
 
 
 def _generate(builder) -> None:
-    logging.info("Preparing %s, once, in %s", builder.name, builder.data_dir)
+    log.info("Preparing %s, once, in %s", builder.name, builder.data_dir)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints of downloads even where there are none
             builder.download_and_prepare(file_format="array_record")
@@ -77,7 +77,7 @@ def read_split(builder, split: str, names) -> tuple[dict[str, np.ndarray], np.nd
     wanted = [*names, "label"] if "label" in stored else list(names)
     features = tfds.features.FeaturesDict({name: stored[name] for name in wanted})  # decodes nothing else
     source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-    arrays = {name: np.empty((len(source), *features[name].shape), features[name].np_dtype) for name in wanted}
+    arrays = {name: np.empty((len(source), *spec.shape), spec.np_dtype) for name, spec in features.items()}
     for start in range(0, len(source), _READ_AT_ONCE):
         rows = range(start, min(start + _READ_AT_ONCE, len(source)))
         for row, record in zip(rows, source.__getitems__(rows)):

@@ -50,7 +50,7 @@ def classifier(modality: Modality, num_classes: int) -> nn.Module:
 
 
 def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -> dict[str, dict]:
-    """Parameters of every modality's classifier, trained now unless the cache has them.
+    """Parameters of every modality's classifier; those that the cache lacks are trained now, side by side.
 
     Args:
       model: for its modalities and their preparation.
@@ -62,52 +62,62 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
       {name: variables}.
     """
     os.makedirs(cache_dir, exist_ok=True)
-    return {
-        modality.name: _load_one(model, data, modality, epochs, cache_dir) for modality in model.modalities
+    paths = {name: os.path.join(cache_dir, f"{data.fingerprint}-{name}-{epochs}.msgpack") for name in model.names}
+    networks = {modality.name: classifier(modality, data.num_classes) for modality in model.modalities}
+    variables = {
+        modality.name: networks[modality.name].init(
+            jax.random.key(modality.identifier), jnp.zeros((1, *modality.shape))
+        )
+        for modality in model.modalities
     }
+    new = {name: variables[name] for name, path in paths.items() if not os.path.exists(path)}
+    if new:
+        for name, trained in _train(model, data, networks, new, epochs).items():
+            _write(paths[name], flax.serialization.to_bytes(trained))
+    return {name: flax.serialization.from_bytes(variables[name], _read(path)) for name, path in paths.items()}
 
 
-def _load_one(model, data, modality, epochs, cache_dir):
-    path = os.path.join(cache_dir, f"{data.fingerprint}-{modality.name}-{epochs}-epochs.msgpack")
-    network = classifier(modality, data.num_classes)
-    variables = network.init(jax.random.key(modality.identifier + _SEED), jnp.zeros((1, *modality.shape)))
-    if os.path.exists(path):
-        with open(path, "rb") as file:
-            return flax.serialization.from_bytes(variables, file.read())
-    variables = _train(model, data, modality, network, variables, epochs)
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(flax.serialization.to_bytes(variables))
-    os.replace(temporary, path)
-    return variables
-
-
-def _train(model, data, modality, network, variables, epochs):
+def _train(model, data, networks, variables, epochs):
+    """Trains the classifiers in ``variables``, each on the examples that have its modality."""
     optimizer = optax.adam(_LEARNING_RATE)
-    row = model.names.index(modality.name)
+    rows = {name: model.names.index(name) for name in variables}
 
     def loss_sum(variables, batch):
-        logits = network.apply(variables, batch.inputs[modality.name])
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-        return jnp.sum(jnp.where(batch.present[row], losses, 0.0))
+        total = 0.0
+        for name, row in rows.items():
+            logits = networks[name].apply(variables[name], batch.inputs[name])
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+            total += jnp.sum(jnp.where(batch.present[row], losses, 0.0))
+        return total
 
     def step(state, batch):
         variables, optimizer_state = state
         batch = model.prepare(batch)
         gradients = jax.grad(loss_sum)(variables, batch)
-        gradients, count = parallel.sum_over_devices((gradients, jnp.sum(batch.present[row])))
-        gradients = jax.tree.map(lambda total: total / jnp.maximum(count, 1), gradients)
+        counts = {name: jnp.sum(batch.present[row]) for name, row in rows.items()}
+        gradients, counts = parallel.sum_over_devices((gradients, counts))
+        mean = lambda tree, count: jax.tree.map(lambda total: total / jnp.maximum(count, 1), tree)
+        gradients = {name: mean(gradients[name], counts[name]) for name in rows}
         updates, optimizer_state = optimizer.update(gradients, optimizer_state)
         return optax.apply_updates(variables, updates), optimizer_state
 
     run = parallel.spread(step, reduced=True)
-    batch_size = min(_BATCH_SIZE, len(data.train.labels))
-    batch_size = max(batch_size // parallel.num_devices(), 1) * parallel.num_devices()
-    batches = Batches(data.train, batch_size, _SEED)
-    steps = epochs * batches.steps_per_epoch
-    state = (variables, optimizer.init(variables))
-    with Progress(steps * batch_size, "examples", f"classifier of {modality.name}") as progress:
+    batches = Batches(data.train, parallel.largest_batch_size(_BATCH_SIZE, len(data.train.labels)), _SEED)
+    steps, state = epochs * batches.steps_per_epoch, (variables, optimizer.init(variables))
+    with Progress(steps, "steps", "classifiers that coherence is judged by") as progress:
         for _ in range(steps):
             state = run(state, next(batches))
-            progress.update(batch_size)
+            progress.update(1)
     return jax.device_get(state[0])
+
+
+def _write(path: str, data: bytes) -> None:
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "wb") as file:
+        file.write(data)
+    os.replace(temporary, path)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -12,10 +12,16 @@ Inputs arrive prepared: absent entries are already zeros. All noise is keyed by 
 modality's name, so that neither the number of devices nor an absent modality changes it.
 """
 
-from mmvm_jax.objectives import independent, joint, mmvm
+from mmvm_jax.objectives import independent, joint, meme, mmjsd, mmvae, mmvae_plus, mmvm, mvae, mvtcae
 
 METHODS = {
     "independent": independent,
     "joint": joint,
+    "mvae": mvae,
+    "mmvae": mmvae,
+    "mmvae_plus": mmvae_plus,
     "mmvm": mmvm,
+    "meme": meme,
+    "mmjsd": mmjsd,
+    "mvtcae": mvtcae,
 }

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 
 from mmvm_jax import aggregation
 from mmvm_jax.distributions import gaussian_kl, sample
-from mmvm_jax.errors import unknown_name
+from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.objectives.common import (
     Functions,
     draw,
     example_keys,
     joint_bound,
-    modality_keys,
-    no_parameters,
+    random_member,
+    random_subset,
     single_latent,
     standard_normal_prior,
 )
@@ -29,7 +29,6 @@ from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOu
 
 AGGREGATIONS = ("average", "poe", "moe", "mopoe")
 HYPERPARAMETERS = ()
-init = no_parameters
 prior = standard_normal_prior
 
 
@@ -43,6 +42,21 @@ class Options:
     def __post_init__(self):
         if self.aggregation not in AGGREGATIONS:
             raise unknown_name("config.method.joint.aggregation", self.aggregation, AGGREGATIONS)
+
+
+def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
+    """No parameters.
+
+    Raises:
+      UserError: more modalities than have few enough subsets.
+    """
+    most = aggregation.MAX_SUBSET_MODALITIES
+    if options.aggregation == "mopoe" and len(functions.names) > most:
+        raise UserError(
+            f"config.method.joint.aggregation is 'mopoe' with {len(functions.names)} modalities, "
+            f"whose subsets are too many; allowed: at most {most} modalities"
+        )
+    return {}
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
@@ -76,33 +90,8 @@ def _drawn_component(key, experts, batch, functions, options) -> DiagonalGaussia
         return aggregation.average_of_experts(experts, batch.present)
     if options.aggregation == "poe":
         return aggregation.product_of_experts(experts, batch.present, options.prior_expert)
-    uniform = jax.vmap(jax.vmap(jax.random.uniform))(modality_keys(key, batch.index, functions.identifiers))
-    draw = random_member if options.aggregation == "moe" else random_subset
-    return aggregation.product_of_experts(experts, draw(uniform, batch.present))
-
-
-def random_member(uniform: Array, present: Array) -> Array:
-    """One observed modality an example, each equally likely: [M, B] uniforms in [0, 1) -> [M, B] bool."""
-    highest = jnp.argmax(jnp.where(present, uniform, -1.0), axis=0)
-    return (jnp.arange(present.shape[0])[:, None] == highest[None]) & present
-
-
-def random_subset(uniform: Array, present: Array) -> Array:
-    """A non-empty subset of the observed, each equally likely: [M, B] uniforms in [0, 1) -> [M, B] bool.
-
-    Members are decided one after the other; with k modalities left and none taken yet, the next is a member of
-    2**(k - 1) of the 2**k - 1 subsets that remain. Absent modalities are passed over, so the draw is the same
-    as in a model that never had them.
-    """
-    members, any_taken = [], jnp.zeros(present.shape[1:], bool)
-    left = jnp.sum(present, axis=0)
-    for u, observed in zip(uniform, present):
-        probability = jnp.where(any_taken, 0.5, 0.5 / (1.0 - 0.5 ** jnp.maximum(left, 1)))
-        taken = observed & (u < probability)
-        members.append(taken)
-        any_taken |= taken
-        left -= observed
-    return jnp.stack(members)
+    members = random_member if options.aggregation == "moe" else random_subset
+    return aggregation.product_of_experts(experts, members(key, batch, functions))
 
 
 def _mean_divergence(mixture: LatentMixture) -> Array:

@@ -2,8 +2,9 @@
 
 loss = sum_m r_m ( -E_{q_m} log p(x_m | z_m) + beta KL(q_m || h) ),  h = sum_j v_j q_j + alpha N(0, I)
 
-Source: Sutter et al. 2024, arXiv 2403.05300, equations 3 and 4. Without alpha an example with a single observed
-modality has divergence exactly 0, so nothing holds its variance up: with missing data end at alpha > 0.
+Source: Sutter et al. 2024, arXiv 2403.05300, equations 3 and 4, with uniform v. Without alpha an example with a
+single observed modality has divergence exactly 0, so nothing holds its variance up: with missing data end at
+alpha > 0. Ablations may learn v by a gate, or keep only some of the experts in h.
 """
 
 import dataclasses
@@ -13,37 +14,83 @@ import jax.numpy as jnp
 
 from mmvm_jax.distributions import ESTIMATORS, kl_to_mixture, sample, where_present
 from mmvm_jax.errors import UserError, unknown_name
-from mmvm_jax.objectives.common import Functions, draw, modality_keys, no_parameters, per_modality_bound
+from mmvm_jax.objectives.common import (
+    Functions,
+    check_at_least,
+    draw,
+    highest,
+    keyed_uniforms,
+    modality_keys,
+    own_or_mixture,
+    per_modality_bound,
+)
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS = ("alpha", "temperature")
-init = no_parameters
+GATES = ("none", "global", "per_example")
+_GATE_WIDTH = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How the divergence to the mixture is estimated, and whether it also moves the mixture."""
+    """How the divergence to the mixture is estimated, whether it also moves the mixture, and what is in it.
+
+    Attributes:
+      estimator: see ``mmvm_jax.distributions.kl_to_mixture``.
+      num_samples: from each posterior, of the estimator "monte_carlo".
+      stop_prior_gradient: whether the divergence moves only the posterior compared with h, not h.
+      gate: "none" (uniform weights), "global" (one learned weight a modality) or "per_example" (weights from a
+        small network that reads all posterior means).
+      hard: whether the experts kept have equal weights, and the gate learns as if they had not (straight-through).
+      num_experts: kept in h, those with the largest weights, without a gate drawn at random; 0 for all of the
+        observed, or for one if ``hard``.
+    """
 
     estimator: str = "pairwise"
     num_samples: int = 1
     stop_prior_gradient: bool = False
+    gate: str = "none"
+    hard: bool = False
+    num_experts: int = 0
 
     def __post_init__(self):
-        if self.estimator not in ESTIMATORS:
-            raise unknown_name("config.method.mmvm.estimator", self.estimator, ESTIMATORS)
-        if self.num_samples < 1:
-            raise UserError(f"config.method.mmvm.num_samples is {self.num_samples}; allowed: 1 and more")
+        for field, allowed in (("estimator", ESTIMATORS), ("gate", GATES)):
+            if getattr(self, field) not in allowed:
+                raise unknown_name(f"config.method.mmvm.{field}", getattr(self, field), allowed)
+        check_at_least(1, "mmvm", "num_samples", self)
+        check_at_least(0, "mmvm", "num_experts", self)
+        if self.hard and self.gate == "none":
+            raise UserError("config.method.mmvm.hard is True without a gate; allowed: with gate=global or per_example")
+
+
+def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
+    """The gate, whose weights start uniform: "output" [M], or "input" [M, D, H], "bias" [H], "output" [M, H]."""
+    num_modalities = len(functions.names)
+    if options.gate == "none":
+        return {}
+    if options.gate == "global":
+        return {"output": jnp.zeros(num_modalities)}
+    latent_dim = jax.eval_shape(functions.encode, batch.inputs).mean.shape[-1]
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, functions.identifiers)
+    normal = jax.vmap(lambda one: jax.random.normal(one, (latent_dim, _GATE_WIDTH)))(keys)
+    return {
+        "input": normal / latent_dim**0.5,
+        "bias": jnp.zeros(_GATE_WIDTH),
+        "output": jnp.zeros((num_modalities, _GATE_WIDTH)),
+    }
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
     """Negative bound with the mixture prior, summed over the observed modalities: [B] nats."""
-    latent_key, divergence_key = jax.random.split(key)
+    latent_key, divergence_key, gate_key = jax.random.split(key, 3)
     keys = lambda purpose: modality_keys(purpose, batch.index, functions.identifiers)
     posteriors = where_present(batch.present, functions.encode(batch.inputs))
     z = sample(keys(latent_key), posteriors)
-    divergence = kl_to_mixture(
+    scores = _scores(posteriors, functions, options)
+    divergence_to = lambda posteriors, log_weights: kl_to_mixture(
         posteriors,
-        present=batch.present,
+        log_weights,
+        batch.present,
         prior_weight=hyper["alpha"],
         estimator=options.estimator,
         temperature=hyper["temperature"],
@@ -51,9 +98,32 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
         num_samples=options.num_samples,
         prior_gradient=not options.stop_prior_gradient,
     )
-    return per_modality_bound(
-        functions.names, functions.log_likelihood(batch, z), divergence, hyper["beta"]
-    )
+    ranks = keyed_uniforms(gate_key, batch.index, functions.identifiers) if options.gate == "none" else scores
+    divergence = divergence_to(posteriors, _kept(scores, ranks, batch.present, options))
+    if options.hard:
+        # Straight-through: the value and the posteriors' gradient of equal weights, the gate's gradient of its own.
+        soft = divergence_to(jax.lax.stop_gradient(posteriors), scores)
+        divergence += soft - jax.lax.stop_gradient(soft)
+    return per_modality_bound(functions.names, functions.log_likelihood(batch, z), divergence, hyper["beta"])
+
+
+def _scores(posteriors: DiagonalGaussian, functions: Functions, options: Options) -> Array:
+    """Log-weights of the experts, before they are normalised over the observed: [M, B]."""
+    zeros, gate = jnp.zeros(posteriors.mean.shape[:-1], posteriors.mean.dtype), functions.method_params
+    if options.gate == "none":
+        return zeros
+    if options.gate == "global":
+        return gate["output"][:, None] + zeros
+    # Absent means are zeros, so the modality might as well not be there.
+    hidden = jnp.tanh(jnp.einsum("mbd,mdh->bh", posteriors.mean, gate["input"]) + gate["bias"][None])
+    return jnp.einsum("bh,mh->mb", hidden, gate["output"])
+
+
+def _kept(scores: Array, ranks: Array, present: Array, options: Options) -> Array:
+    """Log-weights of the experts that stay in the mixture, -inf of the others: [M, B]."""
+    num_experts = options.num_experts or (1 if options.hard else len(present))
+    kept = highest(ranks, present, num_experts)
+    return jnp.where(kept, 0.0 if options.hard else scores, -jnp.inf)
 
 
 def posterior(
@@ -61,21 +131,18 @@ def posterior(
 ) -> LatentMixture:
     """Own posterior where observed, the mixture of the observed ones where not: components [M, M, B, D].
 
-    Axis 0 is the component, axis 1 the decoder; with nothing observed it is N(0, I).
+    The mixture has the weights of the gate where there is one, else uniform ones over all of the observed.
     """
-    num_modalities = present.shape[0]
-    components = where_present(present, posteriors)
-    something = jnp.any(present, axis=0)
-    mixture = (present | ~something[None])[:, None]
-    own = jnp.eye(num_modalities, dtype=bool)[:, :, None]
-    active = jnp.where(present[None], own, mixture)
-    log_weights = jax.nn.log_softmax(jnp.where(active, 0.0, -jnp.inf).astype(components.mean.dtype), axis=0)
-    # [K, B, D] -> [K, M, B, D]: every decoder may read every component.
-    repeat = lambda leaf: jnp.repeat(leaf[:, None], num_modalities, axis=1)
-    return LatentMixture(jax.tree.map(repeat, components), log_weights)
+    scores = _scores(where_present(present, posteriors), functions, options)
+    if options.gate != "none":
+        scores = _kept(scores, scores, present, options)
+    return own_or_mixture(posteriors, present, scores)
 
 
 def prior(
     functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int
 ) -> None:
-    """None: the prior depends on data. Generation fits a mixture of Gaussians to the aggregate posterior."""
+    """None: the prior depends on data, at alpha > 0 too, where N(0, I) is but one component of it.
+
+    Generation fits a mixture of Gaussians to the aggregate posterior.
+    """

@@ -1,0 +1,47 @@
+"""A few test examples and what the model makes of them, for the eye."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmvm_jax.data.pipeline import DataSet, Split
+from mmvm_jax.evaluation.trained import Trained
+from mmvm_jax.types import Batch
+
+
+class Examples(NamedTuple):
+    """Real examples and their translations; values as the network sees them, images in [0, 1]."""
+
+    inputs: dict[str, np.ndarray]  # {name: [E, ...]}
+    labels: np.ndarray  # [E]
+    generated: dict[str, dict[str, np.ndarray]]  # {source: {target: [E, ...]}}, a draw from each source alone
+
+
+def example_translations(trained: Trained, data: DataSet, count: int, seed: int) -> Examples:
+    """Translates ``count`` test examples, of different classes where there are labels."""
+    model = trained.model
+    batch = model.prepare(_choose(data.test, count))
+
+    @jax.jit
+    def translate(params, batch, sources, key):
+        z = trained.translate(params, batch, sources, key)
+        return model.bind(params).decode_mean(z)
+
+    eye, key = jnp.eye(len(model.names), dtype=bool), jax.random.key(seed)
+    generated = {name: translate(trained.params, batch, row, key) for name, row in zip(model.names, eye)}
+    return Examples(jax.device_get(batch.inputs), batch.labels, jax.device_get(generated))
+
+
+def _choose(split: Split, count: int) -> Batch:
+    """The first complete examples, class by class in turn."""
+    complete = np.flatnonzero(split.present.all(axis=0))
+    labels = split.labels[complete] if split.labels.ndim == 1 else np.zeros(len(complete))
+    turn = np.zeros(len(complete))
+    for label in np.unique(labels):
+        members = labels == label
+        turn[members] = np.arange(members.sum())
+    rows = complete[np.lexsort((labels, turn))][:count].astype(np.int32)
+    inputs = {name: array[rows] for name, array in split.inputs.items()}
+    return Batch(inputs, split.present[:, rows], rows, split.labels[rows])

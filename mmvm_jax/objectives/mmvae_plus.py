@@ -1,0 +1,214 @@
+"""MMVAE+: a shared latent u from the mixture of the observed posteriors, and a private one w_m for each modality.
+
+loss = -mean_{m in O} log mean_s w_ms (loose)  or  -log mean_{m in O, s} w_ms (tight),  (w_m, u) ~ q_m,
+log w_ms = log p(x_m | w_m, u) + sum_{n in O, n != m} log p(x_n | w~_n, u)
+           + beta ( log p(u) + log p(w_m) - log mean_{j in O} q_j(u) - log q_m(w_m) ),  w~_n ~ r_n
+
+The decoders of other modalities never see w_m: their private latents come from auxiliary priors r_n, learned, which
+serve training only. The latent that encoders give and decoders read is [w, u]. The published model has Laplace
+posteriors and priors; the scales of a posterior are a softmax over the dimensions times their number, so that they
+add up to a constant, and r_n has mean 0.
+
+Source: Palumbo, Daunhawer & Vogt 2023, ICLR, openreview sdQGxouELX, equations 5 and 6; gradient "dreg" as in MMVAE,
+whose bias for mixtures it shares.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from mmvm_jax.distributions import gaussian_log_density, sample, where_present
+from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.objectives.common import (
+    Functions,
+    check_importance_options,
+    example_keys,
+    importance_weighted_loss,
+    log_mean_density,
+    modality_keys,
+)
+from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
+
+HYPERPARAMETERS = ()
+LATENT_DISTRIBUTIONS = ("normal", "laplace")
+ABSENT_PRIVATE = ("prior", "auxiliary")
+_LEAST_SCALE = 1e-6  # of a Laplace posterior
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """As of MMVAE, and how the latent is made up.
+
+    Attributes:
+      private_dim: dimensions of the latent that are private to each modality; the rest is shared.
+      latent_distribution: "normal" or "laplace", of posteriors and priors.
+      absent_private: where ``posterior`` takes the private latent of an absent modality from.
+    """
+
+    num_samples: int = 1
+    bound: str = "loose"
+    gradient: str = "reparametrised"
+    private_dim: int = 32
+    latent_distribution: str = "normal"
+    absent_private: str = "prior"
+
+    def __post_init__(self):
+        check_importance_options("mmvae_plus", self)
+        for field, allowed in (
+            ("latent_distribution", LATENT_DISTRIBUTIONS),
+            ("absent_private", ABSENT_PRIVATE),
+        ):
+            if getattr(self, field) not in allowed:
+                raise unknown_name(f"config.method.mmvae_plus.{field}", getattr(self, field), allowed)
+
+
+def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
+    """The auxiliary priors, which start at the prior: [M, W] each; of Laplace ones the mean stays 0.
+
+    Raises:
+      UserError: the private part leaves nothing of the latent, or is nothing.
+    """
+    latent_dim = jax.eval_shape(functions.encode, batch.inputs).mean.shape[-1]
+    if not 1 <= options.private_dim < latent_dim:
+        raise UserError(
+            f"config.method.mmvae_plus.private_dim is {options.private_dim}; "
+            f"allowed: 1 to {latent_dim - 1}, below config.network.latent_dim"
+        )
+    zeros = jnp.zeros((len(functions.names), options.private_dim))
+    if options.latent_distribution == "laplace":
+        return {"log_variance": zeros + math.log(2.0)}
+    return {"mean": zeros, "log_variance": zeros}
+
+
+def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
+    """Negative importance-weighted bound: [B] nats. Every sample is read by all decoders, M^2 S times in all."""
+    present, beta = batch.present, hyper["beta"]
+    posterior_key, auxiliary_key = jax.random.split(key)
+    q = _distribution(where_present(present, functions.encode(batch.inputs)), options)
+    z = _sample(modality_keys(posterior_key, batch.index, functions.identifiers), q, options)
+    others = _auxiliary_samples(auxiliary_key, batch, functions, options)
+    if options.gradient == "dreg":
+        q = jax.lax.stop_gradient(q)
+    q_w, q_u = _split(jax.tree.map(lambda leaf: leaf[:, None], q), options)  # [M, 1, B, W or U]
+    components, active = jax.tree.map(lambda leaf: leaf[:, None], q_u), present[:, None, None]
+
+    def log_weight(z):
+        log_likelihood = functions.log_likelihood(batch, _as_read(z, others))
+        w, u = _split(z, options)
+        log_mixture = log_mean_density(_log_density(components, u[None], options), active)
+        log_posterior = log_mixture + _log_density(q_w, w, options)
+        divergence = log_posterior - _log_density(_prior_like(z, options), z, options)
+        return jnp.sum(log_likelihood, axis=0) - beta * divergence, (log_likelihood, divergence)
+
+    return importance_weighted_loss(functions.names, log_weight, z, present, beta, options)
+
+
+def _auxiliary_samples(key: Array, batch: Batch, functions: Functions, options: Options) -> Array:
+    """Private latents of the modality of axis 0 beside the samples of that of axis 1: [M, M, S, B, W]."""
+    source_keys = modality_keys(key, batch.index, functions.identifiers)
+    fold_in = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None))
+    keys = jax.vmap(fold_in, (None, 0))(source_keys, functions.identifiers)  # [M, M, B]
+    repeat = lambda leaf: jnp.broadcast_to(leaf[:, None, None], (*keys.shape, options.private_dim))
+    auxiliary = jax.tree.map(repeat, _auxiliary_priors(functions, options))
+    return jax.vmap(lambda k, r: _sample(k, r, options))(keys, auxiliary)
+
+
+def _as_read(z: Array, others: Array) -> Array:
+    """[w, u] for every decoder: z [M, S, B, D], others' private latents [M, M, S, B, W] -> [M, M, S, B, D]."""
+    own = jnp.eye(len(z), dtype=bool)[:, :, None, None, None]
+    z = jnp.broadcast_to(z[None], (len(z), *z.shape))
+    w, u = jnp.split(z, [others.shape[-1]], axis=-1)
+    return jnp.concatenate([jnp.where(own, w, others), u], axis=-1)
+
+
+def posterior(
+    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
+) -> LatentMixture:
+    """Components [M, M, B, D]: axis 0 is the observed modality that gives u, axis 1 the decoder, whose own w it reads.
+
+    The w of an absent modality is that of ``absent_private``. A Laplace component has its own variance.
+    """
+    num_modalities = len(present)
+    q = _distribution(where_present(present, posteriors), options)  # the prior where absent
+    w, u = _split(q, options)
+    if options.absent_private == "auxiliary":
+        auxiliary = jax.tree.map(lambda leaf: leaf[:, None], _auxiliary_priors(functions, options))
+        w = jax.tree.map(lambda own, other: jnp.where(present[..., None], own, other), w, auxiliary)
+    repeat = lambda leaf, axis: jnp.repeat(jnp.expand_dims(leaf, axis), num_modalities, axis)
+    pair = lambda own, shared: jnp.concatenate([repeat(own, 0), repeat(shared, 1)], axis=-1)
+    active = present | ~jnp.any(present, axis=0, keepdims=True)
+    log_weights = jax.nn.log_softmax(jnp.where(active, 0.0, -jnp.inf).astype(q.mean.dtype), axis=0)
+    return LatentMixture(jax.tree.map(pair, w, u), repeat(log_weights, 1))
+
+
+def draw(key: Array, index: Array, mixture: LatentMixture, options: Options) -> Array:
+    """One draw an example, [M, B, D]: a source of u and its u, the same for all decoders, and a w for each."""
+
+    def draw_example(key, components, log_weights):
+        choice_key, shared_key, private_key = jax.random.split(key, 3)
+        source = jax.random.categorical(choice_key, log_weights[:, 0])
+        w, u = _split(jax.tree.map(lambda leaf: leaf[source], components), options)  # [M, W or U]
+        one = dataclasses.replace(options, num_samples=1)
+        u = _sample(shared_key[None], jax.tree.map(lambda leaf: leaf[:1], u), one)[:, 0]
+        w = _sample(jax.random.split(private_key, len(w.mean)), w, one)[:, 0]
+        return jnp.concatenate([w, jnp.broadcast_to(u, (len(w), u.shape[-1]))], axis=-1)
+
+    keys = example_keys(key, index)
+    return jax.vmap(draw_example, in_axes=(0, 2, 2), out_axes=1)(keys, *mixture)
+
+
+def prior(
+    functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int
+) -> LatentMixture:
+    """The posterior given nothing: components [M, M, B, D], all alike; ``draw`` takes one u for all decoders."""
+    zeros = jnp.zeros((len(functions.names), num_examples, latent_dim))
+    return posterior(DiagonalGaussian(zeros, zeros), jnp.zeros(zeros.shape[:-1], bool), functions, options)
+
+
+# Laplace distributions go by their mean and variance too, which is twice the squared scale.
+
+
+def _distribution(encoded: DiagonalGaussian, options: Options) -> DiagonalGaussian:
+    """What an encoder's output says: for Laplace, logits of the scales stand where log-variances would."""
+    if options.latent_distribution == "normal":
+        return encoded
+    scales = [jax.nn.softmax(part, axis=-1) * part.shape[-1] for part in _split(encoded.log_variance, options)]
+    scale = jnp.concatenate(scales, axis=-1) + _LEAST_SCALE
+    return encoded._replace(log_variance=math.log(2.0) + 2.0 * jnp.log(scale))
+
+
+def _prior_like(z: Array, options: Options) -> DiagonalGaussian:
+    """N(0, I), or the Laplace distribution of scale 1."""
+    log_variance = 0.0 if options.latent_distribution == "normal" else math.log(2.0)
+    return DiagonalGaussian(jnp.zeros_like(z), jnp.full_like(z, log_variance))
+
+
+def _auxiliary_priors(functions: Functions, options: Options) -> DiagonalGaussian:
+    """r_n of every modality: [M, W]."""
+    log_variance = functions.method_params["log_variance"]
+    return DiagonalGaussian(functions.method_params.get("mean", jnp.zeros_like(log_variance)), log_variance)
+
+
+def _split(tree, options: Options):
+    """The private and the shared part, [..., W] and [..., U], of arrays [..., D]."""
+    private = jax.tree.map(lambda leaf: leaf[..., : options.private_dim], tree)
+    return private, jax.tree.map(lambda leaf: leaf[..., options.private_dim :], tree)
+
+
+def _log_density(q: DiagonalGaussian, z: Array, options: Options) -> Array:
+    if options.latent_distribution == "normal":
+        return gaussian_log_density(q, z)
+    log_scale = 0.5 * (q.log_variance - math.log(2.0))
+    return -jnp.sum(jnp.abs(z - q.mean) * jnp.exp(-log_scale) + log_scale + math.log(2.0), axis=-1)
+
+
+def _sample(keys: Array, q: DiagonalGaussian, options: Options) -> Array:
+    """Reparametrised draws, one key a distribution: keys [M, ...], q [M, ..., D] -> [M, S, ..., D]."""
+    if options.latent_distribution == "normal":
+        return jnp.swapaxes(sample(keys, q, options.num_samples), 0, 1)
+    shape, dtype = (options.num_samples, q.mean.shape[-1]), q.mean.dtype
+    noise = jax.vmap(lambda key: jax.random.laplace(key, shape, dtype))(keys.reshape(-1))
+    noise = jnp.moveaxis(noise.reshape(*keys.shape, *shape), -2, 1)
+    return q.mean[:, None] + jnp.exp(0.5 * (q.log_variance - math.log(2.0)))[:, None] * noise

@@ -1,0 +1,81 @@
+"""MVAE: the product of the observed posteriors and N(0, I), trained on subsets of the observed too.
+
+loss = -ELBO(O) - sum_{m in O} ELBO({m}) - sum_k ELBO(X_k), the X_k random subsets of the observed O, and
+ELBO(X) = sum_{m in X} E_q log p(x_m | z) - beta KL(q || N(0, I)),  q = N(0, I) prod_{m in X} q_m / Z
+
+Source: Wu & Goodman 2018, arXiv 1802.05335, equation 5 (sub-sampled training) and section 2.2 (product).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mmvm_jax.aggregation import product_of_experts
+from mmvm_jax.distributions import gaussian_kl, sample
+from mmvm_jax.objectives.common import (
+    Functions,
+    check_at_least,
+    draw,
+    example_keys,
+    joint_bound,
+    modality_keys,
+    no_parameters,
+    random_subset,
+    single_latent,
+    standard_normal_prior,
+)
+from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
+
+HYPERPARAMETERS = ()
+init = no_parameters
+prior = standard_normal_prior
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Whether bounds of subsets are added to that of all observed: each modality's, and of how many random ones."""
+
+    subsampling: bool = True
+    num_subsets: int = 1
+
+    def __post_init__(self):
+        check_at_least(0, "mvae", "num_subsets", self)
+
+
+def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
+    """Sum of the negative evidence lower bounds of all observed and of their subsets: [B] nats."""
+    experts = functions.encode(batch.inputs)
+    keys = jax.random.split(key, 2 + options.num_subsets)
+    bounds = [_of_subset(keys[0], batch.present, experts, batch)]
+    if options.subsampling:
+        bounds.append(_of_singles(keys[1], experts, batch, functions))
+        for subset_key in keys[2:]:
+            choice_key, latent_key = jax.random.split(subset_key)
+            bounds.append(_of_subset(latent_key, random_subset(choice_key, batch, functions), experts, batch))
+    z, members, divergence = zip(*bounds)
+    log_likelihood = functions.log_likelihood(batch, jnp.stack(z, axis=1))  # [M, subsets, B]
+    log_likelihood = jnp.sum(jnp.where(jnp.stack(members, axis=1), log_likelihood, 0.0), axis=1)
+    return joint_bound(functions.names, log_likelihood, sum(divergence), hyper["beta"])
+
+
+def _of_subset(key, members, experts, batch):
+    """Latents that the decoders read [M, B, D], the decoders that count [M, B], and the divergence [B]."""
+    q = product_of_experts(experts, members, prior_expert=True)
+    z = sample(example_keys(key, batch.index), q)
+    return jnp.broadcast_to(z[None], experts.mean.shape), members, gaussian_kl(q)
+
+
+def _of_singles(key, experts, batch, functions):
+    """The same for all subsets of one at once: each latent is read by its own decoder alone."""
+    own = jax.tree.map(lambda leaf: leaf[None], experts)
+    q = product_of_experts(own, batch.present[None], prior_expert=True)
+    z = sample(modality_keys(key, batch.index, functions.identifiers), q)
+    return z, batch.present, jnp.sum(gaussian_kl(q), axis=0)
+
+
+def posterior(
+    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
+) -> LatentMixture:
+    """The product of the observed and N(0, I): components [1, 1, B, D]."""
+    return single_latent(product_of_experts(posteriors, present, prior_expert=True))

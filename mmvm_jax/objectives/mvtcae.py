@@ -1,0 +1,58 @@
+"""MVTCAE: the product of the observed posteriors, held close to N(0, I) and to every one of its factors.
+
+loss = -(|O| - a) / |O| sum_m r_m E_q log p(x_m | z)
+       + beta ( (1 - a) KL(q || N(0, I)) + a / |O| sum_m r_m KL(q || q_m) ),  q = prod_m q_m / Z
+
+Source: Hwang et al. 2021, NeurIPS, "Multi-View Representation Learning via Total Correlation Objective", its
+convex combination of the two bounds on the total correlation. a (``alpha``) weighs the conditional terms
+KL(q || q_m); the authors train PolyMNIST with a = 5/6 and beta = 2.5. A published reimplementation has the same
+formula with a default of 0.1, where the weight of the conditional terms is meant to be large.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mmvm_jax.aggregation import product_of_experts
+from mmvm_jax.distributions import gaussian_kl, sample, where_present
+from mmvm_jax.objectives.common import (
+    Functions,
+    draw,
+    example_keys,
+    joint_bound,
+    no_parameters,
+    single_latent,
+    standard_normal_prior,
+)
+from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
+
+HYPERPARAMETERS = ("alpha",)
+init = no_parameters
+prior = standard_normal_prior
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The method has none."""
+
+
+def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
+    """Negative total-correlation bound: [B] nats. Its log-likelihood terms carry the factor (|O| - a) / |O|."""
+    present, alpha = batch.present, hyper["alpha"]
+    experts = where_present(present, functions.encode(batch.inputs))
+    q = product_of_experts(experts, present)
+    z = sample(example_keys(key, batch.index), q)
+    log_likelihood = functions.log_likelihood(batch, jnp.broadcast_to(z[None], experts.mean.shape))
+    to_experts = gaussian_kl(jax.tree.map(lambda leaf: leaf[None], q), experts)
+    count = jnp.maximum(jnp.sum(present, axis=0), 1)
+    conditional = jnp.sum(jnp.where(present, to_experts, 0.0), axis=0) / count
+    divergence = (1.0 - alpha) * gaussian_kl(q) + alpha * conditional
+    return joint_bound(functions.names, (1.0 - alpha / count)[None] * log_likelihood, divergence, hyper["beta"])
+
+
+def posterior(
+    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
+) -> LatentMixture:
+    """The product of the observed: components [1, 1, B, D]."""
+    return single_latent(product_of_experts(posteriors, present))

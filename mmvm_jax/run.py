@@ -1,0 +1,78 @@
+"""A run from its configuration to its report, going on from whatever the workdir already holds."""
+
+import json
+import os
+
+import jax
+
+from mmvm_jax import workdir as folder
+from mmvm_jax.checkpoints import Checkpoints
+from mmvm_jax.data import load_dataset
+from mmvm_jax.data.pipeline import DataSet
+from mmvm_jax.errors import UserError
+from mmvm_jax.progress import log
+from mmvm_jax.evaluation.evaluate import evaluate
+from mmvm_jax.evaluation.trained import Trained
+from mmvm_jax.method import Method, make_method
+from mmvm_jax.metrics import read_metrics
+from mmvm_jax.model import Model, make_model
+from mmvm_jax.report.report import write_report
+from mmvm_jax.train import init_state, first_batch, num_steps, train
+from mmvm_jax.validation import validate
+
+
+def run(config, workdir: str, mode: str) -> None:
+    """Trains, evaluates, or both.
+
+    Raises:
+      UserError: the configuration or the workdir cannot be used, or training failed.
+    """
+    validate(config)
+    unchanged = folder.claim(workdir, config)
+    data = load_dataset(config.data, config.modalities)
+    model, method = make_model(data.modalities, config.network), make_method(config.method)
+    total_steps = num_steps(config, len(data.train.labels))
+    if mode == "train_and_evaluate" and unchanged and _is_finished(workdir, total_steps):
+        log.info("Nothing left to do: %s has the report of all %d steps", workdir, total_steps)
+        return
+    if mode != "evaluate":
+        train(config, model, method, data, workdir)
+    if mode != "train":
+        _evaluate_and_report(config, model, method, data, workdir)
+
+
+def _is_finished(workdir: str, total_steps: int) -> bool:
+    written = all(os.path.exists(os.path.join(workdir, name)) for name in (folder.EVALUATION_FILE, folder.REPORT_FILE))
+    if not written:
+        return False
+    checkpoints = Checkpoints(workdir)
+    try:
+        return checkpoints.latest_step == total_steps
+    finally:
+        checkpoints.close()
+
+
+def _evaluate_and_report(config, model: Model, method: Method, data: DataSet, workdir: str) -> None:
+    restored = _restore(config, model, method, data, workdir)
+    evaluation = evaluate(config, Trained(model, method, restored.state.params), data)
+    seconds = restored.progress["seconds"]
+    evaluation.values["train/seconds"] = seconds
+    evaluation.values["train/examples_per_second"] = restored.step * config.train.batch_size / seconds
+    values = {name: evaluation.values[name] for name in sorted(evaluation.values)}
+    folder.write(os.path.join(workdir, folder.EVALUATION_FILE), json.dumps(values, indent=2) + "\n")
+    history = [line for line in read_metrics(workdir) if line["split"] == "train"]
+    log.info("report: drawing figures")
+    path = write_report(config, evaluation, data.modalities, history, workdir)
+    log.info("Report: %s", path)
+
+
+def _restore(config, model, method, data, workdir):
+    like = jax.eval_shape(lambda: init_state(config, model, method, first_batch(config, data)))
+    checkpoints = Checkpoints(workdir)
+    try:
+        restored = checkpoints.restore(like)
+    finally:
+        checkpoints.close()
+    if restored is None:
+        raise UserError(f"--workdir={workdir} holds no checkpoint to evaluate; train first: --mode=train")
+    return restored

@@ -1,0 +1,78 @@
+"""The folder of one run: whose configuration it holds, and whether a run may work there."""
+
+import difflib
+import json
+import os
+
+from mmvm_jax.errors import UserError
+
+CONFIG_FILE = "config.json"
+EVALUATION_FILE = "evaluation.json"
+REPORT_FILE = "report.html"
+
+
+def claim(workdir: str, config) -> bool:
+    """Makes ``workdir`` the folder of a run with this configuration, or finds that it already is.
+
+    Where data lie and how a model is evaluated may differ from run to run; all else decides what is trained.
+
+    Returns:
+      Whether the folder held the same configuration before, evaluation included.
+
+    Raises:
+      UserError: the folder cannot be written, or holds a run of another configuration.
+    """
+    path = os.path.join(workdir, CONFIG_FILE)
+    mine, theirs = config_text(config), None
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        if os.path.exists(path):
+            with open(path) as file:
+                theirs = file.read()
+            _check_same(workdir, theirs, mine)
+        elif os.path.exists(os.path.join(workdir, "checkpoints")):
+            raise UserError(f"--workdir={workdir} has checkpoints but no {CONFIG_FILE}; use another folder")
+        write(path, mine)
+        return theirs == mine
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written ({error.strerror}); use another folder") from error
+
+
+def config_text(config) -> str:
+    """The configuration as it is written."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def write(path: str, text: str) -> None:
+    """Writes a file as a whole or not at all."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(path + ".new", path)
+
+
+def _check_same(workdir: str, theirs: str, mine: str) -> None:
+    try:
+        old, new = _training_part(theirs), _training_part(mine)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{workdir}/{CONFIG_FILE} is damaged ({error}); use another folder") from error
+    if old != new:
+        changes = difflib.unified_diff(_flat(old), _flat(new), lineterm="", n=0)
+        lines = [line for line in changes if line[0] in "+-" and line[:3] not in ("+++", "---")]
+        raise UserError(
+            f"--workdir={workdir} holds a run of another configuration; use another folder or the same "
+            "configuration (- there, + asked for): " + ", ".join(lines)
+        )
+
+
+def _training_part(text: str) -> dict:
+    values = json.loads(text)
+    values.pop("evaluation", None)
+    values.get("data", {}).pop("dir", None)
+    return values
+
+
+def _flat(values, prefix="config") -> list[str]:
+    """{"a": {"b": 1}} -> ["config.a.b = 1"]."""
+    if not isinstance(values, dict):
+        return [f"{prefix} = {json.dumps(values)}"]
+    return [line for name, value in sorted(values.items()) for line in _flat(value, f"{prefix}.{name}")]

@@ -1,0 +1,36 @@
+"""Polydigits, prepared once for all tests: whole, and in a small edition where the size does not matter."""
+
+import pytest
+
+from mmvm_jax import config
+from mmvm_jax.data import load_dataset, polydigits
+
+
+def _data(directory, **changes):
+    data = config.base().data
+    data.update({"dir": str(directory), **changes})
+    return data
+
+
+@pytest.fixture(scope="session")
+def full_config(tmp_path_factory):
+    """The default ``config.data``, in a directory of its own."""
+    return _data(tmp_path_factory.mktemp("full"))
+
+
+@pytest.fixture(scope="session")
+def five(full_config):
+    """The plain variant with all its modalities."""
+    return load_dataset(_data(full_config.dir, num_modalities=5))
+
+
+@pytest.fixture(scope="session")
+def small_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("small")
+
+
+@pytest.fixture
+def data_config(small_dir, monkeypatch):
+    """The default ``config.data`` while the data set has 400 and 80 examples."""
+    monkeypatch.setattr(polydigits, "NUM_EXAMPLES", {"train": 400, "test": 80})
+    return _data(small_dir)

@@ -1,0 +1,54 @@
+"""Fréchet distance against its oracle, its closed form and its symmetries."""
+
+import numpy as np
+import pytest
+
+from mmvm_jax.evaluation.frechet import frechet_distance
+
+
+def features(seed, count, width):
+    generator = np.random.default_rng(seed)
+    mixing, mean = generator.normal(size=(width, width)), generator.normal(size=width)
+    return generator.normal(size=(count, width)) @ mixing + mean
+
+
+def test_it_meets_the_oracle(oracles):
+    oracle = oracles["frechet_distance"]
+    distance = frechet_distance(oracle["a"], oracle["b"])
+    assert isinstance(distance, float)
+    assert distance == pytest.approx(oracle["value"], rel=1e-8)
+
+
+def test_one_feature_has_the_closed_form():
+    a, b = features(0, 30, 1), features(1, 40, 1)
+    expected = (a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [4, 200])  # fewer examples than the 10 features, and more
+def test_it_is_symmetric_zero_at_equality_and_moves_with_the_mean(count):
+    a, b = features(2, count, 10), features(3, count + 3, 10)
+    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-10)
+    assert frechet_distance(a, b[::-1]) == pytest.approx(frechet_distance(b, a), rel=1e-12)
+    assert frechet_distance(a, a + 2.0) == pytest.approx(40.0, rel=1e-10)
+    stretched, variance = 3.0 * a - 2.0 * a.mean(axis=0), a.var(axis=0, ddof=1).sum()
+    assert frechet_distance(a, stretched) == pytest.approx(4.0 * variance, rel=1e-10)
+
+
+def test_singular_covariances_in_orthogonal_directions_add_their_variances():
+    a, b = np.zeros((5, 6)), np.zeros((7, 6))
+    a[:, 0], b[:, 3] = np.arange(5), np.arange(7)
+    expected = 2.0**2 + 3.0**2 + np.var(np.arange(5), ddof=1) + np.var(np.arange(7), ddof=1)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-12)
+
+
+def test_it_is_computed_in_float64():
+    a = features(4, 50, 3)
+    b = (a + 1e4).astype(np.float32)
+    assert frechet_distance(b, b + np.float32(1.0)) == pytest.approx(3.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("shapes", [((1, 3), (5, 3)), ((5, 3), (5, 4)), ((5,), (5,))])
+def test_what_has_no_covariance_is_refused(shapes):
+    with pytest.raises(ValueError, match="two or more examples"):
+        frechet_distance(*(np.zeros(shape) for shape in shapes))

@@ -1,0 +1,169 @@
+"""Average, product, mixture and mixture of products against oracles, and their limits, masks and order."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from mmvm_jax.aggregation import (
+    average_of_experts,
+    joint_mixture,
+    mixture_of_experts,
+    mixture_of_products,
+    product_of_experts,
+    subset_mask,
+    subset_posteriors,
+    subsets,
+)
+from mmvm_jax.types import DiagonalGaussian
+
+PRESENT = np.array([[0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0]], bool)
+MERGERS = {
+    "average": average_of_experts,
+    "product": product_of_experts,
+    "product_with_prior": functools.partial(product_of_experts, prior_expert=True),
+}
+
+
+def experts_of(oracle):
+    return DiagonalGaussian(jnp.asarray(oracle["mean"]), jnp.asarray(oracle["log_variance"]))
+
+
+def select(gaussian, index):
+    return DiagonalGaussian(*(leaf[index] for leaf in gaussian))
+
+
+def check_gaussian(precision, actual, expected):
+    precision.check(actual.mean, expected[0])
+    precision.check(actual.log_variance, expected[1])
+
+
+@pytest.mark.parametrize("masked", ["all", "masked"])
+@pytest.mark.parametrize("prior", [False, True])
+def test_product_meets_the_oracle(masked, prior, oracles, precision):
+    oracle = oracles["product_of_experts"]
+    expected = oracle[f"{masked}_{'prior' if prior else 'no_prior'}"]
+    present = jnp.asarray(oracle["mask"], bool) if masked == "masked" else None
+    actual = product_of_experts(experts_of(oracle), present, prior_expert=prior)
+    check_gaussian(precision, actual, (expected["mean"], expected["log_variance"]))
+
+
+def test_the_prior_expert_is_one_more_expert(random_gaussian, x64):
+    experts = random_gaussian(50, 3, 6, 2)
+    standard = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[:1]), experts)
+    extended = DiagonalGaussian(*map(lambda *parts: jnp.concatenate(parts), experts, standard))
+    actual = product_of_experts(experts, PRESENT, prior_expert=True)
+    expected = product_of_experts(extended, np.vstack([PRESENT, np.ones((1, 6), bool)]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), actual, expected)
+
+
+def test_average_is_of_means_and_of_variances(random_gaussian, precision):
+    experts = random_gaussian(51, 3, 6, 2)
+    mean, variance = np.float64(experts.mean), np.exp(np.float64(experts.log_variance))
+    check_gaussian(precision, average_of_experts(experts), (mean.mean(0), np.log(variance.mean(0))))
+
+
+@pytest.mark.parametrize("name", MERGERS)
+def test_a_masked_merger_is_that_of_the_smaller_model(name, random_gaussian, precision):
+    experts = random_gaussian(52, 3, 6, 2)
+    actual = MERGERS[name](experts, PRESENT)
+    for b in range(5):
+        expected = MERGERS[name](select(experts, (PRESENT[:, b], b)))
+        check_gaussian(precision, select(actual, b), expected)
+    assert not np.any(actual.mean[5]) and not np.any(actual.log_variance[5])
+
+
+@pytest.mark.parametrize("merger", [average_of_experts, product_of_experts])
+def test_a_merger_of_one_expert_is_that_expert(merger, random_gaussian, precision):
+    experts = random_gaussian(53, 1, 4, 2)
+    check_gaussian(precision, merger(experts), select(experts, 0))
+    extreme = DiagonalGaussian(experts.mean[..., 0], jnp.array([[-30.0, -10.0, 10.0, 30.0]]))
+    check_gaussian(precision, merger(extreme), select(extreme, 0))
+
+
+@pytest.mark.parametrize("name", MERGERS)
+def test_mergers_ignore_the_order_of_modalities(name, random_gaussian, precision):
+    experts, order = random_gaussian(54, 3, 6, 2), np.array([2, 0, 1])
+    permuted = MERGERS[name](select(experts, order), PRESENT[order])
+    check_gaussian(precision, permuted, MERGERS[name](experts, PRESENT))
+
+
+def test_mixture_of_experts_weighs_the_observed_equally(random_gaussian, x64):
+    experts = random_gaussian(55, 3, 6, 2)
+    components, log_weights = mixture_of_experts(experts, PRESENT)
+    assert components.mean.shape == (3, 1, 6, 2) and log_weights.shape == (3, 1, 6)
+    count = np.maximum(PRESENT.sum(0), 1)
+    expected = np.where(PRESENT | ~PRESENT.any(0), 1.0 / np.where(PRESENT.any(0), count, 3), 0.0)
+    np.testing.assert_allclose(np.exp(log_weights[:, 0]), expected, rtol=1e-12)
+    for actual, leaf in zip(components, experts):
+        np.testing.assert_array_equal(actual[:, 0], np.where(PRESENT[..., None], leaf, 0.0))
+    everything = mixture_of_experts(experts)
+    np.testing.assert_array_equal(everything.components.mean[:, 0], experts.mean)
+    np.testing.assert_allclose(everything.log_weights, np.log(1 / 3), rtol=1e-12)
+
+
+def test_subsets_come_by_size_and_then_lexicographically(oracles):
+    expected = [list(np.flatnonzero(row)) for row in subsets(3)]
+    assert expected == oracles["mopoe_subsets"]["subsets"]
+    assert [list(np.flatnonzero(row)) for row in subsets(4)][4:7] == [[0, 1], [0, 2], [0, 3]]
+    assert subsets(12).shape == (4095, 12) and len(np.unique(subsets(12), axis=0)) == 4095
+
+
+def test_more_than_twelve_modalities_are_refused():
+    with pytest.raises(ValueError, match="13 modalities.*at most 12"):
+        subsets(13)
+
+
+def test_subset_posteriors_meet_the_oracle(oracles, precision):
+    oracle = oracles["mopoe_subsets"]
+    expected = [np.asarray([row[name] for row in oracle["posteriors"]]) for name in ("mean", "log_variance")]
+    check_gaussian(precision, subset_posteriors(experts_of(oracle)), expected)
+
+
+def test_subset_posteriors_are_products_of_their_observed_members(random_gaussian, precision):
+    experts = random_gaussian(56, 3, 6, 2)
+    actual = subset_posteriors(experts, PRESENT)
+    for row, members in enumerate(subsets(3)):
+        expected = product_of_experts(experts, PRESENT & members[:, None])
+        check_gaussian(precision, select(actual, row), expected)
+
+
+def test_a_subset_counts_where_all_its_members_are_observed():
+    mask = subset_mask(jnp.asarray(PRESENT))
+    for (row, members), b in itertools.product(enumerate(subsets(3)), range(6)):
+        assert mask[row, b] == set(np.flatnonzero(members)).issubset(np.flatnonzero(PRESENT[:, b]))
+    np.testing.assert_array_equal(subset_mask(jnp.array([True, False])), [True, False, False])
+
+
+def test_mixture_of_products_weighs_the_observed_subsets_equally(random_gaussian, x64):
+    experts = random_gaussian(57, 3, 6, 2)
+    components, log_weights = mixture_of_products(experts, PRESENT)
+    assert components.mean.shape == (7, 1, 6, 2) and log_weights.shape == (7, 1, 6)
+    mask, expected = subset_mask(jnp.asarray(PRESENT)), subset_posteriors(experts, PRESENT)
+    for actual, leaf in zip(components, expected):
+        np.testing.assert_array_equal(actual[:, 0], np.where(mask[..., None], leaf, 0.0))
+    count = 2.0 ** PRESENT.sum(0) - 1.0
+    weights = np.where(mask, 1.0 / np.maximum(count, 1.0), 0.0)
+    weights[:, count == 0] = 1 / 7
+    np.testing.assert_allclose(np.exp(log_weights[:, 0]), weights, rtol=1e-12)
+
+
+def test_mixture_of_products_of_one_modality_is_its_posterior(random_gaussian, precision):
+    experts = random_gaussian(58, 1, 4, 2)
+    components, log_weights = mixture_of_products(experts)
+    check_gaussian(precision, select(components, (0, 0)), select(experts, 0))
+    np.testing.assert_array_equal(log_weights, np.zeros((1, 1, 4)))
+
+
+def test_gradients_are_finite_differences(random_gaussian, x64):
+    experts = random_gaussian(59, 3, 6, 2)
+
+    def everything(experts):
+        merged = [merger(experts, PRESENT) for merger in MERGERS.values()]
+        return merged, subset_posteriors(experts, PRESENT), joint_mixture(experts, PRESENT).components
+
+    check_grads(jax.jit(everything), (experts,), order=1, modes=("rev",))

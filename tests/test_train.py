@@ -1,0 +1,170 @@
+"""The training step and loop: devices, noise, resumption, and what stops a run."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmvm_jax import parallel
+from mmvm_jax import train as training
+from mmvm_jax.checkpoints import Checkpoints
+from mmvm_jax.config import base
+from mmvm_jax.data.pipeline import Batches, DataSet, Split
+from mmvm_jax.errors import UserError
+from mmvm_jax.method import final_hyper, make_method
+from mmvm_jax.metrics import read_metrics
+from mmvm_jax.model import make_model
+from mmvm_jax.types import Modality
+
+
+@pytest.fixture
+def config():
+    config = base()
+    config.network.name = "mlp"
+    config.network.latent_dim = 3
+    config.network.mlp.hidden_dims = (8,)
+    config.method.beta = 0.5
+    config.train.update({"batch_size": 16, "steps": 12, "checkpoint_every": 4, "log_every": 3})
+    return config
+
+
+@pytest.fixture
+def data():
+    """Two vectors and an image; every example lacks something, and the first eight lack all of ``b``."""
+    generator = np.random.default_rng(0)
+    modalities = (
+        Modality("a", (5,), "vector", "normal"),
+        Modality("b", (4, 4, 1), "image", "laplace", scale=0.75),
+        Modality("c", (5,), "vector", "normal"),
+    )
+    split = Split(
+        {
+            "a": generator.normal(size=(64, 5)).astype(np.float32),
+            "b": generator.integers(0, 255, (64, 4, 4, 1)).astype(np.uint8),
+            "c": generator.normal(size=(64, 5)).astype(np.float32),
+        },
+        generator.random((3, 64)) < 0.7,
+        generator.integers(0, 3, 64).astype(np.int32),
+    )
+    split.present[1, :8] = False
+    split.inputs["a"][~split.present[0]] = np.nan
+    return DataSet(modalities, split, split, 3, "class", "fingerprint")
+
+
+def _prepare(config, data):
+    model, method = make_model(data.modalities, config.network), make_method(config.method)
+    batch = training.first_batch(config, data)
+    state = training.init_state(config, model, method, batch)
+    hyper = final_hyper(config.method) | {"learning_rate": jnp.float32(1e-2)}
+    return model, method, state, hyper
+
+
+def _steps(config, data, count):
+    model, method, state, hyper = _prepare(config, data)
+    step = training.make_step(config, model, method, 12)
+    batches, history = Batches(data.train, config.train.batch_size, 0), []
+    for _ in range(count):
+        state, metrics = step(state, next(batches), hyper)
+        history.append(metrics)
+    return jax.device_get(state), jax.device_get(history)
+
+
+@pytest.mark.parametrize("name", ["mmvm", "joint", "independent"])
+def test_four_devices_equal_one(config, data, monkeypatch, name):
+    config.method.name = name
+    config.optimizer.eps = 1.0  # at the default, Adam blows the rounding of a zero gradient up to a whole step
+    many, many_metrics = _steps(config, data, 5)
+    assert parallel.num_devices() == 4
+    monkeypatch.setattr(parallel, "num_devices", lambda: 1)
+    one, one_metrics = _steps(config, data, 5)
+    for left, right in zip(jax.tree.leaves(many), jax.tree.leaves(one)):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+    for left, right in zip(many_metrics, one_metrics):
+        assert left.keys() == right.keys()
+        for term in left:
+            np.testing.assert_allclose(left[term], right[term], rtol=1e-4, atol=1e-5, err_msg=term)
+
+
+def test_terms_add_up_to_the_loss(config, data):
+    _, history = _steps(config, data, 2)
+    for metrics in history:
+        divergence = sum(value for name, value in metrics.items() if name.startswith("divergence/"))
+        log_likelihood = sum(value for name, value in metrics.items() if name.startswith("log_likelihood/"))
+        np.testing.assert_allclose(metrics["loss"], 0.5 * divergence - log_likelihood, rtol=1e-5)
+
+
+def test_a_step_is_adam_on_the_mean_loss(config, data):
+    """The first step of Adam moves every parameter by the learning rate against its gradient's sign."""
+    model, method, state, hyper = _prepare(config, data)
+    batch = training.first_batch(config, data)
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    loss = lambda params: jnp.mean(method.loss(key, model.prepare(batch), model.bind(params), hyper).loss)
+    gradients = jax.device_get(jax.grad(loss)(state.params))
+    after, _ = training.make_step(config, model, method, 12)(state, batch, hyper)
+    for gradient, old, new in zip(*map(jax.tree.leaves, (gradients, state.params, jax.device_get(after.params)))):
+        large = np.abs(gradient) > 1e-5
+        np.testing.assert_allclose((new - old)[large], -1e-2 * np.sign(gradient)[large], rtol=2e-2)
+
+
+def test_the_seed_decides_everything(config, data):
+    first, _ = _steps(config, data, 2)
+    again, _ = _steps(config, data, 2)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    config.seed = 1
+    other, _ = _steps(config, data, 2)
+    assert any((a != b).any() for a, b in zip(jax.tree.leaves(first.params), jax.tree.leaves(other.params)))
+
+
+def _train(config, data, workdir):
+    model, method = make_model(data.modalities, config.network), make_method(config.method)
+    return training.train(config, model, method, data, str(workdir))
+
+
+def test_training_in_two_parts_equals_training_at_once(config, data, tmp_path, monkeypatch):
+    whole = _train(config, data, tmp_path / "whole")
+    save, stop_at = Checkpoints.save, 8
+
+    def save_then_die(self, step, *rest):
+        save(self, step, *rest)
+        if step == stop_at:
+            self._manager.wait_until_finished()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", save_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        _train(config, data, tmp_path / "parts")
+    monkeypatch.setattr(Checkpoints, "save", save)
+    parts = _train(config, data, tmp_path / "parts")
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(parts))
+    assert read_metrics(str(tmp_path / "whole")) == read_metrics(str(tmp_path / "parts"))
+
+
+def test_metrics_of_steps_to_be_done_again_are_dropped(config, data, tmp_path):
+    _train(config, data, tmp_path)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"step": 13, "split": "train", "loss": 0.0}) + "\n" + '{"step": 1')
+    _train(config, data, tmp_path)
+    assert [line["step"] for line in read_metrics(str(tmp_path))] == [3, 4, 6, 8, 9, 12]
+
+
+def test_a_loss_that_is_not_finite_names_step_and_term_and_keeps_the_checkpoint(config, data, tmp_path):
+    config.train.update({"log_every": 1, "checkpoint_every": 1})
+    batches = Batches(data.train, config.train.batch_size, config.seed)
+    next(batches), next(batches)
+    poisoned = next(row for row in next(batches).index if data.train.present[2, row])
+    data.train.inputs["c"][poisoned] = np.nan
+    with pytest.raises(UserError, match=r"step 3: .*log_likelihood/c.* not finite") as caught:
+        _train(config, data, tmp_path)
+    assert caught.value.exit_code == 1
+    model, method, state, _ = _prepare(config, data)
+    restored = Checkpoints(str(tmp_path)).restore(state)
+    assert restored.step == 2
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(restored.state)))
+
+
+def test_epochs_and_steps(config):
+    assert training.num_steps(config, 100) == 12
+    config.train.update({"steps": 0, "epochs": 2.0, "batch_size": 16})
+    assert training.num_steps(config, 100) == 12  # 6 full batches an epoch
