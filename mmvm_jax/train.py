@@ -41,11 +41,15 @@ def make_optimizer(config) -> optax.GradientTransformation:
 
 def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState:
     """The state before the first step; ``batch`` is for methods that start from examples."""
-    network_key, method_key = jax.random.split(jax.random.key(config.seed))
-    params = model.init(network_key)
-    functions = model.bind(params | {"method": {}})
-    params["method"] = method.init(method_key, model.prepare(batch), functions)
-    return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params))
+
+    def init(seed, batch):
+        network_key, method_key = jax.random.split(jax.random.key(seed))
+        params = model.init(network_key)
+        functions = model.bind(params | {"method": {}})
+        params["method"] = method.init(method_key, model.prepare(batch), functions)
+        return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params))
+
+    return jax.jit(init)(config.seed, batch)
 
 
 def first_batch(config, data: DataSet) -> Batch:

@@ -1,12 +1,18 @@
 """What every test relies on: a CPU in four pieces, no silent broadcasting, two precisions, the oracles."""
 
 import os
+import tempfile
 
 # JAX reads both when it is first imported, so they are set before.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=4".strip()
+
+# Many tests, and the processes that some start, compile the same programs: they share them for one session.
+_compiled = tempfile.TemporaryDirectory(prefix="mmvm_jax_compiled_")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import json
 import pathlib

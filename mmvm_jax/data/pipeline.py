@@ -101,7 +101,7 @@ class Batches:
         return {"epoch": self._epoch, "position": self._position, "seed": self._seed}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes to where ``get_state`` was called, on this or another iterator of equal split and batch size."""
+        """Goes to where ``get_state`` was called, on any iterator of equal split and batch size."""
         self._seed, self._position = state["seed"], state["position"]
         self._start_epoch(state["epoch"])
 

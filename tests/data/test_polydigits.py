@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from sklearn import datasets
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -96,6 +97,15 @@ def test_picture_is_a_crop_with_inverted_ink(number, five, ink):
         crop = np.where(ink[row, number][..., None], 255 - picture, picture)
         candidates = np.argwhere((photograph[:-27, :-27] == crop[0, 0]).all(axis=-1))
         assert any((np.moveaxis(windows[top, left], 0, -1) == crop).all() for top, left in candidates)
+
+
+def test_strokes_stay_whole_and_apart():
+    targets = datasets.load_digits().target
+    masks = np.pad(polydigits.digit_masks(28), ((0, 0), (1, 1), (1, 1)))
+    regions = np.array([ndimage.label(~mask)[1] for mask in masks])
+    assert (regions[targets == 0] > 1).mean() > 0.9  # a hole besides the outside
+    assert (regions[targets == 8] > 2).mean() > 0.65
+    assert (regions[np.isin(targets, [1, 2, 3, 5, 7])] > 1).mean() < 0.05
 
 
 def test_digits_stand_out(five, ink):
@@ -194,9 +204,12 @@ def test_unwritable_directory(data_config, tmp_path):
         load_dataset(data_config)
 
 
-def test_absent_photograph():
+def test_absent_photograph(data_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(polydigits, "PHOTOGRAPHS", (("skimage.data", "absent.png"),) * 5)
+    data_config.dir = str(tmp_path)
     with pytest.raises(UserError, match="photograph 'absent.png' is not in the installed package skimage"):
-        polydigits.read_photograph("skimage.data", "absent.png")
+        load_dataset(data_config)
+    assert not list((tmp_path / "polydigits" / "plain").iterdir())
 
 
 @pytest.mark.parametrize(
