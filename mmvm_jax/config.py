@@ -1,7 +1,8 @@
 """The base configuration: every field with its default. Files in ``configs/`` state what differs from it."""
 
-import ml_collections
 from ml_collections import ConfigDict
+
+from mmvm_jax.errors import UserError
 
 
 def _annealing() -> ConfigDict:
@@ -115,12 +116,6 @@ def quick(config: ConfigDict) -> ConfigDict:
 def variant(config: ConfigDict, name: str) -> ConfigDict:
     """The configuration that ``--config=file.py:name`` asks for: "" or "quicktest"."""
     if name not in ("", "quicktest"):
-        raise ValueError(f"variant is {name!r}; allowed: quicktest")
+        raise UserError(f"the variant is {name!r}; allowed: quicktest")
     return quick(config) if name else config
 
-
-def from_dict(values: dict) -> ConfigDict:
-    """The configuration that ``to_json`` wrote, its lists tuples again."""
-    config = base()
-    config.update(ml_collections.ConfigDict(values))
-    return config

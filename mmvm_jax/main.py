@@ -5,7 +5,7 @@
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from mmvm_jax.errors import UserError
@@ -20,6 +20,7 @@ _MODE = flags.DEFINE_enum("mode", MODES[0], MODES, "What to do.")
 
 def main(argv: list[str]) -> None:
     """Runs what the flags ask for; a ``UserError`` becomes one line and its exit code."""
+    logging.set_verbosity(logging.WARNING)  # the libraries'; ours is next
     show_log()
     try:
         if len(argv) > 1:
@@ -38,10 +39,27 @@ def main(argv: list[str]) -> None:
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the flags; anything wrong with them, the configuration's fields included, is one line."""
     try:
-        return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-        _stop(" ".join(text.split()), 2)
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is not None:
+            _CONFIG.value.keys()  # a file that could not be read shows only now
+        return rest
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, UserError) as error:
+        _stop(_one_line(error, argv), 2)
+
+
+def _one_line(error: Exception, argv: list[str]) -> str:
+    """What went wrong, from the several lines that the library makes of it."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
+    if isinstance(error, OSError):
+        paths = [argument.partition("=")[2] for argument in argv if argument.startswith("--config=")]
+        return f"--config={''.join(paths[-1:])} cannot be read: {lines[-1]}"
+    if isinstance(error, (AttributeError, KeyError)):
+        return f"the configuration has no field {'. '.join(lines)}"
+    if any(line.startswith("Traceback") for line in lines):  # an error inside the configuration's own file
+        return f"--config: {lines[-1]}"
+    return " ".join(lines)
 
 
 def _stop(message: str, code: int) -> None:

@@ -28,7 +28,7 @@ def run(config, workdir: str, mode: str) -> None:
       UserError: the configuration or the workdir cannot be used, or training failed.
     """
     validate(config)
-    unchanged = folder.claim(workdir, config)
+    unchanged = folder.check(workdir, config)
     data = load_dataset(config.data, config.modalities)
     model, method = make_model(data.modalities, config.network), make_method(config.method)
     total_steps = num_steps(config, len(data.train.labels))
@@ -36,6 +36,7 @@ def run(config, workdir: str, mode: str) -> None:
         log.info("Nothing left to do: %s has the report of all %d steps", workdir, total_steps)
         return
     if mode != "evaluate":
+        folder.record(workdir, config)
         train(config, model, method, data, workdir)
     if mode != "train":
         _evaluate_and_report(config, model, method, data, workdir)
@@ -54,6 +55,7 @@ def _is_finished(workdir: str, total_steps: int) -> bool:
 
 def _evaluate_and_report(config, model: Model, method: Method, data: DataSet, workdir: str) -> None:
     restored = _restore(config, model, method, data, workdir)
+    folder.record(workdir, config)
     evaluation = evaluate(config, Trained(model, method, restored.state.params), data)
     seconds = restored.progress["seconds"]
     evaluation.values["train/seconds"] = seconds

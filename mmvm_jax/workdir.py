@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import tempfile
 
 from mmvm_jax.errors import UserError
 
@@ -11,13 +12,13 @@ EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
 
 
-def claim(workdir: str, config) -> bool:
-    """Makes ``workdir`` the folder of a run with this configuration, or finds that it already is.
+def check(workdir: str, config) -> bool:
+    """Makes sure that a run with this configuration may work in ``workdir``, before anything long begins.
 
     Where data lie and how a model is evaluated may differ from run to run; all else decides what is trained.
 
     Returns:
-      Whether the folder held the same configuration before, evaluation included.
+      Whether the folder holds the very same configuration, evaluation included.
 
     Raises:
       UserError: the folder cannot be written, or holds a run of another configuration.
@@ -32,10 +33,15 @@ def claim(workdir: str, config) -> bool:
             _check_same(workdir, theirs, mine)
         elif os.path.exists(os.path.join(workdir, "checkpoints")):
             raise UserError(f"--workdir={workdir} has checkpoints but no {CONFIG_FILE}; use another folder")
-        write(path, mine)
-        return theirs == mine
+        with tempfile.TemporaryFile(dir=workdir):
+            return theirs == mine
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written ({error.strerror}); use another folder") from error
+
+
+def record(workdir: str, config) -> None:
+    """Writes the configuration, which makes ``workdir`` the folder of this run."""
+    write(os.path.join(workdir, CONFIG_FILE), config_text(config))
 
 
 def config_text(config) -> str:
@@ -53,7 +59,7 @@ def write(path: str, text: str) -> None:
 def _check_same(workdir: str, theirs: str, mine: str) -> None:
     try:
         old, new = _training_part(theirs), _training_part(mine)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{workdir}/{CONFIG_FILE} is damaged ({error}); use another folder") from error
     if old != new:
         changes = difflib.unified_diff(_flat(old), _flat(new), lineterm="", n=0)
@@ -65,9 +71,15 @@ def _check_same(workdir: str, theirs: str, mine: str) -> None:
 
 
 def _training_part(text: str) -> dict:
+    """The fields that training reads: of methods and networks only the chosen ones."""
     values = json.loads(text)
     values.pop("evaluation", None)
     values.get("data", {}).pop("dir", None)
+    for part in ("method", "network"):
+        chosen = values[part]["name"]
+        others = [name for name, value in values[part].items() if isinstance(value, dict) and name != chosen]
+        for name in others:
+            del values[part][name]
     return values
 
 

@@ -73,3 +73,9 @@ def random_gaussian():
         return DiagonalGaussian(jnp.asarray(mean), jnp.asarray(log_variance))
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Where prepared data and classifiers live during a session; each is made once."""
+    return str(tmp_path_factory.mktemp("data"))

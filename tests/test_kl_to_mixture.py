@@ -174,6 +174,20 @@ def test_a_masked_example_is_that_of_the_smaller_model(estimator, random_gaussia
     assert not np.any(actual[~present])
 
 
+@pytest.mark.parametrize("estimator", ["pairwise", "variational"])
+def test_a_posterior_of_weight_zero_is_compared_but_no_component(estimator, random_gaussian, x64):
+    posteriors, off = random_gaussian(44, 3, 4, 2), jnp.array([0.0, -jnp.inf, 0.0])
+    total = lambda q, log_weights: jnp.sum(_jitted(q, log_weights, estimator=estimator)[0])
+    kls = kls_from(posteriors, 1)[::2]
+    expected = jnp.mean(kls, axis=0)
+    if estimator == "variational":
+        expected = -jax.nn.logsumexp(-kls, axis=0) + np.log(2.0)
+    np.testing.assert_allclose(_jitted(posteriors, off, estimator=estimator)[1], expected, rtol=1e-12)
+    gradient, weight_gradient = jax.grad(total, argnums=(0, 1))(posteriors, off)
+    assert not np.any(gradient.mean[1]) and not np.any(gradient.log_variance[1]) and weight_gradient[1] == 0.0
+    assert np.all(np.isfinite(weight_gradient)) and np.all(gradient.mean[::2] != 0.0)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_permuting_modalities_permutes_the_divergences(estimator, random_gaussian, x64):
     posteriors, log_weights = random_gaussian(32, 4, 5, 2), random_gaussian(33, 4, 5).mean

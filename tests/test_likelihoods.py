@@ -18,8 +18,8 @@ from mmvm_jax.distributions import (
 )
 
 ONE_PARAMETER = {  # name: (kernel, the oracle's name of the parameter, scipy's log-probability)
-    "bernoulli": (bernoulli_log_likelihood, "logits", lambda x, l: stats.bernoulli.logpmf(x, expit(l))),
-    "poisson": (poisson_log_likelihood, "log_rate", lambda x, l: stats.poisson.logpmf(x, np.exp(l))),
+    "bernoulli": (bernoulli_log_likelihood, "logits", lambda x, a: stats.bernoulli.logpmf(x, expit(a))),
+    "poisson": (poisson_log_likelihood, "log_rate", lambda x, a: stats.poisson.logpmf(x, np.exp(a))),
 }
 WITH_SCALE = {
     "laplace": (laplace_log_likelihood, stats.laplace.logpdf),

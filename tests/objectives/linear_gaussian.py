@@ -179,4 +179,15 @@ def loss_of(case, params, batch, key=None, names=(), model=None):
 # These programs run for a millisecond: compiling them well would take longer than it saves.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 jit_loss = quick_jit(loss_of, static_argnames=("case", "names"))
-jit_gradient = quick_jit(lambda case, *args: jax.grad(lambda *a: loss_of(case, *a).sum())(*args), static_argnums=0)
+
+
+@functools.partial(quick_jit, static_argnums=0)
+def loss_and_gradient(case, params, batch):
+    """([B] nats, gradient of their sum)."""
+
+    def total(params):
+        values = loss_of(case, params, batch)
+        return values.sum(), values
+
+    gradient, values = jax.grad(total, has_aux=True)(params)
+    return values, gradient
