@@ -109,19 +109,21 @@ class BoundModel:
                 outputs[self.names[row]] = output.reshape(*z.shape[1:-1], *output.shape[1:])
         return outputs
 
-    def decode_mean(self, z: Array) -> dict[str, Array]:
-        """Expected data given a latent: row m of z [M, ..., D] read by decoder m -> {name: [..., *shape]}."""
-        outputs = self.decode(z)
+    def mean(self, outputs: dict[str, Array]) -> dict[str, Array]:
+        """Expected data, from what ``decode`` returned."""
         return {m.name: LIKELIHOODS[m.likelihood].mean(outputs[m.name]) for m in self.model.modalities}
 
     def log_likelihood(self, batch: Batch, z: Array) -> Array:
         """Weighted log p(x_m | z_m): z [M, ..., B, D] -> [M, ..., B] nats; 0 where absent."""
-        outputs, rows = self.decode(z), []
+        return self.output_log_likelihood(batch, self.decode(z))
+
+    def output_log_likelihood(self, batch: Batch, outputs: dict[str, Array]) -> Array:
+        """``log_likelihood``, from what ``decode`` returned."""
+        rows = []
         for modality, present in zip(self.model.modalities, batch.present):
-            extra = (1,) * (z.ndim - 3)
-            x = batch.inputs[modality.name]
-            x = x.reshape(*extra, *x.shape)
-            value = LIKELIHOODS[modality.likelihood].log_likelihood(x, outputs[modality.name], modality)
+            x, output = batch.inputs[modality.name], outputs[modality.name]
+            extra = (1,) * (output.ndim - x.ndim)
+            value = LIKELIHOODS[modality.likelihood].log_likelihood(x.reshape(*extra, *x.shape), output, modality)
             rows.append(jnp.where(present.reshape(*extra, -1), modality.weight * value, 0.0))
         return jnp.stack(rows)
 

@@ -14,8 +14,8 @@ FLOORS = (  # from the ground up; a name ending in /* is a package, whose files 
     ("distributions", "progress", "config"),
     ("aggregation", "schedules", "likelihoods", "networks/*", "data/*"),
     ("objectives/*", "model"),
-    ("parallel", "checkpoints", "metrics", "validation", "method", "workdir"),
-    ("train", "evaluation/*", "report/*"),
+    ("parallel", "checkpoints", "metrics", "method", "workdir"),
+    ("validation", "train", "evaluation/*", "report/*"),
     ("run",),
     ("main", "sweep", "infer"),
 )

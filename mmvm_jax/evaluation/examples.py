@@ -26,8 +26,9 @@ def example_translations(trained: Trained, data: DataSet, count: int, seed: int)
 
     @jax.jit
     def translate(params, batch, sources, key):
-        z = trained.translate(params, batch, sources, key)
-        return model.bind(params).decode_mean(z)
+        functions = model.bind(params)
+        z = trained.translate(functions, functions.encode(batch.inputs), batch, sources, key)
+        return functions.mean(functions.decode(z))
 
     eye, key = jnp.eye(len(model.names), dtype=bool), jax.random.key(seed)
     generated = {name: translate(trained.params, batch, row, key) for name, row in zip(model.names, eye)}

@@ -9,7 +9,7 @@ import numpy as np
 from mmvm_jax import parallel
 from mmvm_jax.data.pipeline import Split, evaluation_batches
 from mmvm_jax.method import Method
-from mmvm_jax.model import Model
+from mmvm_jax.model import BoundModel, Model
 from mmvm_jax.types import Array, Batch, DiagonalGaussian
 
 
@@ -21,20 +21,21 @@ class Trained:
     method: Method
     params: dict
 
-    def translate(self, params: dict, batch: Batch, sources: Array, key: Array) -> Array:
+    def translate(
+        self, functions: BoundModel, posteriors: DiagonalGaussian, batch: Batch, sources: Array, key: Array
+    ) -> Array:
         """One draw of the latents that the decoders read, given the observed among ``sources``.
 
         Args:
-          params: those of the training state; an argument because it is traced.
-          batch: prepared.
+          functions: the model with its parameters.
+          posteriors: of all modalities, [M, B, D].
+          batch: read for what is present, and for the examples' indices.
           sources: [M] bool.
           key: of the draw.
 
         Returns:
           z [M, B, D].
         """
-        functions = self.model.bind(params)
-        posteriors = functions.encode(batch.inputs)
         mixture = self.method.posterior(posteriors, batch.present & sources[:, None], functions)
         z = self.method.draw(key, batch.index, mixture)
         return jnp.broadcast_to(z, posteriors.mean.shape)

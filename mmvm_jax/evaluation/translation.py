@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmvm_jax import parallel
-from mmvm_jax.data.pipeline import DataSet, Split
+from mmvm_jax.data.pipeline import DataSet
 from mmvm_jax.evaluation.classifiers import classifier
 from mmvm_jax.evaluation.trained import Trained, map_split
 
@@ -38,49 +38,46 @@ def translate_split(
     trained: Trained, classifiers: dict | None, data: DataSet, batch_size: int, seed: int
 ) -> Translations:
     """Runs all translations of the test split."""
-    judge = parallel.spread(_make_judge(trained, data, classifiers is not None), reduced=False)
+    judge = parallel.spread(_make_judge(trained, data), reduced=False)
     sets = source_sets(trained.model.names)
-    key, state = jax.random.key(seed), (trained.params, classifiers)
-    rows = [map_split(judge, state, data.test, batch_size, jnp.asarray(s), key) for s in sets.values()]
-    outputs = {name: np.stack([np.moveaxis(row[name], 1, 0) for row in rows]) for name in rows[0]}
-    known = np.stack([_source_observed(data.test, members) for members in sets.values()])
-    observed = known[:, None] & data.test.present[None]
-    where = lambda mask, values: np.where(mask, values, np.nan)
-    labelled = classifiers is not None
-    return Translations(
-        tuple(sets),
-        where(known[:, None], outputs["correct"]) if labelled else None,
-        where(observed, outputs["squared_error"]),
-        where(observed, outputs["log_likelihood"]),
-        where(data.test.present, outputs["classifier_correct"][0]) if labelled else None,
-    )
+    members = np.stack(list(sets.values()))
+    state = (trained.params, classifiers)
+    outputs = map_split(judge, state, data.test, batch_size, jnp.asarray(members), jax.random.key(seed))
+    outputs = {name: np.moveaxis(values, 0, -1) for name, values in outputs.items()}
+    present = data.test.present
+    known = np.stack([present[row].any(axis=0) for row in members])[:, None]  # [R, 1, N]: a source is there to read
+    masks = {"correct": known, "classifier_correct": present}
+    shown = {n: np.where(masks.get(n, known & present[None]), v, np.nan) for n, v in outputs.items()}
+    return Translations(tuple(sets), **({"correct": None, "classifier_correct": None} | shown))
 
 
-def _source_observed(split: Split, members: np.ndarray) -> np.ndarray:
-    """[N]: at least one of the source's members is there to read, and not only what was asked for."""
-    return split.present[members].any(axis=0)
-
-
-def _make_judge(trained: Trained, data: DataSet, labelled: bool):
-    """(state, batch, sources [M], key) -> {quantity: [B, M]}."""
+def _make_judge(trained: Trained, data: DataSet):
+    """(state, batch, sources [R, M], key) -> {quantity: [B, R, M], or [B, M] for the real data}."""
     model = trained.model
     networks = [classifier(modality, data.num_classes) for modality in model.modalities]
+    weights = jnp.array([modality.weight for modality in model.modalities])[:, None]
 
     def judge(state, batch, sources, key):
         params, classifiers = state
-        batch = model.prepare(batch)
-        z = trained.translate(params, batch, sources, key)
-        functions = model.bind(params)
-        generated = functions.decode_mean(z)
-        weights = jnp.array([modality.weight for modality in model.modalities])
-        outputs = {
-            "squared_error": _squared_errors(model, generated, batch),
-            "log_likelihood": functions.log_likelihood(batch, z) / weights[:, None],
-        }
-        if labelled:
-            outputs["correct"] = _correct(model, networks, classifiers, generated, batch.labels)
+        batch, functions = model.prepare(batch), model.bind(params)
+        posteriors = functions.encode(batch.inputs)
+
+        def from_source(members):
+            z = trained.translate(functions, posteriors, batch, members, key)
+            decoded = functions.decode(z)
+            generated = functions.mean(decoded)
+            outputs = {
+                "squared_error": _squared_errors(model, generated, batch),
+                "log_likelihood": functions.output_log_likelihood(batch, decoded) / weights,
+            }
+            if classifiers is not None:
+                outputs["correct"] = _correct(model, networks, classifiers, generated, batch.labels)
+            return outputs
+
+        outputs = jax.lax.map(from_source, sources)
+        if classifiers is not None:
             outputs["classifier_correct"] = _correct(model, networks, classifiers, batch.inputs, batch.labels)
-        return {name: values.T for name, values in outputs.items()}
+        return jax.tree.map(lambda values: jnp.moveaxis(values, -1, 0), outputs)
 
     return judge
 

@@ -14,6 +14,7 @@ from sklearn.manifold import TSNE
 CLASS_COLORS = (
     "#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999", "#6b3d00",
 )  # fmt: skip
+_GAP = 2  # pixels between two images
 plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110})
 
 
@@ -55,18 +56,23 @@ def cross_generation(names, examples) -> Figure:
 
 
 def _image_rows(rows, rule_every: int = 2) -> Figure:
-    count = len(rows[0][1])
-    figure, axes = plt.subplots(
-        len(rows), count, figsize=(1.6 + 0.75 * count, 0.8 * len(rows)), squeeze=False, layout="constrained"
-    )
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
-    for number, (line, (label, images)) in enumerate(zip(axes, rows)):
-        for axis, image in zip(line, images):
-            axis.imshow(np.clip(image, 0.0, 1.0), cmap="gray" if image.shape[-1] == 1 else None)
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-        bold = "bold" if number % rule_every == 0 else "normal"
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontweight=bold)
+    """Rows of images, (label, [E, H, W, C]) each, on one canvas; the first of every ``rule_every`` rows in bold."""
+    height = max(images.shape[1] for _, images in rows) + _GAP
+    width = max(images.shape[2] for _, images in rows) + _GAP
+    canvas = np.ones((height * len(rows), width * len(rows[0][1]), 3))
+    for row, (_, images) in enumerate(rows):
+        for column, image in enumerate(np.clip(images, 0.0, 1.0)):
+            top, left = row * height, column * width
+            canvas[top : top + image.shape[0], left : left + image.shape[1]] = image  # grey ones broadcast
+    size = (1.3 + 0.75 * canvas.shape[1] / width, 0.75 * canvas.shape[0] / width)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    axis.imshow(canvas, interpolation="nearest")
+    axis.set_yticks((np.arange(len(rows)) + 0.5) * height - 0.5 * _GAP, [label for label, _ in rows])
+    for text in axis.get_yticklabels()[::rule_every]:
+        text.set_fontweight("bold")
+    axis.set_xticks([])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
     return figure
 
 

@@ -1,0 +1,226 @@
+"""Random choices are uniform over the observed; posteriors, priors and draws are what each method says."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from linear_gaussian import CASES, HYPER, LinearGaussian, make_batch, make_case, make_params, quick_jit, with_method_params
+from scipy import stats
+
+from mmvm_jax import config
+from mmvm_jax.errors import UserError
+from mmvm_jax.method import final_hyper, make_method
+from mmvm_jax.objectives import METHODS, common, joint, meme, mmvae, mmvae_plus, mmvm, mvae
+from mmvm_jax.types import Batch, DiagonalGaussian
+
+NAMES = ("alpha", "beta", "gamma")
+EXAMPLES = 7000
+
+
+def many(present_row):
+    present = jnp.repeat(jnp.asarray(present_row)[:, None], EXAMPLES, axis=1)
+    return Batch({}, present, jnp.arange(EXAMPLES), jnp.zeros(EXAMPLES, jnp.int32))
+
+
+def counts(members):
+    codes = (np.asarray(members) * (1 << np.arange(len(members)))[:, None]).sum(axis=0)
+    return np.bincount(codes, minlength=1 << len(members))
+
+
+@pytest.mark.parametrize("present", [(1, 1, 1), (1, 0, 1), (0, 1, 1), (0, 1, 0)])
+def test_random_subset_is_uniform_over_the_observed(present):
+    observed = np.flatnonzero(present)
+    model = LinearGaussian(make_params(NAMES))
+    drawn = counts(common.random_subset(jax.random.key(0), many(np.array(present, bool)), model))
+    allowed = [sum(1 << m for m in s) for n in range(1, 4) for s in itertools.combinations(observed, n)]
+    assert drawn.sum() == drawn[allowed].sum()  # never empty, never an absent member
+    assert len(allowed) == 1 or stats.chisquare(drawn[allowed]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("present", [(1, 1, 1), (1, 0, 1), (0, 1, 0)])
+def test_random_member_is_uniform_over_the_observed(present):
+    observed = np.flatnonzero(present)
+    model = LinearGaussian(make_params(NAMES))
+    drawn = counts(common.random_member(jax.random.key(0), many(np.array(present, bool)), model))
+    assert drawn.sum() == drawn[1 << observed].sum()
+    assert len(observed) == 1 or stats.chisquare(drawn[1 << observed]).pvalue > 1e-3
+
+
+def test_nothing_is_chosen_where_nothing_is_observed():
+    batch, model = many(np.zeros(3, bool)), LinearGaussian(make_params(NAMES))
+    for choose in (common.random_subset, common.random_member):
+        assert not np.any(choose(jax.random.key(0), batch, model))
+
+
+@pytest.mark.parametrize("case", ["independent", "average", "poe", "moe", "mopoe", "mvae", "mmvae_loose", "mmvm", "mmjsd"])
+def test_latents_of_the_loss_follow_the_posterior(case, x64):
+    """Mean and variance of the latents that decoders read, over many examples with the same data."""
+    params = make_params(NAMES)
+    one = make_batch(params, np.array([[1], [1], [0]], bool))
+    spread = lambda leaf, axis: jnp.repeat(leaf, EXAMPLES, axis=axis)
+    inputs = {name: spread(x, 0) for name, x in one.inputs.items()}
+    batch = Batch(inputs, spread(one.present, 1), jnp.arange(EXAMPLES), jnp.zeros(EXAMPLES, jnp.int32))
+    module, options = make_case(case)
+    model = LinearGaussian(params)
+
+    @quick_jit
+    def latents(params):
+        model = LinearGaussian(params)
+        module.loss(jax.random.key(1), batch, model, {name: jnp.asarray(v) for name, v in HYPER.items()}, options)
+        return model.drawn[0]
+
+    z = np.asarray(latents(params))
+    mixture = module.posterior(model.encode(one.inputs), one.present, model, options)
+    weights, means = np.exp(mixture.log_weights)[..., 0, None], np.asarray(mixture.components.mean)[..., 0, :]
+    variances = np.exp(mixture.components.log_variance)[..., 0, :]
+    mean = (weights * means).sum(0)
+    second_moment = (weights * (variances + means**2)).sum(0)
+    for decoder in range(2):
+        row = decoder if len(mean) > 1 else 0
+        drawn = z[decoder].reshape(-1, z.shape[-1])  # of MMVAE all sources, of MVAE the first, all observed
+        drawn = z[decoder, :2].reshape(-1, z.shape[-1]) if case == "mmvae_loose" else drawn
+        drawn = z[decoder, 0] if case == "mvae" else drawn
+        error = np.sqrt(second_moment[row].max() / EXAMPLES)
+        np.testing.assert_allclose(drawn.mean(0), mean[row], atol=5 * error)
+        np.testing.assert_allclose((drawn**2).mean(0), second_moment[row], rtol=0.15)
+
+
+@pytest.mark.parametrize("case", ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvae_plus_laplace", "meme"])
+def test_draws_follow_the_posterior_for_any_subset(case, x64):
+    params = make_params(NAMES)
+    one = make_batch(params, np.ones((3, 1), bool))
+    params = with_method_params(params, case, one)
+    module, options = make_case(case)
+    model = LinearGaussian(params)
+    posteriors = model.encode(one.inputs)
+    repeat = lambda leaf: jnp.repeat(leaf, EXAMPLES, axis=2)
+    draw = quick_jit(lambda mixture: module.draw(jax.random.key(2), jnp.arange(EXAMPLES), mixture, options))
+    for present in ((1, 0, 1), (0, 0, 0)):
+        mixture = module.posterior(posteriors, jnp.array(present, bool)[:, None], model, options)
+        np.testing.assert_allclose(np.exp(mixture.log_weights).sum(0), 1.0, rtol=1e-12)
+        z = np.asarray(draw(jax.tree.map(repeat, mixture)))
+        weights, means = np.exp(mixture.log_weights)[..., 0, None], np.asarray(mixture.components.mean)[..., 0, :]
+        second = np.exp(mixture.components.log_variance)[..., 0, :] + means**2
+        np.testing.assert_allclose(z.mean(1), (weights * means).sum(0), atol=0.1)
+        np.testing.assert_allclose((z**2).mean(1), (weights * second).sum(0), rtol=0.1)
+        if present == (0, 0, 0):
+            np.testing.assert_allclose((z**2).mean(1), 2.0 if "laplace" in case else 1.0, rtol=0.1)
+
+
+def test_draw_of_mmvae_plus_shares_u_and_not_w():
+    params = make_params(NAMES)
+    model = LinearGaussian(params | {"method": {"log_variance": jnp.zeros((3, 1)), "mean": jnp.ones((3, 1))}})
+    options = mmvae_plus.Options(private_dim=1)
+    mixture = mmvae_plus.prior(model, {}, options, 50, 3)
+    z = mmvae_plus.draw(jax.random.key(0), jnp.arange(50), mixture, options)
+    np.testing.assert_array_equal(z[0, :, 1:], z[1, :, 1:])
+    assert np.all(z[0, :, 0] != z[1, :, 0])
+    # The private latent of an absent modality: from the prior, or on demand from the auxiliary prior.
+    q = DiagonalGaussian(jnp.full((3, 1, 3), 5.0), jnp.zeros((3, 1, 3)))
+    present = jnp.array([[True], [True], [False]])
+    for absent_private, expected in (("prior", 0.0), ("auxiliary", 1.0)):
+        options = mmvae_plus.Options(private_dim=1, absent_private=absent_private)
+        means = mmvae_plus.posterior(q, present, model, options).components.mean[0, :, 0, 0]
+        np.testing.assert_array_equal(means, [5.0, 5.0, expected])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_method_answers_posterior_prior_and_draw(case):
+    params = make_params(NAMES)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+    batch = make_batch(params, np.ones((3, 2), bool))
+    params = with_method_params(params, case, batch)
+    module, options = make_case(case)
+    model = LinearGaussian(params)
+    mixture = module.posterior(model.encode(batch.inputs), batch.present, model, options)
+    mixtures = [mixture, module.prior(model, HYPER, options, 2, 3)]
+    assert (mixtures[1] is None) == (CASES[case][0] == "mmvm")
+    for mixture in mixtures[: 1 if mixtures[1] is None else 2]:
+        z = module.draw(jax.random.key(0), batch.index, mixture, options)
+        assert z.shape == mixture.components.mean.shape[1:] and z.shape[0] in (1, 3) and np.all(np.isfinite(z))
+
+
+def test_weights_of_the_gate_are_those_of_the_posterior_of_an_absent_modality(x64):
+    params = make_params(NAMES) | {"method": {"output": jnp.array([1.0, 0.0, 3.0])}}
+    model = LinearGaussian(params)
+    q = DiagonalGaussian(jnp.zeros((3, 1, 3)), jnp.zeros((3, 1, 3)))
+    present = jnp.array([[True], [True], [False]])
+    weights = lambda **options: np.exp(mmvm.posterior(q, present, model, mmvm.Options(**options)).log_weights)[:, 2, 0]
+    np.testing.assert_allclose(weights(gate="global"), [math.e / (1 + math.e), 1 / (1 + math.e), 0.0])
+    np.testing.assert_allclose(weights(gate="global", hard=True), [1.0, 0.0, 0.0])
+    np.testing.assert_allclose(weights(gate="none", num_experts=1), [0.5, 0.5, 0.0])
+
+
+def test_mmvm_is_independent_at_alpha_one_and_free_of_divergence_when_alone(x64):
+    params = make_params(NAMES)
+    batch = make_batch(params, np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1]], bool))
+    model = LinearGaussian(params)
+    key, hyper = jax.random.key(0), {"beta": jnp.asarray(0.7), "temperature": jnp.asarray(1.5)}
+    independent = METHODS["independent"].loss(key, batch, model, hyper, METHODS["independent"].Options())
+    for estimator in ("pairwise", "variational", "monte_carlo"):
+        options = mmvm.Options(estimator=estimator)
+        at_one = mmvm.loss(key, batch, model, hyper | {"alpha": jnp.asarray(1.0)}, options)
+        at_zero = mmvm.loss(key, batch, model, hyper | {"alpha": jnp.asarray(0.0)}, options)
+        if estimator != "monte_carlo":
+            for name in NAMES:
+                term = f"divergence/{name}"
+                np.testing.assert_allclose(at_one.terms[term], independent.terms[term], rtol=1e-12)
+        alone = [float(at_zero.terms[f"divergence/{name}"][example]) for name, example in (("alpha", 1), ("gamma", 2))]
+        assert alone == [0.0, 0.0]
+
+
+def test_base_configuration_has_every_option_and_hyper_parameter():
+    for name, module in METHODS.items():
+        base = config.base().method
+        base.name = name
+        method = make_method(base)
+        assert method.options == module.Options()
+        assert set(final_hyper(base)) == {"beta", *module.HYPERPARAMETERS}
+
+
+WRONG = [
+    (mvae.Options, {"num_subsets": -1}, "config.method.mvae.num_subsets is -1; allowed: 0 and more"),
+    (mmvae.Options, {"bound": "iwae"}, "config.method.mmvae.bound is 'iwae'; allowed: loose, tight"),
+    (mmvae.Options, {"gradient": "x"}, "config.method.mmvae.gradient is 'x'; allowed: dreg, reparametrised"),
+    (mmvae.Options, {"num_samples": 0}, "config.method.mmvae.num_samples is 0"),
+    (mmvae_plus.Options, {"latent_distribution": "x"}, "config.method.mmvae_plus.latent_distribution is 'x'"),
+    (mmvae_plus.Options, {"absent_private": "x"}, "allowed: auxiliary, prior"),
+    (mmvm.Options, {"gate": "x"}, "config.method.mmvm.gate is 'x'; allowed: global, none, per_example"),
+    (mmvm.Options, {"hard": True}, "config.method.mmvm.hard is True without a gate"),
+    (mmvm.Options, {"num_experts": -1}, "config.method.mmvm.num_experts is -1"),
+    (meme.Options, {"divergence": "x"}, "config.method.meme.divergence is 'x'"),
+    (meme.Options, {"num_pseudo_inputs": 0}, "config.method.meme.num_pseudo_inputs is 0"),
+]
+
+
+@pytest.mark.parametrize(("options", "values", "message"), WRONG)
+def test_wrong_option_is_named(options, values, message):
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        options(**values)
+
+
+class Many(LinearGaussian):
+    """More modalities than some methods can bear."""
+
+    def __init__(self, count):
+        self.names = tuple(f"m{i}" for i in range(count))
+
+
+def test_caps_on_the_number_of_modalities():
+    with pytest.raises(UserError, match="11 modalities; allowed: 2 to 10"):
+        meme.init(jax.random.key(0), None, Many(11), meme.Options())
+    with pytest.raises(UserError, match="'mopoe' with 13 modalities.*at most 12"):
+        joint.init(jax.random.key(0), None, Many(13), joint.Options(aggregation="mopoe"))
+    assert joint.init(jax.random.key(0), None, Many(12), joint.Options(aggregation="mopoe")) == {}
+    assert joint.init(jax.random.key(0), None, Many(20), joint.Options()) == {}
+
+
+def test_private_part_must_leave_a_shared_one():
+    params = make_params(NAMES)
+    batch, model = make_batch(params, np.ones((3, 1), bool)), LinearGaussian(params)
+    for private_dim in (0, 3):
+        with pytest.raises(UserError, match=f"private_dim is {private_dim}; allowed: 1 to 2"):
+            mmvae_plus.init(jax.random.key(0), batch, model, mmvae_plus.Options(private_dim=private_dim))
