@@ -29,7 +29,7 @@ class Functions(Protocol):
         """{name: [B, ...]} -> [M, B, D]."""
 
     def log_likelihood(self, batch: Batch, z: Array) -> Array:
-        """z [M, ..., B, D], row m read by decoder m -> weighted log p(x_m | z_m) [M, ..., B]; 0 where absent."""
+        """z [M, ..., B, D], row m read by decoder m -> weighted log p(x_m | z_m) [M, ..., B]; absent: 0."""
 
 
 GRADIENTS = ("reparametrised", "dreg")
@@ -76,7 +76,9 @@ def random_subset(key: Array, batch: Batch, functions: Functions) -> Array:
 
 def _size_thresholds(num_modalities: int) -> np.ndarray:
     """P(size <= k), k = 1..M, of a uniform non-empty subset of n = 0..M: [M + 1, M], 1 from k = n on."""
-    sizes = np.array([[math.comb(n, k) for k in range(1, num_modalities + 1)] for n in range(num_modalities + 1)])
+    sizes = np.array(
+        [[math.comb(n, k) for k in range(1, num_modalities + 1)] for n in range(num_modalities + 1)]
+    )
     return np.cumsum(sizes, axis=1) / np.maximum(sizes.sum(axis=1, keepdims=True), 1)
 
 
@@ -114,7 +116,7 @@ def _bound(names, log_likelihood, divergence, beta, terms) -> LossOutput:
 
 
 def check_importance_options(method: str, options) -> None:
-    """Raises UserError unless ``num_samples``, ``bound`` and ``gradient`` of a method's options are allowed."""
+    """Raises UserError unless ``num_samples``, ``bound`` and ``gradient`` of the options are allowed."""
     for field, allowed in (("bound", BOUNDS), ("gradient", GRADIENTS)):
         if getattr(options, field) not in allowed:
             raise unknown_name(f"config.method.{method}.{field}", getattr(options, field), allowed)
@@ -151,15 +153,17 @@ def importance_weighted_loss(
     Args:
       names: of the modalities.
       log_weight: z -> (log_weights [M, S, B], (log_likelihood [M, M, S, B], divergence [M, S, B])), the
-        log-likelihood under the decoder of axis 0 of a sample that the modality of axis 1 gave. For the "dreg"
-        gradient the parameters of the posterior must be stopped inside.
+        log-likelihood under the decoder of axis 0 of a sample that the modality of axis 1 gave. For the
+        "dreg" gradient the parameters of the posterior must be stopped inside.
       z: [M, S, B, D], what ``log_weight`` is given; its gradient leads to the encoders.
       present: [M, B] bool.
       beta: of the divergence inside ``log_weight``.
       options: with ``bound`` and ``gradient``.
     """
     if options.gradient == "dreg":
-        bound, (log_likelihood, divergence) = _doubly_reparametrised(log_weight, z, present, beta, options.bound)
+        bound, (log_likelihood, divergence) = _doubly_reparametrised(
+            log_weight, z, present, beta, options.bound
+        )
     else:
         log_weights, (log_likelihood, divergence) = log_weight(z)
         bound = importance_weighted_bound(log_weights, options.bound, present)
@@ -170,7 +174,7 @@ def importance_weighted_loss(
 
 
 def _doubly_reparametrised(log_weight: Callable, z: Array, present: Array, beta: Array, bound: str):
-    """The bound [B] with the gradient of Tucker et al. 2019, arXiv 1810.04152, equation 8, and what comes with it.
+    """The bound [B] with the gradient of Tucker et al. 2019, arXiv 1810.04152, and what comes with it.
 
     With w~ the normalised weights, decoders get the usual gradient, sum w~ d log w, and the path through z
     is weighted by (1 - beta) w~ + beta w~^2: dropping the score of q doubles the power of the beta share.
@@ -186,7 +190,9 @@ def _doubly_reparametrised(log_weight: Callable, z: Array, present: Array, beta:
     return importance_weighted_bound(log_weights, bound, present) + carrier, parts
 
 
-def own_or_mixture(posteriors: DiagonalGaussian, present: Array, scores: Array | None = None) -> LatentMixture:
+def own_or_mixture(
+    posteriors: DiagonalGaussian, present: Array, scores: Array | None = None
+) -> LatentMixture:
     """Own posterior where observed, the mixture of the observed ones where not: components [M, M, B, D].
 
     Axis 0 is the component, axis 1 the decoder; with nothing observed it is N(0, I).

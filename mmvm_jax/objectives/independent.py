@@ -26,9 +26,7 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     posteriors = where_present(batch.present, functions.encode(batch.inputs))
     z = sample(modality_keys(key, batch.index, functions.identifiers), posteriors)
     divergence = jnp.where(batch.present, gaussian_kl(posteriors), 0.0)
-    return per_modality_bound(
-        functions.names, functions.log_likelihood(batch, z), divergence, hyper["beta"]
-    )
+    return per_modality_bound(functions.names, functions.log_likelihood(batch, z), divergence, hyper["beta"])
 
 
 def posterior(

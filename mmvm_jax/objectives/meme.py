@@ -4,17 +4,17 @@ For the source s and the other observed modalities T, with z ~ q_s and w = q(T |
 
 L(s) = w ( log p(s | z) - log q(T | z) + beta (log p(z | T) - log q_s(z)) ) + lambda log q(T | s)
 
-q(T | z) = prod_{t in T} p(t | z) are the decoders of T, p(z | T) = mean_{t in T} q_t(z) their encoders, and q(T | s)
-the mean of q(T | z_k) over z and K more draws from q_s, so that w <= K + 1. Where s alone is observed, with
-learned pseudo-inputs u_i in the data space of all the absent modalities,
+q(T | z) = prod_{t in T} p(t | z) are the decoders of T, p(z | T) = mean_{t in T} q_t(z) their encoders, and
+q(T | s) the mean of q(T | z_k) over z and K more draws from q_s, so that w <= K + 1. Where s alone is
+observed, with learned pseudo-inputs u_i in the data space of all the absent modalities,
 
 L(s) = log p(s | z) + beta (log mean_i p(z | u_i) - log q_s(z))
 
-loss = -mean_{s in O} L(s). lambda (``label_weight``) is 1 in the paper and 10 in its authors' code, which also
-has the closed-form -KL(q_s || p(z | T)) in place of log p(z | T) - log q_s(z): under the weight w, not the same
-expectation. With two modalities this is the paper's model; the extension to more is ours.
+loss = -mean_{s in O} L(s). lambda (``label_weight``) is 1 in the paper and 10 in its authors' code, which
+also has the closed-form -KL(q_s || p(z | T)) in place of log p(z | T) - log q_s(z): under the weight w, not
+the same expectation. With two modalities this is the paper's model; the extension to more is ours.
 
-Source: Joy et al. 2022, ICLR, arXiv 2106.12570, equations 3 and 4 (a pair), 6 (one side missing).
+Source: Joy et al. 2022, ICLR, arXiv 2106.12570.
 """
 
 import dataclasses
@@ -46,8 +46,9 @@ class Options:
     Attributes:
       num_samples: K, draws besides the current one behind q(T | s).
       num_pseudo_inputs: of every modality.
-      divergence: "monte_carlo" as in the paper, or "closed_form" as in its authors' code, where with more than two
-        modalities the mean of the divergences to the encoders of T, an upper bound, stands for that to the mixture.
+      divergence: "monte_carlo" as in the paper, or "closed_form" as in its authors' code, where with more
+        than two modalities the mean of the divergences to the encoders of T, an upper bound, stands for that
+        to their mixture.
     """
 
     num_samples: int = 10
@@ -102,8 +103,12 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 
     alone = present & (jnp.sum(present, axis=0, keepdims=True) == 1)
     paired_divergence = _divergence_to_others(posteriors, z[:, 0], present, options)
-    divergence = jnp.where(alone, _divergence_to_pseudo_inputs(posteriors, z[:, 0], functions), paired_divergence)
-    bound = weight * (own - label[:, 0] - hyper["beta"] * divergence) + hyper["label_weight"] * label_given_source
+    divergence = jnp.where(
+        alone, _divergence_to_pseudo_inputs(posteriors, z[:, 0], functions), paired_divergence
+    )
+    bound = (
+        weight * (own - label[:, 0] - hyper["beta"] * divergence) + hyper["label_weight"] * label_given_source
+    )
     count = jnp.maximum(jnp.sum(present, axis=0), 1)
     mean = lambda values: jnp.sum(jnp.where(present, values, 0.0), axis=0) / count
     terms = {f"log_likelihood/{name}": row for name, row in zip(functions.names, own)}
@@ -115,7 +120,9 @@ def _divergence_to_others(posteriors: DiagonalGaussian, z: Array, present: Array
     """KL(q_s || p(z | T)) of every s, from z [M, B, D] or in closed form: [M, B] nats; 0 where T is empty."""
     others = _others(len(present)) & present[:, None]
     if options.divergence == "closed_form":
-        source, target = (jax.tree.map(lambda leaf: jnp.expand_dims(leaf, axis), posteriors) for axis in (0, 1))
+        source, target = (
+            jax.tree.map(lambda leaf: jnp.expand_dims(leaf, axis), posteriors) for axis in (0, 1)
+        )
         count = jnp.maximum(jnp.sum(others, axis=0), 1)
         return jnp.sum(jnp.where(others, gaussian_kl(source, target), 0.0), axis=0) / count
     densities = gaussian_log_density(jax.tree.map(lambda leaf: leaf[:, None], posteriors), z[None])

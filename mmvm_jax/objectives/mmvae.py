@@ -3,12 +3,12 @@
 loss = -mean_{m in O} log mean_s w_ms (loose)  or  -log mean_{m in O, s} w_ms (tight),  z_ms ~ q_m,
 log w_ms = sum_n r_n log p(x_n | z_ms) + beta ( log p(z_ms) - log mean_{j in O} q_j(z_ms) )
 
-Source: Shi et al. 2019, arXiv 1911.03393, equations 3 and 5 (the authors train the loose one), with the gradient
-"dreg" of Tucker et al. 2019, arXiv 1810.04152. Only the tight bound at beta 1 tends to the log-evidence.
+Source: Shi et al. 2019, arXiv 1911.03393 (the authors train the loose one), with the gradient "dreg" of Tucker
+et al. 2019, arXiv 1810.04152. Only the tight bound at beta 1 tends to the log-evidence.
 
-For a mixture "dreg" is biased: it trades the score of q for a path through samples of q, but here a sample follows
-one component while the score is that of the whole. It agrees in expectation with "reparametrised" for one
-modality, where all posteriors coincide, and for the loose bound at S = 1.
+For a mixture "dreg" is biased: it trades the score of q for a path through samples of q, but here a sample
+follows one component while the score is that of the whole. It agrees in expectation with "reparametrised" for
+one modality, where all posteriors coincide, and for the loose bound at S = 1.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ class Options:
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Negative importance-weighted bound: [B] nats. Every sample is read by all decoders, M^2 S times in all."""
+    """Negative importance-weighted bound: [B] nats. All decoders read every sample: M^2 S decodes."""
     present, beta = batch.present, hyper["beta"]
     posteriors = where_present(present, functions.encode(batch.inputs))
     keys = modality_keys(key, batch.index, functions.identifiers)

@@ -1,16 +1,16 @@
-"""MMVAE+: a shared latent u from the mixture of the observed posteriors, and a private one w_m for each modality.
+"""MMVAE+: a shared latent u from the mixture of the observed posteriors, and a private w_m for each modality.
 
 loss = -mean_{m in O} log mean_s w_ms (loose)  or  -log mean_{m in O, s} w_ms (tight),  (w_m, u) ~ q_m,
 log w_ms = log p(x_m | w_m, u) + sum_{n in O, n != m} log p(x_n | w~_n, u)
            + beta ( log p(u) + log p(w_m) - log mean_{j in O} q_j(u) - log q_m(w_m) ),  w~_n ~ r_n
 
-The decoders of other modalities never see w_m: their private latents come from auxiliary priors r_n, learned, which
-serve training only. The latent that encoders give and decoders read is [w, u]. The published model has Laplace
-posteriors and priors; the scales of a posterior are a softmax over the dimensions times their number, so that they
-add up to a constant, and r_n has mean 0.
+The decoders of other modalities never see w_m: their private latents come from auxiliary priors r_n, learned,
+which serve training only. The latent that encoders give and decoders read is [w, u]. The published model has
+Laplace posteriors and priors; the scales of a posterior are a softmax over the dimensions times their number,
+so that they add up to a constant, and r_n has mean 0.
 
-Source: Palumbo, Daunhawer & Vogt 2023, ICLR, openreview sdQGxouELX, equations 5 and 6; gradient "dreg" as in MMVAE,
-whose bias for mixtures it shares.
+Source: Palumbo, Daunhawer & Vogt 2023, ICLR, openreview sdQGxouELX; gradient "dreg" as in MMVAE, whose bias for
+mixtures it shares.
 """
 
 import dataclasses
@@ -83,7 +83,7 @@ def init(key: Array, batch: Batch, functions: Functions, options: Options) -> di
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Negative importance-weighted bound: [B] nats. Every sample is read by all decoders, M^2 S times in all."""
+    """Negative importance-weighted bound: [B] nats. All decoders read every sample: M^2 S decodes."""
     present, beta = batch.present, hyper["beta"]
     posterior_key, auxiliary_key = jax.random.split(key)
     q = _distribution(where_present(present, functions.encode(batch.inputs)), options)
@@ -116,7 +116,7 @@ def _auxiliary_samples(key: Array, batch: Batch, functions: Functions, options: 
 
 
 def _as_read(z: Array, others: Array) -> Array:
-    """[w, u] for every decoder: z [M, S, B, D], others' private latents [M, M, S, B, W] -> [M, M, S, B, D]."""
+    """[w, u] for every decoder: z [M, S, B, D], others' private latents [M, M, S, B, W]: [M, M, S, B, D]."""
     own = jnp.eye(len(z), dtype=bool)[:, :, None, None, None]
     z = jnp.broadcast_to(z[None], (len(z), *z.shape))
     w, u = jnp.split(z, [others.shape[-1]], axis=-1)
@@ -126,9 +126,9 @@ def _as_read(z: Array, others: Array) -> Array:
 def posterior(
     posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
 ) -> LatentMixture:
-    """Components [M, M, B, D]: axis 0 is the observed modality that gives u, axis 1 the decoder, whose own w it reads.
+    """Components [M, M, B, D]: axis 0 is the observed modality that gives u, axis 1 the decoder, with its own w.
 
-    The w of an absent modality is that of ``absent_private``. A Laplace component has its own variance.
+    The w of an absent modality is that of ``absent_private``. Laplace components go by mean and variance.
     """
     num_modalities = len(present)
     q = _distribution(where_present(present, posteriors), options)  # the prior where absent
@@ -144,7 +144,7 @@ def posterior(
 
 
 def draw(key: Array, index: Array, mixture: LatentMixture, options: Options) -> Array:
-    """One draw an example, [M, B, D]: a source of u and its u, the same for all decoders, and a w for each."""
+    """One draw an example, [M, B, D]: a source and its u, the same for all decoders, and a w for each."""
 
     def draw_example(key, components, log_weights):
         choice_key, shared_key, private_key = jax.random.split(key, 3)
@@ -162,7 +162,7 @@ def draw(key: Array, index: Array, mixture: LatentMixture, options: Options) -> 
 def prior(
     functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int
 ) -> LatentMixture:
-    """The posterior given nothing: components [M, M, B, D], all alike; ``draw`` takes one u for all decoders."""
+    """The posterior given nothing: components [M, M, B, D], all alike; ``draw`` takes one u for all."""
     zeros = jnp.zeros((len(functions.names), num_examples, latent_dim))
     return posterior(DiagonalGaussian(zeros, zeros), jnp.zeros(zeros.shape[:-1], bool), functions, options)
 
@@ -174,7 +174,9 @@ def _distribution(encoded: DiagonalGaussian, options: Options) -> DiagonalGaussi
     """What an encoder's output says: for Laplace, logits of the scales stand where log-variances would."""
     if options.latent_distribution == "normal":
         return encoded
-    scales = [jax.nn.softmax(part, axis=-1) * part.shape[-1] for part in _split(encoded.log_variance, options)]
+    scales = [
+        jax.nn.softmax(part, axis=-1) * part.shape[-1] for part in _split(encoded.log_variance, options)
+    ]
     scale = jnp.concatenate(scales, axis=-1) + _LEAST_SCALE
     return encoded._replace(log_variance=math.log(2.0) + 2.0 * jnp.log(scale))
 

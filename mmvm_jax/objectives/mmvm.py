@@ -2,8 +2,8 @@
 
 loss = sum_m r_m ( -E_{q_m} log p(x_m | z_m) + beta KL(q_m || h) ),  h = sum_j v_j q_j + alpha N(0, I)
 
-Source: Sutter et al. 2024, arXiv 2403.05300, equations 3 and 4, with uniform v. Without alpha an example with a
-single observed modality has divergence exactly 0, so nothing holds its variance up: with missing data end at
+Source: Sutter et al. 2024, arXiv 2403.05300, equations 3 and 4, with uniform v. Without alpha an example with
+a single observed modality has divergence exactly 0, so nothing holds its variance up: with missing data end at
 alpha > 0. Ablations may learn v by a gate, or keep only some of the experts in h.
 """
 
@@ -39,9 +39,10 @@ class Options:
       estimator: see ``mmvm_jax.distributions.kl_to_mixture``.
       num_samples: from each posterior, of the estimator "monte_carlo".
       stop_prior_gradient: whether the divergence moves only the posterior compared with h, not h.
-      gate: "none" (uniform weights), "global" (one learned weight a modality) or "per_example" (weights from a
-        small network that reads all posterior means).
-      hard: whether the experts kept have equal weights, and the gate learns as if they had not (straight-through).
+      gate: "none" (uniform weights), "global" (one learned weight a modality) or "per_example" (weights from
+        a small network that reads all posterior means).
+      hard: whether the experts kept have equal weights, the gate learning as if they had not
+        (straight-through).
       num_experts: kept in h, those with the largest weights, without a gate drawn at random; 0 for all of the
         observed, or for one if ``hard``.
     """
@@ -60,11 +61,13 @@ class Options:
         check_at_least(1, "mmvm", "num_samples", self)
         check_at_least(0, "mmvm", "num_experts", self)
         if self.hard and self.gate == "none":
-            raise UserError("config.method.mmvm.hard is True without a gate; allowed: with gate=global or per_example")
+            raise UserError(
+                "config.method.mmvm.hard is True without a gate; allowed: with gate=global or per_example"
+            )
 
 
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
-    """The gate, whose weights start uniform: "output" [M], or "input" [M, D, H], "bias" [H], "output" [M, H]."""
+    """The gate, its weights uniform at first: "output" [M], or "input" [M, D, H], "bias" [H], "output" [M, H]."""
     num_modalities = len(functions.names)
     if options.gate == "none":
         return {}
@@ -101,7 +104,7 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     ranks = keyed_uniforms(gate_key, batch.index, functions.identifiers) if options.gate == "none" else scores
     divergence = divergence_to(posteriors, _kept(scores, ranks, batch.present, options))
     if options.hard:
-        # Straight-through: the value and the posteriors' gradient of equal weights, the gate's gradient of its own.
+        # Straight-through: value and posteriors' gradient of equal weights, the gate's gradient of its own.
         soft = divergence_to(jax.lax.stop_gradient(posteriors), scores)
         divergence += soft - jax.lax.stop_gradient(soft)
     return per_modality_bound(functions.names, functions.log_likelihood(batch, z), divergence, hyper["beta"])
@@ -139,9 +142,7 @@ def posterior(
     return own_or_mixture(posteriors, present, scores)
 
 
-def prior(
-    functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int
-) -> None:
+def prior(functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int) -> None:
     """None: the prior depends on data, at alpha > 0 too, where N(0, I) is but one component of it.
 
     Generation fits a mixture of Gaussians to the aggregate posterior.

@@ -3,7 +3,7 @@
 loss = -ELBO(O) - sum_{m in O} ELBO({m}) - sum_k ELBO(X_k), the X_k random subsets of the observed O, and
 ELBO(X) = sum_{m in X} E_q log p(x_m | z) - beta KL(q || N(0, I)),  q = N(0, I) prod_{m in X} q_m / Z
 
-Source: Wu & Goodman 2018, arXiv 1802.05335, equation 5 (sub-sampled training) and section 2.2 (product).
+Source: Wu & Goodman 2018, arXiv 1802.05335, its product of experts and its sub-sampled training.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ prior = standard_normal_prior
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Whether bounds of subsets are added to that of all observed: each modality's, and of how many random ones."""
+    """Whether bounds of subsets are added: those of single modalities, and of how many random subsets."""
 
     subsampling: bool = True
     num_subsets: int = 1

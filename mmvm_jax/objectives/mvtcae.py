@@ -5,8 +5,8 @@ loss = -(|O| - a) / |O| sum_m r_m E_q log p(x_m | z)
 
 Source: Hwang et al. 2021, NeurIPS, "Multi-View Representation Learning via Total Correlation Objective", its
 convex combination of the two bounds on the total correlation. a (``alpha``) weighs the conditional terms
-KL(q || q_m); the authors train PolyMNIST with a = 5/6 and beta = 2.5. A published reimplementation has the same
-formula with a default of 0.1, where the weight of the conditional terms is meant to be large.
+KL(q || q_m); the authors train PolyMNIST with a = 5/6 and beta = 2.5. A published reimplementation has the
+same formula, and a default of 0.1 that contradicts its own PolyMNIST example of 5/6.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Options:
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Negative total-correlation bound: [B] nats. Its log-likelihood terms carry the factor (|O| - a) / |O|."""
+    """Negative total-correlation bound: [B] nats. The log-likelihood terms carry (|O| - a) / |O|."""
     present, alpha = batch.present, hyper["alpha"]
     experts = where_present(present, functions.encode(batch.inputs))
     q = product_of_experts(experts, present)
@@ -48,7 +48,9 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     count = jnp.maximum(jnp.sum(present, axis=0), 1)
     conditional = jnp.sum(jnp.where(present, to_experts, 0.0), axis=0) / count
     divergence = (1.0 - alpha) * gaussian_kl(q) + alpha * conditional
-    return joint_bound(functions.names, (1.0 - alpha / count)[None] * log_likelihood, divergence, hyper["beta"])
+    return joint_bound(
+        functions.names, (1.0 - alpha / count)[None] * log_likelihood, divergence, hyper["beta"]
+    )
 
 
 def posterior(

@@ -1,8 +1,8 @@
 """A model in which everything is known: z ~ N(0, I), x_m | z ~ N(A_m z + b_m, s_m^2 I), encoders linear too.
 
-It implements ``objectives.common.Functions`` without any of the package's networks, and answers in numpy what the
-objectives only estimate: the log-evidence and the posterior. Also the cases that most tests go through: every
-method with the options that change its loss.
+It implements ``objectives.common.Functions`` without any of the package's networks, and answers in numpy what
+the objectives only estimate: the log-evidence and the posterior. Also the cases that most tests go through:
+every method with the options that change its loss.
 """
 
 import dataclasses
@@ -22,8 +22,9 @@ LATENT_DIM = 3
 
 @dataclasses.dataclass
 class LinearGaussian:
-    """Parameters of a few modalities, by name, in the order of ``names`` (by default that of the alphabet, which
-    ``jit`` gives to dictionaries); ``drawn`` collects the latents that decoders were given.
+    """Parameters of a few modalities, by name; ``drawn`` collects the latents that decoders were given.
+
+    The order is that of ``names``, by default that of the alphabet, which ``jit`` gives to dictionaries.
     """
 
     params: dict
@@ -46,7 +47,9 @@ class LinearGaussian:
         for name in self.names:
             p = self.params["encoders"][name]
             mean = inputs[name] @ p["matrix"] + p["offset"][None]
-            rows.append(DiagonalGaussian(mean, jnp.tanh(inputs[name] @ p["spread"]) + p["log_variance"][None]))
+            rows.append(
+                DiagonalGaussian(mean, jnp.tanh(inputs[name] @ p["spread"]) + p["log_variance"][None])
+            )
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
     def log_likelihood(self, batch, z):
@@ -89,7 +92,9 @@ def make_batch(params, present, seed=0, first_index=0):
     z = np.random.default_rng(seed).normal(size=(present.shape[1], latent_dim))
     inputs = {}
     for row, (name, p) in zip(present, decoders.items()):
-        noise = np.random.default_rng([seed, zlib.crc32(name.encode())]).normal(size=(len(z), p["offset"].size))
+        noise = np.random.default_rng([seed, zlib.crc32(name.encode())]).normal(
+            size=(len(z), p["offset"].size)
+        )
         x = z @ p["matrix"] + p["offset"] + np.exp(p["log_scale"]) * noise
         inputs[name] = jnp.asarray(np.where(row[:, None], x, 0.0))
     index = jnp.arange(first_index, first_index + len(z), dtype=jnp.int32)
@@ -97,14 +102,18 @@ def make_batch(params, present, seed=0, first_index=0):
 
 
 def exact(params, batch, example):
-    """(log-evidence, posterior mean [D], posterior covariance [D, D]) of one example's observed modalities."""
+    """(log-evidence, posterior mean [D], posterior covariance [D, D]) of an example's observed modalities."""
     matrices, residuals, variances = [], [], []
     for row, (name, p) in zip(np.asarray(batch.present), params["decoders"].items()):
         if row[example]:
             matrices.append(np.asarray(p["matrix"]).T)
             residuals.append(np.asarray(batch.inputs[name])[example] - np.asarray(p["offset"]))
             variances.append(np.full(p["offset"].size, np.exp(2 * np.asarray(p["log_scale"]))))
-    matrix, residual, variance = np.concatenate(matrices), np.concatenate(residuals), np.concatenate(variances)
+    matrix, residual, variance = (
+        np.concatenate(matrices),
+        np.concatenate(residuals),
+        np.concatenate(variances),
+    )
     marginal = matrix @ matrix.T + np.diag(variance)
     sign, log_determinant = np.linalg.slogdet(2 * np.pi * marginal)
     log_evidence = -0.5 * (residual @ np.linalg.solve(marginal, residual) + log_determinant)
@@ -129,7 +138,10 @@ CASES = {
     "mmvae_plus": ("mmvae_plus", {"num_samples": 2, "private_dim": 1}),
     "mmvae_plus_tight": ("mmvae_plus", {"num_samples": 2, "private_dim": 1, "bound": "tight"}),
     "mmvae_plus_dreg": ("mmvae_plus", {"num_samples": 2, "private_dim": 1, "gradient": "dreg"}),
-    "mmvae_plus_laplace": ("mmvae_plus", {"num_samples": 2, "private_dim": 1, "latent_distribution": "laplace"}),
+    "mmvae_plus_laplace": (
+        "mmvae_plus",
+        {"num_samples": 2, "private_dim": 1, "latent_distribution": "laplace"},
+    ),
     "mmvm": ("mmvm", {}),
     "mmvm_stopped": ("mmvm", {"stop_prior_gradient": True}),
     "mmvm_variational": ("mmvm", {"estimator": "variational"}),

@@ -7,7 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_gaussian import CASES, HYPER, LinearGaussian, make_batch, make_case, make_params, quick_jit, with_method_params
+from linear_gaussian import (
+    CASES,
+    HYPER,
+    LinearGaussian,
+    make_batch,
+    make_case,
+    make_params,
+    quick_jit,
+    with_method_params,
+)
 from scipy import stats
 
 from mmvm_jax import config
@@ -55,7 +64,9 @@ def test_nothing_is_chosen_where_nothing_is_observed():
         assert not np.any(choose(jax.random.key(0), batch, model))
 
 
-@pytest.mark.parametrize("case", ["independent", "average", "poe", "moe", "mopoe", "mvae", "mmvae_loose", "mmvm", "mmjsd"])
+@pytest.mark.parametrize(
+    "case", ["independent", "average", "poe", "moe", "mopoe", "mvae", "mmvae_loose", "mmvm", "mmjsd"]
+)
 def test_latents_of_the_loss_follow_the_posterior(case, x64):
     """Mean and variance of the latents that decoders read, over many examples with the same data."""
     params = make_params(NAMES)
@@ -69,7 +80,9 @@ def test_latents_of_the_loss_follow_the_posterior(case, x64):
     @quick_jit
     def latents(params):
         model = LinearGaussian(params)
-        module.loss(jax.random.key(1), batch, model, {name: jnp.asarray(v) for name, v in HYPER.items()}, options)
+        module.loss(
+            jax.random.key(1), batch, model, {name: jnp.asarray(v) for name, v in HYPER.items()}, options
+        )
         return model.drawn[0]
 
     z = np.asarray(latents(params))
@@ -88,7 +101,9 @@ def test_latents_of_the_loss_follow_the_posterior(case, x64):
         np.testing.assert_allclose((drawn**2).mean(0), second_moment[row], rtol=0.15)
 
 
-@pytest.mark.parametrize("case", ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvae_plus_laplace", "meme"])
+@pytest.mark.parametrize(
+    "case", ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvae_plus_laplace", "meme"]
+)
 def test_draws_follow_the_posterior_for_any_subset(case, x64):
     params = make_params(NAMES)
     one = make_batch(params, np.ones((3, 1), bool))
@@ -102,7 +117,10 @@ def test_draws_follow_the_posterior_for_any_subset(case, x64):
         mixture = module.posterior(posteriors, jnp.array(present, bool)[:, None], model, options)
         np.testing.assert_allclose(np.exp(mixture.log_weights).sum(0), 1.0, rtol=1e-12)
         z = np.asarray(draw(jax.tree.map(repeat, mixture)))
-        weights, means = np.exp(mixture.log_weights)[..., 0, None], np.asarray(mixture.components.mean)[..., 0, :]
+        weights, means = (
+            np.exp(mixture.log_weights)[..., 0, None],
+            np.asarray(mixture.components.mean)[..., 0, :],
+        )
         second = np.exp(mixture.components.log_variance)[..., 0, :] + means**2
         np.testing.assert_allclose(z.mean(1), (weights * means).sum(0), atol=0.1)
         np.testing.assert_allclose((z**2).mean(1), (weights * second).sum(0), rtol=0.1)
@@ -140,7 +158,9 @@ def test_every_method_answers_posterior_prior_and_draw(case):
     assert (mixtures[1] is None) == (CASES[case][0] == "mmvm")
     for mixture in mixtures[: 1 if mixtures[1] is None else 2]:
         z = module.draw(jax.random.key(0), batch.index, mixture, options)
-        assert z.shape == mixture.components.mean.shape[1:] and z.shape[0] in (1, 3) and np.all(np.isfinite(z))
+        assert (
+            z.shape == mixture.components.mean.shape[1:] and z.shape[0] in (1, 3) and np.all(np.isfinite(z))
+        )
 
 
 def test_weights_of_the_gate_are_those_of_the_posterior_of_an_absent_modality(x64):
@@ -148,7 +168,9 @@ def test_weights_of_the_gate_are_those_of_the_posterior_of_an_absent_modality(x6
     model = LinearGaussian(params)
     q = DiagonalGaussian(jnp.zeros((3, 1, 3)), jnp.zeros((3, 1, 3)))
     present = jnp.array([[True], [True], [False]])
-    weights = lambda **options: np.exp(mmvm.posterior(q, present, model, mmvm.Options(**options)).log_weights)[:, 2, 0]
+    weights = lambda **options: np.exp(
+        mmvm.posterior(q, present, model, mmvm.Options(**options)).log_weights
+    )[:, 2, 0]
     np.testing.assert_allclose(weights(gate="global"), [math.e / (1 + math.e), 1 / (1 + math.e), 0.0])
     np.testing.assert_allclose(weights(gate="global", hard=True), [1.0, 0.0, 0.0])
     np.testing.assert_allclose(weights(gate="none", num_experts=1), [0.5, 0.5, 0.0])
@@ -168,7 +190,10 @@ def test_mmvm_is_independent_at_alpha_one_and_free_of_divergence_when_alone(x64)
             for name in NAMES:
                 term = f"divergence/{name}"
                 np.testing.assert_allclose(at_one.terms[term], independent.terms[term], rtol=1e-12)
-        alone = [float(at_zero.terms[f"divergence/{name}"][example]) for name, example in (("alpha", 1), ("gamma", 2))]
+        alone = [
+            float(at_zero.terms[f"divergence/{name}"][example])
+            for name, example in (("alpha", 1), ("gamma", 2))
+        ]
         assert alone == [0.0, 0.0]
 
 

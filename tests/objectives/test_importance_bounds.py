@@ -1,4 +1,4 @@
-"""Importance-weighted bounds against the exact log-evidence, and the bias and variance of the DReG gradient."""
+"""Importance-weighted bounds against the exact log-evidence; bias and variance of the DReG gradient."""
 
 import functools
 import math
@@ -41,7 +41,9 @@ def loss_of_example(params, batch, module, options, beta, key):
 def repeated_losses(params, batch, module, options, repeats):
     """Losses of independent draws: [R] nats."""
     keys = jax.random.split(jax.random.key(0), repeats)
-    return jax.lax.map(lambda key: loss_of_example(params, batch, module, options, 1.0, key), keys, batch_size=100)
+    return jax.lax.map(
+        lambda key: loss_of_example(params, batch, module, options, 1.0, key), keys, batch_size=100
+    )
 
 
 @functools.partial(quick_jit, static_argnames=("module", "options", "repeats"))
@@ -51,7 +53,9 @@ def repeated_gradients(params, batch, module, options, beta, repeats):
     def loss(encoders, key):
         return loss_of_example(params | {"encoders": encoders}, batch, module, options, beta, key)
 
-    return jax.vmap(jax.grad(loss), (None, 0))(params["encoders"], jax.random.split(jax.random.key(0), repeats))
+    return jax.vmap(jax.grad(loss), (None, 0))(
+        params["encoders"], jax.random.split(jax.random.key(0), repeats)
+    )
 
 
 def mean_and_error(values):
@@ -98,8 +102,8 @@ def test_tight_bound_tends_to_the_log_evidence_and_the_loose_one_does_not(x64):
     grid = np.linspace(-12, 12, 20001)
     z = jnp.broadcast_to(grid[None, :, None, None], (2, grid.size, 1, 1))
     log_likelihood = np.asarray(model.log_likelihood(batch, z)).sum(axis=0)[:, 0]
-    log_normal = lambda mean, log_variance: -0.5 * (
-        math.log(2 * math.pi) + log_variance + (grid - mean) ** 2 * math.exp(-log_variance)
+    log_normal = lambda mean, log_variance: (
+        -0.5 * (math.log(2 * math.pi) + log_variance + (grid - mean) ** 2 * math.exp(-log_variance))
     )
     log_q = np.array([log_normal(q.mean[m], q.log_variance[m]) for m in range(2)])
     log_weight = log_likelihood + log_normal(0.0, 0.0) - (logsumexp(log_q, axis=0) - math.log(2))
@@ -119,7 +123,7 @@ AGREEING = {
 
 
 def compare(setting_options, options, repeats=4000):
-    """Means of the reparametrised and the DReG gradient, the standard error of their difference, the variances."""
+    """Means of the reparametrised and the DReG gradient, standard errors of the difference, both variances."""
     params, batch = setting(**setting_options)
     runs = [encoder_gradients(params, batch, repeats, gradient=name, **options) for name in common.GRADIENTS]
     (plain, plain_error), (dreg, dreg_error) = map(mean_and_error, runs)
@@ -132,9 +136,9 @@ def test_dreg_agrees_in_expectation_where_it_must(name, x64):
     assert np.all(np.abs(dreg - plain) < 4 * error)
 
 
-# Mean of DReG minus mean of the reparametrised gradient, for two posteriors 0.5 * 2 and 0.8 * 2 posterior deviations
-# off, S = 4. The reparametrised gradient, which is unbiased, is (-0.05, 0.03, 0.50, -0.02) of the loose bound and
-# (-0.11, 0.01, 0.09, -0.00) of the tight one.
+# Mean of DReG minus mean of the reparametrised gradient, for two posteriors 0.5 * 2 and 0.8 * 2 posterior
+# deviations off, S = 4. The reparametrised gradient, which is unbiased, is (-0.05, 0.03, 0.50, -0.02) of the
+# loose bound and (-0.11, 0.01, 0.09, -0.00) of the tight one.
 BIAS = {"loose": (-0.103, -0.011, -0.113, 0.015), "tight": (0.013, 0.000, 0.015, -0.001)}
 
 
@@ -165,7 +169,8 @@ def test_dreg_is_exactly_zero_at_the_exact_posterior(module, bound, x64):
     params["encoders"]["alpha"] = constant_encoder(params["encoders"]["alpha"], mean, np.diag(covariance))
     options = {"num_samples": 3, "bound": bound} | ({"private_dim": 1} if module is mmvae_plus else {})
     plain, dreg = (
-        encoder_gradients(params, batch, 10, module=module, gradient=name, **options) for name in common.GRADIENTS
+        encoder_gradients(params, batch, 10, module=module, gradient=name, **options)
+        for name in common.GRADIENTS
     )
     assert np.abs(dreg).max() < 1e-12
     assert np.abs(plain).max() > 0.1

@@ -28,7 +28,13 @@ ALL_PATTERNS = np.array(list(itertools.product([True, False], repeat=3))).T
 PAIR_PATTERNS = np.array([[1, 1, 0, 1, 1, 0, 1, 0], [1, 0, 1, 1, 0, 1, 1, 0]], bool)
 # Those that differ in what they do with a mask.
 MASK_CASES = ("independent", "average", "moe", "mopoe", "mvae", "mmvae_dreg_tight", "mmvae_plus_dreg")
-MASK_CASES += ("mmvae_plus_laplace", "mmvm_monte_carlo", "mmvm_random_experts", "mmvm_per_example_two", "mmvm_hard")
+MASK_CASES += (
+    "mmvae_plus_laplace",
+    "mmvm_monte_carlo",
+    "mmvm_random_experts",
+    "mmvm_per_example_two",
+    "mmvm_hard",
+)
 MASK_CASES += ("meme", "mmjsd", "mvtcae")
 
 
@@ -83,7 +89,16 @@ MODALITIES = (
     Modality("counts", (5,), "counts", "poisson", weight=0.5),
 )
 # One case a method, those whose gradients take the longest way.
-NETWORK_CASES = ("independent", "mopoe", "mvae", "mmvae_dreg_loose", "mmvae_plus_laplace", "mmvm_hard", "meme", "mmjsd")
+NETWORK_CASES = (
+    "independent",
+    "mopoe",
+    "mvae",
+    "mmvae_dreg_loose",
+    "mmvae_plus_laplace",
+    "mmvm_hard",
+    "meme",
+    "mmjsd",
+)
 NETWORK_CASES += ("mvtcae",)
 
 
@@ -114,7 +129,9 @@ def test_content_of_absent_inputs_changes_no_bit(case):
     @quick_jit
     def values_and_gradient(params, batch):
         def loss(params):
-            values = module.loss(jax.random.key(2), model.prepare(batch), model.bind(params), HYPER, options).loss
+            values = module.loss(
+                jax.random.key(2), model.prepare(batch), model.bind(params), HYPER, options
+            ).loss
             return jnp.sum(values), values
 
         gradient, values = jax.grad(loss, has_aux=True)(params)

@@ -27,7 +27,9 @@ PATTERNS = {
     2: np.array(list(itertools.product([True, False], repeat=2))).T,
     3: np.array(list(itertools.product([True, False], repeat=3))).T,
 }
-BETA, ALPHA, TEMPERATURE, LABEL_WEIGHT = (HYPER[name] for name in ("beta", "alpha", "temperature", "label_weight"))
+BETA, ALPHA, TEMPERATURE, LABEL_WEIGHT = (
+    HYPER[name] for name in ("beta", "alpha", "temperature", "label_weight")
+)
 
 
 def kl(q, p=(0.0, 1.0)):
@@ -163,7 +165,9 @@ def gate_weights(e, options):
     if options.gate == "per_example":
         hidden = sum(e.q[m][0] @ e.method_params["input"][m] for m in e.observed) + e.method_params["bias"]
         output = output @ np.tanh(hidden)
-    kept = sorted(e.observed, key=lambda m: -output[m])[: options.num_experts or (1 if options.hard else None)]
+    kept = sorted(e.observed, key=lambda m: -output[m])[
+        : options.num_experts or (1 if options.hard else None)
+    ]
     scores = np.array([0.0 if options.hard else output[m] for m in kept])
     return dict(zip(kept, (1 - ALPHA) * np.exp(scores - logsumexp(scores))))
 
@@ -189,7 +193,9 @@ def meme(e, z, options):
         if options.divergence == "closed_form":
             divergence = np.mean([kl(e.q[s], e.q[t]) for t in others])
         else:
-            divergence = log_q - logsumexp([log_normal(sample, e.q[t]) for t in others]) + math.log(len(others))
+            divergence = (
+                log_q - logsumexp([log_normal(sample, e.q[t]) for t in others]) + math.log(len(others))
+            )
         total += weight * (e.log_p(s, sample) - label[0] - BETA * divergence) + LABEL_WEIGHT * log_label
     return -total / len(e.observed)
 
@@ -219,16 +225,19 @@ FORMULAS = {
     "mmjsd": mmjsd,
     "mvtcae": mvtcae,
 }
-# These draw more than their decoders see: the first random choices, the second latents of the divergence. The third
-# let no latent be seen, but have the values of those without "dreg" (next test).
+# These draw more than their decoders see: the first random choices, the second latents of the divergence.
 UNSEEN = ("mmvm_random_experts", "mmvm_monte_carlo")
+# These let no latent be seen, but have the values of those without "dreg" (last test).
 DREG = tuple(case for case in CASES if "dreg" in case)
 
 
 @pytest.mark.parametrize(
     ("case", "num_modalities"),
     [(case, 3) for case in CASES if case not in UNSEEN + DREG]
-    + [(case, 2) for case in ("independent", "poe", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme")]
+    + [
+        (case, 2)
+        for case in ("independent", "poe", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme")
+    ]
     + [(case, 2) for case in ("mmjsd", "mvtcae")],
 )
 def test_loss_is_the_formula(case, num_modalities, x64, monkeypatch):
@@ -236,7 +245,9 @@ def test_loss_is_the_formula(case, num_modalities, x64, monkeypatch):
     batch = make_batch(make_params(names), PATTERNS[num_modalities])
     params = with_method_params(make_params(names), case, batch)
     chosen, random_subset = [], mvae.random_subset
-    monkeypatch.setattr(mvae, "random_subset", lambda *args: chosen.append(random_subset(*args)) or chosen[-1])
+    monkeypatch.setattr(
+        mvae, "random_subset", lambda *args: chosen.append(random_subset(*args)) or chosen[-1]
+    )
 
     @quick_jit
     def loss_and_draws(params, batch):
@@ -259,7 +270,11 @@ def test_loss_is_the_formula(case, num_modalities, x64, monkeypatch):
 
 @pytest.mark.parametrize("case", DREG)
 def test_dreg_changes_the_gradient_but_not_the_value(case, x64):
-    plain = {"mmvae_dreg_loose": "mmvae_loose", "mmvae_dreg_tight": "mmvae_tight", "mmvae_plus_dreg": "mmvae_plus"}
+    plain = {
+        "mmvae_dreg_loose": "mmvae_loose",
+        "mmvae_dreg_tight": "mmvae_tight",
+        "mmvae_plus_dreg": "mmvae_plus",
+    }
     batch = make_batch(make_params(("alpha", "beta", "gamma")), PATTERNS[3])
     params = with_method_params(make_params(("alpha", "beta", "gamma")), case, batch)
     (values, gradient), (plain_values, plain_gradient) = (
@@ -270,4 +285,6 @@ def test_dreg_changes_the_gradient_but_not_the_value(case, x64):
     for part in ("decoders", "method"):
         jax.tree.map(close, gradient[part], plain_gradient[part])
     largest = lambda a, b: np.abs(a - b).max()
-    assert min(jax.tree.leaves(jax.tree.map(largest, gradient["encoders"], plain_gradient["encoders"]))) > 1e-3
+    assert (
+        min(jax.tree.leaves(jax.tree.map(largest, gradient["encoders"], plain_gradient["encoders"]))) > 1e-3
+    )

@@ -1,0 +1,231 @@
+"""Raw files as their publishers ship them: in folders, zip or tar archives, all read alike, none unpacked."""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+import concurrent.futures
+import gzip
+import io
+import os
+import pathlib
+import re
+import shutil
+import tarfile
+import tempfile
+from typing import NamedTuple
+import zipfile
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from mmvm_jax.errors import UserError
+
+_DAMAGED = (OSError, EOFError, ValueError, SyntaxError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+_AHEAD = 16  # results that a core may be ahead of the one who takes them
+
+
+class Origin(NamedTuple):
+    """What a person must know to fetch the raw files of a data set."""
+
+    files: str  # what to put into the folder
+    source: str  # who publishes them, and as what
+    licence: str
+
+
+class RawFiles:
+    """All files below ``downloads/manual/<name>``, those inside archives included, by their relative path.
+
+    Args:
+      name: of the data set.
+      data_dir: the directory shared by all data sets.
+      origin: quoted where a file is missing.
+
+    Raises:
+      UserError: an archive is damaged, or holds a path that leads out of it.
+    """
+
+    def __init__(self, name: str, data_dir, origin: Origin):
+        self._name, self._origin = name, origin
+        self.directory = pathlib.Path(data_dir) / "downloads" / "manual" / name
+        self._readers: dict[str, Callable[[], bytes]] = {}
+        for folder, _, files in os.walk(self.directory, followlinks=True):
+            for file in files:
+                self._add(pathlib.Path(folder, file))
+        self.paths = sorted(self._readers, key=natural_key)
+        self._by_file = collections.defaultdict(list)
+        for path in self.paths:
+            self._by_file[path.rpartition("/")[2].casefold()].append(path)
+
+    def _add(self, path: pathlib.Path) -> None:
+        relative = path.relative_to(self.directory)
+        members = _members(path)
+        if members is None:
+            self._readers[relative.as_posix()] = path.read_bytes
+            return
+        for name, reader in members.items():
+            if name.startswith("/") or ".." in name.split("/"):
+                raise UserError(f"{path} holds '{name}', a path that leads out of it; fetch the archive again")
+            # What is also there unpacked is read from the folder, whichever comes first.
+            self._readers.setdefault((relative.parent / name).as_posix(), reader)
+
+    def find(self, *endings: str) -> str:
+        """The path that has the first possible of these endings, whatever folders are around it.
+
+        Raises:
+          UserError: there is none; five lines say what is missing, and where it comes from.
+        """
+        path = self.find_optional(*endings)
+        if path is None:
+            raise self.missing(endings[0])
+        return path
+
+    def find_optional(self, *endings: str) -> str | None:
+        """As ``find``, but None where there is none."""
+        for ending in endings:
+            whole = "/" + ending.casefold()
+            candidates = self._by_file.get(whole.rpartition("/")[2], ())
+            found = [path for path in candidates if ("/" + path.casefold()).endswith(whole)]
+            if found:
+                return min(found, key=len)
+        return None
+
+    def read(self, path: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        try:
+            return self._readers[path]()
+        except (*_DAMAGED, RuntimeError) as error:  # RuntimeError: an encrypted member
+            raise self.damaged(path, error) from error
+
+    def text(self, path: str) -> str:
+        """The content of a text file, decompressed where its name ends in .gz."""
+        content = self.read(path)
+        try:
+            content = gzip.decompress(content) if path.endswith(".gz") else content
+        except _DAMAGED as error:
+            raise self.damaged(path, error) from error
+        return content.decode("utf-8-sig", errors="replace")
+
+    def array(self, path: str) -> np.ndarray:
+        """The array of an .npy file; objects are refused, not unpickled."""
+        try:
+            return np.load(io.BytesIO(self.read(path)), allow_pickle=False)
+        except _DAMAGED as error:
+            raise self.damaged(path, error) from error
+
+    def image(self, path: str, mode: str, at_least: tuple[int, int] | None = None) -> Image.Image:
+        """A decoded picture of PIL's ``mode``; a JPEG much larger than ``at_least`` is decoded smaller."""
+        try:
+            picture = Image.open(io.BytesIO(self.read(path)))
+            if at_least:
+                picture.draft(mode, at_least)
+            return picture.convert(mode)
+        except (*_DAMAGED, Image.DecompressionBombError) as error:
+            raise self.damaged(path, error) from error
+
+    def missing(self, file: str) -> UserError:
+        """The error for a file that is not there."""
+        return UserError(
+            f"{self._name}: {file} is missing.\n"
+            f"Looked in: {self.directory} (folders, zip and tar archives)\n"
+            f"Comes from: {self._origin.source}\n"
+            f"Licence: {self._origin.licence}\n"
+            f"Put there, packed or unpacked: {self._origin.files}"
+        )
+
+    def damaged(self, path: str, reason) -> UserError:
+        """The error for a file that is there but cannot be what was published."""
+        return UserError(f"{self.directory / path} cannot be read: {reason}; fetch it again")
+
+
+def data_root(builder) -> pathlib.Path:
+    """The directory shared by all data sets, of a builder that has a config."""
+    return pathlib.Path(builder.data_dir).parents[2]
+
+
+def natural_key(name: str) -> list:
+    """Sorts names by the numbers in them: 2.png before 10.png."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+
+
+def parallel(function: Callable, items: Iterable) -> Iterator:
+    """Yields ``function(item)`` in the order of the items, computed by one thread per core, a little ahead."""
+    workers = os.cpu_count() or 1
+    pending = collections.deque()
+    pool = concurrent.futures.ThreadPoolExecutor(workers)  # decoders release the interpreter's lock
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > _AHEAD * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_mnist(files: RawFiles, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """MNIST's digits and classes of "train" or "test": [N, 28, 28] uint8, [N] int32."""
+    prefix = {"train": "train", "test": "t10k"}[split]
+    images = read_idx(files, f"{prefix}-images-idx3-ubyte")
+    labels = read_idx(files, f"{prefix}-labels-idx1-ubyte")
+    if images.shape != (len(labels), 28, 28):
+        raise files.damaged(f"{prefix}-images-idx3-ubyte", f"shape {images.shape} beside {len(labels)} labels")
+    return images, labels.astype(np.int32)
+
+
+def read_idx(files: RawFiles, name: str) -> np.ndarray:
+    """The bytes of an idx file, compressed (.gz) or not, in the shape that its head states."""
+    path = files.find(f"{name}.gz", name)
+    try:
+        content = files.read(path)
+        content = gzip.decompress(content) if path.endswith(".gz") else content
+        if content[:3] != b"\0\0\x08":
+            raise ValueError("no idx file of bytes")
+        end = 4 + 4 * content[3]
+        shape = np.frombuffer(content[4:end], ">u4")
+        return np.frombuffer(content[end:], np.uint8).reshape(shape)
+    except _DAMAGED as error:
+        raise files.damaged(path, error) from error
+
+
+def _members(path: pathlib.Path) -> dict[str, Callable[[], bytes]] | None:
+    """Readers of an archive's files by their name; None for what is no archive."""
+    for endings, reader in _ARCHIVES.items():
+        if path.name.lower().endswith(endings):
+            try:
+                return {name: read for name, read in reader(path) if not _is_clutter(name)}
+            except _DAMAGED as error:
+                raise UserError(f"{path} cannot be read: {error}; fetch it again") from error
+    return None
+
+
+def _is_clutter(name: str) -> bool:
+    """What file managers add to archives."""
+    return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith("._")
+
+
+def _zip_members(path):
+    archive = zipfile.ZipFile(path)
+    return [(info.filename, lambda info=info: archive.read(info)) for info in archive.infolist() if not info.is_dir()]
+
+
+def _tar_members(path):
+    # A compressed archive can only be read from its start; a plain copy can be read anywhere.
+    stream = path.open("rb")
+    if not path.name.lower().endswith(".tar"):
+        compressed, stream = gzip.GzipFile(fileobj=stream), tempfile.TemporaryFile()
+        shutil.copyfileobj(compressed, stream)
+        stream.seek(0)
+    with tarfile.TarFile(fileobj=stream) as archive:
+        members = [member for member in archive if member.isfile()]
+    return [
+        (member.name.removeprefix("./"), lambda m=member: os.pread(stream.fileno(), m.size, m.offset_data))
+        for member in members
+    ]
+
+
+_ARCHIVES = {(".zip",): _zip_members, (".tar", ".tar.gz", ".tgz"): _tar_members}
