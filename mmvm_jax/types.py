@@ -64,6 +64,7 @@ class Modality:
       scale: of the Laplace or Normal likelihood, in the units of the (scaled) data.
       weight: factor of the log-likelihood in the loss.
       vocabulary_size: number of token ids, for tokens.
+      padding: token id that the likelihood leaves out; -1 for none.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Modality:
     scale: float = 1.0
     weight: float = 1.0
     vocabulary_size: int = 0
+    padding: int = -1
 
     @property
     def identifier(self) -> int:

@@ -1,5 +1,7 @@
 """The report: figures for whatever the data set has, and a page that is safe and whole."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -29,12 +31,16 @@ def _coherence(names):
     return values | {"coherence/cross_mean": 0.5}
 
 
+def _text(path):
+    return pathlib.Path(path).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images(tmp_path, channels):
     modalities = [Modality(name, (8, 8, channels), "image", "laplace") for name in ("a", "b")]
     evaluation = _evaluation(("a", "b"), (8, 8, channels), _coherence(("a", "b")))
     path = write_report(base(), evaluation, modalities, HISTORY, str(tmp_path))
-    assert open(path).read().count("<figure>") == 5
+    assert _text(path).count("<figure>") == 5
     assert len(list((tmp_path / "figures").iterdir())) == 5
 
 
@@ -50,7 +56,7 @@ def test_names_are_escaped(tmp_path):
     config.data.name = "<script>alert(1)</script>"
     evaluation = _evaluation(("a",), (8,), {"probe/accuracy/<b>": 0.5})
     path = write_report(config, evaluation, [Modality("a", (8,), "vector", "normal")], [], str(tmp_path))
-    assert "<script>" not in open(path).read() and "<b>0" not in open(path).read().partition("<h2>")[2]
+    assert "<script>" not in _text(path) and "<b>" not in _text(path).partition("<h2>")[2]
 
 
 def test_two_dimensional_latents_are_drawn_as_they_are():

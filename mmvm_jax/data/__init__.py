@@ -2,13 +2,20 @@
 
 import dataclasses
 
+import numpy as np
+
 from mmvm_jax.data import missing
 from mmvm_jax.data import polydigits
+from mmvm_jax.data import polymnist
 from mmvm_jax.data.pipeline import DataSet
 from mmvm_jax.errors import unknown_name
 
 # Each module offers load(config_data, modalities=()) -> DataSet.
-DATASETS = {"polydigits": polydigits}
+DATASETS = {
+    "polydigits": polydigits,
+    "polymnist": polymnist,
+    "polymnist_translated": polymnist,
+}
 
 _INCOMPLETE_SPLITS = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
 
@@ -41,8 +48,9 @@ def _with_missing(dataset: DataSet, config) -> DataSet:
     for stream, split_name in enumerate(("train", "test")):
         if split_name in _INCOMPLETE_SPLITS[config.split]:
             split = getattr(dataset, split_name)
-            present = missing.draw_presence(
+            kept = split.present & missing.draw_presence(
                 config.pattern, config.rate, len(names), len(split.labels), [config.seed, stream], row
             )
-            changed[split_name] = split._replace(present=present)
+            # An example that would lose all that it has keeps it.
+            changed[split_name] = split._replace(present=np.where(kept.any(axis=0), kept, split.present))
     return dataclasses.replace(dataset, **changed)

@@ -26,8 +26,11 @@ class DataSet:
     Attributes:
       modalities: M of them; their order is that of the rows of every mask.
       num_classes: number of classes; 0 without labels.
-      label_kind: "class" or "none".
+      label_kind: "class", "multilabel" or "none".
       fingerprint: a short hash of all examples and labels.
+      class_names: of the classes, where they have names.
+      vocabularies: ``{modality name: words}``, the word of every token id.
+      units: ``{modality name: (mean [...], scale [...])}`` of what was standardised: original = x * scale + mean.
     """
 
     modalities: tuple[Modality, ...]
@@ -36,6 +39,9 @@ class DataSet:
     num_classes: int
     label_kind: str
     fingerprint: str
+    class_names: tuple[str, ...] = ()
+    vocabularies: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    units: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 def complete_split(inputs: dict[str, np.ndarray], labels: np.ndarray) -> Split:

@@ -1,0 +1,118 @@
+"""MNIST-SVHN: a handwritten digit and a photographed house number of one class, paired at random."""
+
+import dataclasses
+import io
+
+import numpy as np
+import scipy.io
+import tensorflow_datasets as tfds
+
+from mmvm_jax.data import builders
+from mmvm_jax.data import pipeline
+from mmvm_jax.data import raw
+from mmvm_jax.errors import UserError
+from mmvm_jax.progress import Progress
+from mmvm_jax.types import Modality
+
+SPLITS = ("train", "test")
+SEED = 0
+MODALITIES = (
+    Modality("mnist", (28, 28, 1), "image", "laplace"),
+    Modality("svhn", (32, 32, 3), "image", "laplace"),
+)
+ORIGIN = raw.Origin(
+    files="MNIST's four idx files (train-images-idx3-ubyte.gz, ...), train_32x32.mat, test_32x32.mat",
+    source="MNIST (LeCun et al., 1998); Street View House Numbers, cropped digits (Netzer et al., 2011)",
+    licence="MNIST: CC BY-SA 3.0; SVHN: non-commercial use",
+)
+
+
+@dataclasses.dataclass
+class MnistSvhnConfig(tfds.core.BuilderConfig):
+    """How often the digits of a class are paired anew."""
+
+    pairings: int = 1
+
+
+class MnistSvhn(tfds.core.GeneratorBasedBuilder):
+    """Pairs of pictures of one digit."""
+
+    name = "mnist_svhn"
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        pictures = {
+            modality.name: tfds.features.Tensor(shape=modality.shape, dtype=np.uint8, encoding="bytes")
+            for modality in MODALITIES
+        }
+        features = tfds.features.FeaturesDict({**pictures, "label": tfds.features.Scalar(np.int32)})
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        files = raw.RawFiles(self.name, raw.data_root(self), ORIGIN)
+        return {split: self._generate_examples(files, split) for split in SPLITS}
+
+    def _generate_examples(self, files, split: str):
+        digits, digit_labels = raw.read_mnist(files, split)
+        numbers, number_labels = read_svhn(files, split)
+        seed = [SEED, SPLITS.index(split)]
+        pairs = pair_classes(digit_labels, number_labels, self.builder_config.pairings, seed)
+        with Progress(len(pairs), "pairs", f"preparing {self.name}, {split}") as progress:
+            for row, (digit, number) in enumerate(pairs):
+                example = {"mnist": digits[digit, ..., None], "svhn": numbers[number]}
+                yield row, {**example, "label": digit_labels[digit]}
+                progress.update(1)
+
+
+def read_svhn(files: raw.RawFiles, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """House numbers and their classes: [N, 32, 32, 3] uint8, [N] int32."""
+    path = files.find(f"{split}_32x32.mat")
+    try:
+        content = scipy.io.loadmat(io.BytesIO(files.read(path)), variable_names=["X", "y"])
+        images, labels = np.moveaxis(content["X"], -1, 0), content["y"].ravel().astype(np.int32)
+    except (ValueError, TypeError, KeyError, NotImplementedError, OSError) as error:
+        raise files.damaged(path, error) from error
+    if images.shape != (len(labels), 32, 32, 3):
+        raise files.damaged(path, f"X has shape {images.shape} beside {len(labels)} labels")
+    return images, labels % 10  # the digit zero is class 10 there
+
+
+def pair_classes(first: np.ndarray, second: np.ndarray, pairings: int, seed) -> np.ndarray:
+    """Pairs examples of equal class at random, as many as the rarer side has, ``pairings`` times, in random order.
+
+    Args:
+      first, second: classes, [N1] and [N2].
+      pairings: how often each class is paired anew.
+      seed: what ``np.random.default_rng`` accepts.
+
+    Returns:
+      [N, 2]: places in ``first`` and in ``second``.
+    """
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for label in np.intersect1d(first, second):
+        sides = [np.flatnonzero(labels == label) for labels in (first, second)]
+        count = min(map(len, sides))
+        pairs += [np.stack([rng.permutation(side)[:count] for side in sides], 1) for _ in range(pairings)]
+    return rng.permutation(np.concatenate(pairs))
+
+
+def load(config_data, modalities=()) -> pipeline.DataSet:
+    """Prepares the data set if need be and reads it.
+
+    Args:
+      config_data: ``config.data``; read are ``dir`` and ``pairings``.
+      modalities: names of those wanted; both if empty.
+
+    Raises:
+      UserError: a field has a value that is not allowed, or files are missing or damaged.
+    """
+    if config_data.pairings < 1:
+        raise UserError(f"config.data.pairings is {config_data.pairings}; allowed: 1 or more")
+    chosen = pipeline.select_modalities(MODALITIES, modalities)
+    config = MnistSvhnConfig(name=f"pairings_{config_data.pairings}", pairings=config_data.pairings)
+    builder = builders.prepare(MnistSvhn, config, builders.data_directory(config_data.dir))
+    names = [modality.name for modality in chosen]
+    train, test = (pipeline.complete_split(*builders.read_split(builder, split, names)) for split in SPLITS)
+    return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test))

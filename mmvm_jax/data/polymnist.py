@@ -1,0 +1,217 @@
+"""PolyMNIST: up to five pictures of one digit class, each over crops of its own photograph.
+
+Read from the published PNG files, or composed by their recipe from MNIST and photographs of the user's; in the
+translated variant smaller digits lie at random places.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mmvm_jax.data import builders
+from mmvm_jax.data import pipeline
+from mmvm_jax.data import raw
+from mmvm_jax.errors import UserError
+from mmvm_jax.progress import Progress
+from mmvm_jax.types import Modality
+
+SPLITS = ("train", "test")
+SEED = 0
+SIDE = 28
+SCALED_SIDE = 21  # a digit of the translated variant, 0.75 of the side
+MAX_MODALITIES = 5
+INK_LEVEL = 128  # a digit is where MNIST is brighter
+_COMPOSED_AT_ONCE = 1000
+
+_SOURCE = "PolyMNIST (Sutter et al., 2021), doi 10.5281/zenodo.4899160; or MNIST and photographs of your own"
+_LICENCE = "as their publishers state; MNIST: CC BY-SA 3.0"
+_FILES = (
+    "{published}, or MNIST's four idx files and a folder backgrounds/ of jpg or png photographs, "
+    "one a modality, taken in the order of their names"
+)
+_PUBLISHED = {"polymnist": "PolyMNIST.zip", "polymnist_translated": "PolyMNIST_translated_scale075.zip"}
+
+
+@dataclasses.dataclass
+class PolymnistConfig(tfds.core.BuilderConfig):
+    """One of the two data sets, with a number of modalities."""
+
+    dataset: str = "polymnist"
+    num_modalities: int = MAX_MODALITIES
+
+
+class Polymnist(tfds.core.GeneratorBasedBuilder):
+    """Pictures of different handwritten digits of one class."""
+
+    name = "polymnist"
+    VERSION = tfds.core.Version("1.0.0")
+
+    @property
+    def names(self) -> list[str]:
+        """Of the modalities: m0 and so on."""
+        return [f"m{number}" for number in range(self.builder_config.num_modalities)]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        picture = tfds.features.Tensor(shape=(SIDE, SIDE, 3), dtype=np.uint8, encoding="bytes")
+        features = {**dict.fromkeys(self.names, picture), "label": tfds.features.Scalar(np.int32)}
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        name = self.builder_config.dataset
+        origin = raw.Origin(_FILES.format(published=_PUBLISHED[name]), _SOURCE, _LICENCE)
+        files = raw.RawFiles(name, raw.data_root(self), origin)
+        published = any(_published_pictures(files, split) for split in SPLITS)
+        photographs = [] if published else read_photographs(files, len(self.names))
+        return {split: self._generate_examples(files, photographs, split) for split in SPLITS}
+
+    def _generate_examples(self, files, photographs, split: str):
+        return self._compose(files, photographs, split) if photographs else self._read_published(files, split)
+
+    def _read_published(self, files, split: str):
+        pictures = _published_pictures(files, split)
+        keys = sorted({(number, label) for _, number, label in pictures})
+        paths = []
+        for name in self.names:
+            for number, label in keys:
+                if (name, number, label) not in pictures:
+                    raise files.missing(f"{split}/{name}/{number}.{label}.png")
+                paths.append(pictures[name, number, label])
+        if not paths:
+            raise files.missing(f"{split}/m0/0.0.png")
+        order = np.arange(len(paths)).reshape(len(self.names), -1).T.ravel()  # example by example
+        decoded = raw.parallel(lambda place: _read_picture(files, paths[place]), order)
+        with Progress(len(keys), "examples", f"preparing {files.directory.name}, {split}") as progress:
+            for row, (_, label) in enumerate(keys):
+                yield row, {**{name: next(decoded) for name in self.names}, "label": label}
+                progress.update(1)
+
+    def _compose(self, files, photographs, split: str):
+        images, targets = raw.read_mnist(files, split)
+        masks = digit_masks(images, self.builder_config.dataset == "polymnist_translated")
+        labels, digits = draw_digits(targets, len(self.names), [SEED, SPLITS.index(split)])
+        rngs = [np.random.default_rng([SEED, SPLITS.index(split), 1 + row]) for row in range(len(self.names))]
+        with Progress(len(labels), "examples", f"composing {files.directory.name}, {split}") as progress:
+            for start in range(0, len(labels), _COMPOSED_AT_ONCE):
+                rows = slice(start, start + _COMPOSED_AT_ONCE)
+                pictures = [
+                    compose(masks[chosen[rows]], photograph, rng)
+                    for chosen, photograph, rng in zip(digits, photographs, rngs, strict=True)
+                ]
+                for row, label in enumerate(labels[rows]):
+                    example = {name: array[row] for name, array in zip(self.names, pictures, strict=True)}
+                    yield start + row, {**example, "label": label}
+                    progress.update(1)
+
+
+def _published_pictures(files: raw.RawFiles, split: str) -> dict[tuple[str, int, int], str]:
+    """Paths by modality, number and class."""
+    pattern = re.compile(rf"(?:^|/){split}/(m\d)/(\d+)\.(\d)\.png$")
+    matches = ((path, pattern.search(path)) for path in files.paths)
+    return {(match[1], int(match[2]), int(match[3])): path for path, match in matches if match}
+
+
+def _read_picture(files: raw.RawFiles, path: str) -> np.ndarray:
+    picture = np.asarray(files.image(path, "RGB"))
+    if picture.shape != (SIDE, SIDE, 3):
+        raise files.damaged(path, f"a picture of shape {picture.shape}; expected ({SIDE}, {SIDE}, 3)")
+    return picture
+
+
+def read_photographs(files: raw.RawFiles, count: int) -> list[np.ndarray]:
+    """The first ``count`` photographs in ``backgrounds/``, by name: [height, width, 3] uint8 each.
+
+    Raises:
+      UserError: there are fewer, or one is smaller than a digit.
+    """
+    pattern = re.compile(r"(?:^|/)backgrounds/[^/]+\.(jpg|jpeg|png)$", re.IGNORECASE)
+    paths = [path for path in files.paths if pattern.search(path)]
+    if not paths:
+        raise files.missing("train/m0/0.0.png")
+    if len(paths) < count:
+        raise UserError(
+            f"{files.directory}/backgrounds holds {len(paths)} photographs; allowed: {count} or more, one a modality, "
+            f"or fewer modalities by config.data.num_modalities={len(paths)}"
+        )
+    photographs = [np.asarray(files.image(path, "RGB")) for path in paths[:count]]
+    for path, photograph in zip(paths, photographs, strict=False):
+        if min(photograph.shape[:2]) < SIDE:
+            raise files.damaged(path, f"{photograph.shape[1]}x{photograph.shape[0]} pixels; expected {SIDE} or more")
+    return photographs
+
+
+def draw_digits(targets: np.ndarray, num_modalities: int, seed) -> tuple[np.ndarray, np.ndarray]:
+    """Gives every digit image to one example of each modality, always among its class.
+
+    Args:
+      targets: [N] classes of the digit images.
+      num_modalities: M.
+      seed: what ``np.random.default_rng`` accepts.
+
+    Returns:
+      labels [N] int32, classes taking turns, and digits [M, N]: numbers of digit images.
+    """
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(targets == label) for label in range(10)]
+    keys = sorted((number, label) for label in range(10) for number in range(len(members[label])))
+    numbers, labels = np.array(keys).T
+    digits = np.empty((num_modalities, len(labels)), np.int64)
+    for row in digits:
+        for label, pool in enumerate(members):
+            chosen = labels == label
+            row[chosen] = rng.permutation(pool)[numbers[chosen]]
+    return labels.astype(np.int32), digits
+
+
+def digit_masks(images: np.ndarray, translated: bool) -> np.ndarray:
+    """Where the ink of digits [N, 28, 28] is: [N, 28, 28] bool, or scaled to [N, 21, 21]."""
+    if not translated:
+        return images > INK_LEVEL
+    # Bilinear between the nearest two pixels, without smoothing before, as the published pictures were made.
+    centre = np.clip((np.arange(SCALED_SIDE) + 0.5) * SIDE / SCALED_SIDE - 0.5, 0, SIDE - 1)
+    weights = np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(SIDE))).astype(np.float32)
+    return np.stack([weights @ image @ weights.T > INK_LEVEL for image in images])
+
+
+def compose(masks: np.ndarray, photograph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random crops of a photograph, inverted under masks [N, side, side], the smaller ones anywhere inside.
+
+    Returns:
+      [N, 28, 28, 3] uint8.
+    """
+    count, side, _ = masks.shape
+    windows = np.lib.stride_tricks.sliding_window_view(photograph, (SIDE, SIDE), axis=(0, 1))
+    top, left = (rng.integers(0, size, count) for size in windows.shape[:2])
+    crops = np.ascontiguousarray(np.moveaxis(windows[top, left], 1, -1))
+    under = np.zeros((count, SIDE, SIDE), bool)
+    top, left = rng.integers(0, SIDE - side + 1, size=(2, count, 1, 1))
+    steps = np.arange(side)
+    under[np.arange(count)[:, None, None], top + steps[:, None], left + steps] = masks
+    return np.where(under[..., None], 255 - crops, crops)
+
+
+def load(config_data, modalities=()) -> pipeline.DataSet:
+    """Prepares ``polymnist`` or ``polymnist_translated`` if need be and reads it.
+
+    Args:
+      config_data: ``config.data``; read are ``name``, ``dir`` and ``num_modalities``.
+      modalities: names of those wanted; all ``num_modalities`` if empty.
+
+    Raises:
+      UserError: a field has a value that is not allowed, or files are missing or damaged.
+    """
+    count = config_data.num_modalities
+    if not 2 <= count <= MAX_MODALITIES:
+        raise UserError(f"config.data.num_modalities is {count}; allowed: 2 to {MAX_MODALITIES}")
+    offered = [Modality(f"m{row}", (SIDE, SIDE, 3), "image", "laplace", scale=0.75) for row in range(count)]
+    chosen = pipeline.select_modalities(offered, modalities)
+    variant = config_data.name.removeprefix("polymnist").strip("_") or "plain"
+    config = PolymnistConfig(name=f"{variant}_{count}", dataset=config_data.name, num_modalities=count)
+    builder = builders.prepare(Polymnist, config, builders.data_directory(config_data.dir))
+    names = [modality.name for modality in chosen]
+    train, test = (pipeline.complete_split(*builders.read_split(builder, split, names)) for split in SPLITS)
+    return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test))
