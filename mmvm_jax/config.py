@@ -19,8 +19,14 @@ def base() -> ConfigDict:
         {
             "name": "polydigits",
             "dir": "",  # where prepared data live; empty for a cache folder of the user's
-            "variant": "plain",
-            "num_modalities": 3,
+            "memory_gb": 8.0,  # inputs of a split that would take more stay on disk
+            "variant": "plain",  # polydigits: or "translated"
+            "num_modalities": 3,  # polydigits, polymnist
+            "pairings": 1,  # mnist_svhn: how often the pictures of a class are paired
+            "policy": "",  # cub: "official", "class_disjoint"; mimic_cxr: "paired", "all"; empty for the first
+            "path": "",  # own_data: the .npz file
+            "kinds": "",  # own_data: instead of those inferred, "name=kind,name=kind"
+            "likelihoods": "",  # own_data: likewise, "name=likelihood,..."
             "missing": {"pattern": "random", "rate": 0.0, "modality": "", "split": "train", "seed": 0},
         }
     )

@@ -1,11 +1,16 @@
 """From a configuration to pure functions: encoders and decoders of all modalities, grouped into banks.
 
-Modalities whose encoder and decoder are alike form one bank, whose parameters carry a leading axis; how a bank
-runs is decided in ``mmvm_jax.networks.bank``.
+Modalities whose encoder and decoder are alike form one bank, whose parameters carry a leading axis; how a
+bank runs is decided in ``mmvm_jax.networks.bank``. The variables of all banks form one tree,
+
+    {"encoders": [{"params": ..., "batch_stats": ...}, ...], "decoders": [...], "method": ...}
+
+with running statistics only where a network has any. Training keeps them apart from the parameters
+(``split_statistics``), evaluation needs both (``join_statistics``).
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +19,10 @@ import numpy as np
 from mmvm_jax import networks
 from mmvm_jax.likelihoods import LIKELIHOODS
 from mmvm_jax.networks import bank
+from mmvm_jax.networks.normalization import STATISTICS, Training
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, Modality
+
+_PARTS = ("encoders", "decoders")
 
 
 class Group(NamedTuple):
@@ -23,6 +31,14 @@ class Group(NamedTuple):
     rows: tuple[int, ...]  # their places among all modalities
     encoder: object  # linen module: [N, ...] -> DiagonalGaussian [N, D]
     decoder: object  # linen module: [N, D] -> [N, ...]
+
+
+class Step(NamedTuple):
+    """What makes a pass through the networks part of training."""
+
+    batch: Batch  # prepared; its observed inputs enter the running statistics
+    key: Array  # of the noise inside networks
+    total: Callable  # adds up over all devices what each of them has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,40 +54,48 @@ class Model:
         return tuple(modality.name for modality in self.modalities)
 
     def init(self, key: Array) -> dict:
-        """Parameters of all networks; those of a modality depend on ``key`` and its name alone."""
-        params = {"encoders": [], "decoders": []}
+        """Variables of all networks; those of a modality depend on ``key`` and its name alone."""
+        variables = {part: [] for part in _PARTS}
         for group in self.groups:
             members = [self.modalities[row] for row in group.rows]
             keys = jax.vmap(jax.random.fold_in, (None, 0))(key, _identifiers(members))
             encoder_keys, decoder_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-            image = jnp.zeros((1, *members[0].shape))
-            params["encoders"].append(bank.init_bank(group.encoder, encoder_keys, image))
-            params["decoders"].append(
-                bank.init_bank(group.decoder, decoder_keys, jnp.zeros((1, self.latent_dim)))
-            )
-        return params
+            example = jnp.zeros((1, *members[0].shape), int if members[0].kind == "tokens" else float)
+            latent = jnp.zeros((1, self.latent_dim))
+            variables["encoders"].append(bank.init_bank(group.encoder, encoder_keys, example))
+            variables["decoders"].append(bank.init_bank(group.decoder, decoder_keys, latent))
+        return variables
 
     def prepare(self, batch: Batch) -> Batch:
-        """The batch as networks read it: real numbers, images in [0, 1], zeros where absent."""
+        """The batch as networks read it: token ids or real numbers, images in [0, 1], zeros where absent."""
         inputs = {}
         for modality, present in zip(self.modalities, batch.present):
             x = batch.inputs[modality.name]
-            scale = 1.0 / 255.0 if x.dtype == jnp.uint8 else 1.0
+            if modality.kind == "tokens":
+                x = x.astype(jnp.int32)
+            else:
+                x = x.astype(jnp.result_type(float)) * (1.0 / 255.0 if x.dtype == jnp.uint8 else 1.0)
             mask = present.reshape(-1, *(1,) * len(modality.shape))
-            inputs[modality.name] = jnp.where(mask, x.astype(jnp.result_type(float)) * scale, 0.0)
+            inputs[modality.name] = jnp.where(mask, x, 0)
         return batch._replace(inputs=inputs)
 
-    def bind(self, params: dict) -> "BoundModel":
-        """The model with its parameters fixed."""
-        return BoundModel(self, params)
+    def bind(self, variables: dict, step: Step | None = None) -> "BoundModel":
+        """The model with its variables fixed; as in evaluation, unless a step of training is given."""
+        return BoundModel(self, variables, step)
 
 
 @dataclasses.dataclass(frozen=True)
 class BoundModel:
-    """A model with its parameters: what an objective sees (``objectives.common.Functions``)."""
+    """A model with its variables: what an objective sees (``objectives.common.Functions``).
+
+    In a step of training it also collects the running statistics that the step ends with. Inputs other than
+    those of the step's batch, such as learned ones, are encoded as in evaluation.
+    """
 
     model: Model
-    params: dict
+    variables: dict
+    step: Step | None = None
+    _updates: dict = dataclasses.field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,15 +107,40 @@ class BoundModel:
 
     @property
     def method_params(self) -> dict:
-        return self.params["method"]
+        return self.variables["method"]
+
+    @property
+    def updated_statistics(self) -> dict:
+        """Running statistics after the step, as in ``split_statistics``; it must have used all networks."""
+        _, statistics = split_statistics(self.variables)
+        return {
+            part: [self._updates[part, place] if old else {} for place, old in enumerate(banks)]
+            for part, banks in statistics.items()
+        }
 
     def encode(self, inputs: dict[str, Array]) -> DiagonalGaussian:
         """Posteriors of all modalities: {name: [B, ...]} -> [M, B, D]."""
         outputs = []
-        for group, params in zip(self.model.groups, self.params["encoders"]):
+        in_training = self.step is not None and inputs is self.step.batch.inputs
+        for place, group in enumerate(self.model.groups):
             stacked = jnp.stack([inputs[self.names[row]] for row in group.rows])
-            outputs.append(bank.apply_bank(group.encoder, params, stacked))
+            outputs.append(self._apply("encoders", place, group.encoder, stacked, in_training))
         return jax.tree.map(lambda *parts: self._in_order(jnp.concatenate(parts)), *outputs)
+
+    def _apply(self, part: str, place: int, module, rows: Array, in_training: bool):
+        """One bank of networks on its inputs [m, N, ...]; in training N is a multiple of B."""
+        variables = self.variables[part][place]
+        if not (in_training and STATISTICS in variables):
+            return bank.apply_bank(module, variables, rows)
+        batch, key, total = self.step
+        members, repeats = np.array(self.model.groups[place].rows), rows.shape[1] // len(batch.index)
+        key = jax.random.fold_in(key, _PARTS.index(part))
+        keys = _row_keys(key, self.identifiers[members], repeats, batch.index)
+        training = Training(jnp.tile(batch.present[members], (1, repeats)), keys, total)
+        outputs, updates = bank.train_bank(module, variables, rows, training)
+        # Of a number, not of a function of it: a method may differentiate what it calls here.
+        self._updates[part, place] = jax.lax.stop_gradient(updates)
+        return outputs
 
     def _in_order(self, rows: Array) -> Array:
         """Rows that stand group by group, put in the order of the modalities."""
@@ -99,12 +148,15 @@ class BoundModel:
         return rows if (places == np.arange(places.size)).all() else rows[np.argsort(places)]
 
     def decode(self, z: Array) -> dict[str, Array]:
-        """Parameters of every likelihood: row m of z [M, ..., D] read by decoder m -> {name: [..., *shape]}."""
+        """Parameters of every likelihood: row m of z [M, ..., D] read by decoder m -> {name: [..., *shape]}.
+
+        Those of tokens are logits [..., *shape, V].
+        """
         outputs = {}
         flat = z.reshape(z.shape[0], -1, z.shape[-1])
-        for group, params in zip(self.model.groups, self.params["decoders"]):
+        for place, group in enumerate(self.model.groups):
             rows = flat if len(group.rows) == len(flat) else flat[np.array(group.rows)]
-            decoded = bank.apply_bank(group.decoder, params, rows)
+            decoded = self._apply("decoders", place, group.decoder, rows, self.step is not None)
             for row, output in zip(group.rows, decoded):
                 outputs[self.names[row]] = output.reshape(*z.shape[1:-1], *output.shape[1:])
         return outputs
@@ -122,8 +174,9 @@ class BoundModel:
         rows = []
         for modality, present in zip(self.model.modalities, batch.present):
             x, output = batch.inputs[modality.name], outputs[modality.name]
-            extra = (1,) * (output.ndim - x.ndim)
-            value = LIKELIHOODS[modality.likelihood].log_likelihood(x.reshape(*extra, *x.shape), output, modality)
+            extra = (1,) * (output.ndim - x.ndim - (modality.kind == "tokens"))
+            log_likelihood = LIKELIHOODS[modality.likelihood].log_likelihood
+            value = log_likelihood(x.reshape(*extra, *x.shape), output, modality)
             rows.append(jnp.where(present.reshape(*extra, -1), modality.weight * value, 0.0))
         return jnp.stack(rows)
 
@@ -140,6 +193,30 @@ def make_model(modalities: tuple[Modality, ...], config_network) -> Model:
         rows = tuple(row for row, other in enumerate(pairs) if other == pair)
         groups.append(Group(rows, *pair))
     return Model(tuple(modalities), config_network.latent_dim, tuple(groups))
+
+
+def split_statistics(variables: dict) -> tuple[dict, dict]:
+    """What is learned, and the running statistics of the networks that have them: (params, statistics)."""
+
+    def select(banks, wanted):
+        return [{name: leaf for name, leaf in one.items() if (name == STATISTICS) == wanted} for one in banks]
+
+    params = variables | {part: select(variables[part], False) for part in _PARTS}
+    return params, {part: select(variables[part], True) for part in _PARTS}
+
+
+def join_statistics(params: dict, statistics: dict) -> dict:
+    """The inverse of ``split_statistics``."""
+    return params | {part: [a | b for a, b in zip(params[part], statistics[part])] for part in _PARTS}
+
+
+def _row_keys(key: Array, identifiers: Array, repeats: int, index: Array) -> Array:
+    """One key a modality, repetition and example, by name and index: [m, repeats * B], examples fastest."""
+    fold = jax.random.fold_in
+    one = lambda identifier, repeat, example: fold(fold(fold(key, example), identifier), repeat)
+    for axes in ((None, None, 0), (None, 0, None), (0, None, None)):
+        one = jax.vmap(one, axes)
+    return one(identifiers, jnp.arange(repeats), index).reshape(len(identifiers), -1)
 
 
 def _identifiers(modalities) -> Array:

@@ -56,7 +56,7 @@ def _is_finished(workdir: str, total_steps: int) -> bool:
 def _evaluate_and_report(config, model: Model, method: Method, data: DataSet, workdir: str) -> None:
     restored = _restore(config, model, method, data, workdir)
     folder.record(workdir, config)
-    evaluation = evaluate(config, Trained(model, method, restored.state.params), data)
+    evaluation = evaluate(config, Trained(model, method, restored.state.variables), data)
     seconds = restored.progress["seconds"]
     evaluation.values["train/seconds"] = seconds
     evaluation.values["train/examples_per_second"] = restored.step * config.train.batch_size / seconds

@@ -14,9 +14,12 @@ from mmvm_jax.data.pipeline import Batches, DataSet
 from mmvm_jax.errors import UserError
 from mmvm_jax.method import Method, final_hyper, hyper_at
 from mmvm_jax.metrics import MetricWriter
-from mmvm_jax.model import Model
+from mmvm_jax.model import Model, Step, join_statistics, split_statistics
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Array, Batch
+
+# Folded into a step's key for the noise inside networks; methods fold in less, an example's index.
+_NETWORK_NOISE = 2**32 - 1
 
 
 class TrainState(NamedTuple):
@@ -24,7 +27,13 @@ class TrainState(NamedTuple):
 
     step: Array  # [] int32, steps done
     params: dict
+    statistics: dict  # running ones of the networks that have any
     optimizer: optax.OptState
+
+    @property
+    def variables(self) -> dict:
+        """All that the model needs."""
+        return join_statistics(self.params, self.statistics)
 
 
 def num_steps(config, num_examples: int) -> int:
@@ -44,10 +53,10 @@ def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState
 
     def init(seed, batch):
         network_key, method_key = jax.random.split(jax.random.key(seed))
-        params = model.init(network_key)
-        functions = model.bind(params | {"method": {}})
-        params["method"] = method.init(method_key, model.prepare(batch), functions)
-        return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params))
+        variables = model.init(network_key) | {"method": {}}
+        variables["method"] = method.init(method_key, model.prepare(batch), model.bind(variables))
+        params, statistics = split_statistics(variables)
+        return TrainState(jnp.zeros((), jnp.int32), params, statistics, make_optimizer(config).init(params))
 
     return jax.jit(init)(config.seed, batch)
 
@@ -64,22 +73,26 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
     """
     optimizer = make_optimizer(config)
 
-    def loss_sum(params, key, batch, hyper):
-        output = method.loss(key, batch, model.bind(params), hyper)
+    def loss_sum(params, statistics, key, batch, hyper):
+        in_networks = Step(batch, jax.random.fold_in(key, _NETWORK_NOISE), parallel.sum_over_devices)
+        functions = model.bind(join_statistics(params, statistics), in_networks)
+        output = method.loss(key, batch, functions, hyper)
         sums = jax.tree.map(jnp.sum, {"loss": output.loss, **output.terms})
-        return sums["loss"], sums
+        return sums["loss"], (sums, functions.updated_statistics)
 
     def step(state: TrainState, batch: Batch, hyper: dict):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         moving = hyper_at(config.method, hyper, state.step, total_steps)
-        gradients, sums = jax.grad(loss_sum, has_aux=True)(state.params, key, model.prepare(batch), moving)
+        gradients, (sums, statistics) = jax.grad(loss_sum, has_aux=True)(
+            state.params, state.statistics, key, model.prepare(batch), moving
+        )
         count = jnp.asarray(batch.index.shape[0], jnp.result_type(float))
         gradients, sums, count = parallel.sum_over_devices((gradients, sums, count))
         gradients, metrics = jax.tree.map(lambda total: total / count, (gradients, sums))
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
         metrics["grad_norm"] = optax.tree.norm(gradients)
-        return TrainState(state.step + 1, params, optimizer_state), metrics
+        return TrainState(state.step + 1, params, statistics, optimizer_state), metrics
 
     return parallel.spread(step, reduced=True)
 

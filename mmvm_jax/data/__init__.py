@@ -4,17 +4,31 @@ import dataclasses
 
 import numpy as np
 
+from mmvm_jax.data import celeba
+from mmvm_jax.data import cub
+from mmvm_jax.data import hippocampal
+from mmvm_jax.data import mimic_cxr
 from mmvm_jax.data import missing
+from mmvm_jax.data import mnist_svhn
+from mmvm_jax.data import own_data
 from mmvm_jax.data import polydigits
 from mmvm_jax.data import polymnist
+from mmvm_jax.data import uci_multiple_features
 from mmvm_jax.data.pipeline import DataSet
 from mmvm_jax.errors import unknown_name
 
 # Each module offers load(config_data, modalities=()) -> DataSet.
 DATASETS = {
+    "celeba": celeba,
+    "cub": cub,
+    "hippocampal": hippocampal,
+    "mimic_cxr": mimic_cxr,
+    "mnist_svhn": mnist_svhn,
+    "own_data": own_data,
     "polydigits": polydigits,
     "polymnist": polymnist,
     "polymnist_translated": polymnist,
+    "uci_multiple_features": uci_multiple_features,
 }
 
 _INCOMPLETE_SPLITS = {"train": ("train",), "test": ("test",), "all": ("train", "test")}

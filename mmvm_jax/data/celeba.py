@@ -10,11 +10,12 @@ import tensorflow_datasets as tfds
 from mmvm_jax.data import builders
 from mmvm_jax.data import pipeline
 from mmvm_jax.data import raw
+from mmvm_jax.data import streaming
 from mmvm_jax.data import text
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
 
-PARTITIONS = ("train", "validation", "test")  # 0, 1 and 2 in the publisher's file
+PARTITIONS = {"train": "0", "test": "2"}  # in the publisher's file; its validation split, 1, is not prepared
 SEED = 0
 SIDE = 64
 CROP = 148
@@ -49,7 +50,7 @@ class Celeba(tfds.core.GeneratorBasedBuilder):
         features = tfds.features.FeaturesDict(
             {
                 "image": tfds.features.Tensor(shape=(SIDE, SIDE, 3), dtype=np.uint8, encoding="bytes"),
-                "text": tfds.features.Tensor(shape=(TEXT_LENGTH,), dtype=np.uint8, encoding="bytes"),
+                "text": tfds.features.Tensor(shape=(TEXT_LENGTH,), dtype=np.int32, encoding="bytes"),
                 "label": tfds.features.Tensor(shape=(NUM_ATTRIBUTES,), dtype=np.uint8, encoding="bytes"),
             }
         )
@@ -63,10 +64,12 @@ class Celeba(tfds.core.GeneratorBasedBuilder):
         names, attributes = read_attributes(files)
         self.info.metadata["attributes"] = names
         members = read_partition(files)
-        return {
-            split: self._generate_examples(files, split, names, attributes, images)
-            for split, images in members.items()
-        }
+        raw.check_not_empty(self.name, members)
+        parts = {}
+        for split, images in members.items():
+            examples = self._generate_examples(files, split, names, attributes, images)
+            parts |= streaming.in_parts(split, examples, len(images), self.info.features)
+        return parts
 
     def _generate_examples(self, files, split: str, names, attributes, images):
         for image in images:
@@ -76,7 +79,7 @@ class Celeba(tfds.core.GeneratorBasedBuilder):
         with Progress(len(images), "faces", f"preparing {self.name}, {split}") as progress:
             for row, (picture, image) in enumerate(zip(pictures, images, strict=True)):
                 label = attributes[image]
-                rng = np.random.default_rng([SEED, PARTITIONS.index(split), row])
+                rng = np.random.default_rng([SEED, int(PARTITIONS[split]), row])
                 yield row, {"image": picture, "text": write_text(names, label, rng), "label": label}
                 progress.update(1)
 
@@ -92,7 +95,9 @@ def read_attributes(files: raw.RawFiles) -> tuple[list[str], dict[str, np.ndarra
     attributes = {}
     for image, *values in rows:
         if not len(values) == len(names) == NUM_ATTRIBUTES:
-            raise files.damaged(path, f"the row of {image} has {len(values)} values; expected {NUM_ATTRIBUTES}")
+            raise files.damaged(
+                path, f"the row of {image} has {len(values)} values; expected {NUM_ATTRIBUTES}"
+            )
         attributes[image] = np.array([value == "1" for value in values], np.uint8)
     return list(names), attributes
 
@@ -100,11 +105,11 @@ def read_attributes(files: raw.RawFiles) -> tuple[list[str], dict[str, np.ndarra
 def read_partition(files: raw.RawFiles) -> dict[str, list[str]]:
     """Image files of each split, by name."""
     path = files.find("list_eval_partition.txt", "list_eval_partition.csv")
-    members = {split: [] for split in PARTITIONS}
-    for image, number in _table(files, path):
-        if number in ("0", "1", "2"):  # not in the heading of a .csv
-            members[PARTITIONS[int(number)]].append(image)
-    return {split: sorted(images, key=raw.natural_key) for split, images in members.items()}
+    rows = list(_table(files, path))
+    return {
+        split: sorted((image for image, theirs in rows if theirs == number), key=raw.natural_key)
+        for split, number in PARTITIONS.items()
+    }
 
 
 def _table(files: raw.RawFiles, path: str):
@@ -123,18 +128,18 @@ def read_picture(files: raw.RawFiles, image: str) -> np.ndarray:
 
 
 def write_text(names, attributes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Names of the attributes present, from a random position on: [256] ids of characters, uint8."""
+    """Names of the attributes present, from a random position on: [256] ids of characters, int32."""
     present = [name.replace("_", " ").lower() for name, has in zip(names, attributes, strict=True) if has]
     line = ", ".join(present)
     start = rng.integers(max(TEXT_LENGTH - len(line), 0) + 1)
-    return text.character_ids(line, start, TEXT_LENGTH).astype(np.uint8)
+    return text.character_ids(line, start, TEXT_LENGTH)
 
 
 def load(config_data, modalities=()) -> pipeline.DataSet:
-    """Prepares the data set if need be and reads it; the publisher's validation split is not read.
+    """Prepares the data set if need be and reads it.
 
     Args:
-      config_data: ``config.data``; read is ``dir``.
+      config_data: ``config.data``; read are ``dir`` and ``memory_gb``.
       modalities: names of those wanted; both if empty.
 
     Raises:
@@ -142,7 +147,11 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     """
     chosen = pipeline.select_modalities(MODALITIES, modalities)
     builder = builders.prepare(Celeba, "aligned", builders.data_directory(config_data.dir))
-    train, test = (_read_split(builder, split, chosen) for split in ("train", "test"))
+    names = [modality.name for modality in chosen]
+    train, test = (
+        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb))
+        for split in PARTITIONS
+    )
     return pipeline.DataSet(
         chosen,
         train,
@@ -153,10 +162,3 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
         class_names=tuple(builder.info.metadata["attributes"]),
         vocabularies={"text": tuple(text.ALPHABET)} if "text" in train.inputs else {},
     )
-
-
-def _read_split(builder, split: str, chosen) -> pipeline.Split:
-    inputs, labels = builders.read_split(builder, split, [modality.name for modality in chosen])
-    # Bytes would be taken for pixels.
-    tokens = {modality.name: inputs[modality.name].astype(np.int32) for modality in chosen if modality.kind == "tokens"}
-    return pipeline.complete_split({**inputs, **tokens}, labels)

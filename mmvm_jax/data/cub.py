@@ -76,7 +76,9 @@ class Cub(tfds.core.GeneratorBasedBuilder):
         for image, sentences in captions.items():
             captions[image] = np.stack([text.word_ids(words, ids, CAPTION_LENGTH) for words in sentences])
         return {
-            split: self._generate_examples(files, split, [(images[i], captions[i], colours[i]) for i in chosen])
+            split: self._generate_examples(
+                files, split, [(images[i], captions[i], colours[i]) for i in chosen]
+            )
             for split, chosen in members.items()
         }
 

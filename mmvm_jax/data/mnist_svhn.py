@@ -10,12 +10,14 @@ import tensorflow_datasets as tfds
 from mmvm_jax.data import builders
 from mmvm_jax.data import pipeline
 from mmvm_jax.data import raw
+from mmvm_jax.data import streaming
 from mmvm_jax.errors import UserError
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
 
 SPLITS = ("train", "test")
 SEED = 0
+MAX_PAIRINGS = 30
 MODALITIES = (
     Modality("mnist", (28, 28, 1), "image", "laplace"),
     Modality("svhn", (32, 32, 3), "image", "laplace"),
@@ -39,6 +41,9 @@ class MnistSvhn(tfds.core.GeneratorBasedBuilder):
 
     name = "mnist_svhn"
     VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [
+        MnistSvhnConfig(name=f"pairings_{count}", pairings=count) for count in range(1, MAX_PAIRINGS + 1)
+    ]
 
     def _info(self) -> tfds.core.DatasetInfo:
         pictures = {
@@ -51,13 +56,17 @@ class MnistSvhn(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         del dl_manager
         files = raw.RawFiles(self.name, raw.data_root(self), ORIGIN)
-        return {split: self._generate_examples(files, split) for split in SPLITS}
+        parts = {}
+        for split in SPLITS:
+            mnist, svhn = raw.read_mnist(files, split), read_svhn(files, split)
+            seed = [SEED, SPLITS.index(split)]
+            pairs = pair_classes(mnist[1], svhn[1], self.builder_config.pairings, seed)
+            examples = self._generate_examples(split, mnist, svhn[0], pairs)
+            parts |= streaming.in_parts(split, examples, len(pairs), self.info.features)
+        return parts
 
-    def _generate_examples(self, files, split: str):
-        digits, digit_labels = raw.read_mnist(files, split)
-        numbers, number_labels = read_svhn(files, split)
-        seed = [SEED, SPLITS.index(split)]
-        pairs = pair_classes(digit_labels, number_labels, self.builder_config.pairings, seed)
+    def _generate_examples(self, split: str, mnist, numbers, pairs):
+        digits, digit_labels = mnist
         with Progress(len(pairs), "pairs", f"preparing {self.name}, {split}") as progress:
             for row, (digit, number) in enumerate(pairs):
                 example = {"mnist": digits[digit, ..., None], "svhn": numbers[number]}
@@ -79,7 +88,7 @@ def read_svhn(files: raw.RawFiles, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pair_classes(first: np.ndarray, second: np.ndarray, pairings: int, seed) -> np.ndarray:
-    """Pairs examples of equal class at random, as many as the rarer side has, ``pairings`` times, in random order.
+    """Pairs examples of equal class at random, as many as the rarer side has, ``pairings`` times.
 
     Args:
       first, second: classes, [N1] and [N2].
@@ -87,7 +96,7 @@ def pair_classes(first: np.ndarray, second: np.ndarray, pairings: int, seed) -> 
       seed: what ``np.random.default_rng`` accepts.
 
     Returns:
-      [N, 2]: places in ``first`` and in ``second``.
+      [N, 2]: places in ``first`` and in ``second``, pairs in random order.
     """
     rng = np.random.default_rng(seed)
     pairs = []
@@ -102,17 +111,20 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     """Prepares the data set if need be and reads it.
 
     Args:
-      config_data: ``config.data``; read are ``dir`` and ``pairings``.
+      config_data: ``config.data``; read are ``dir``, ``memory_gb`` and ``pairings``.
       modalities: names of those wanted; both if empty.
 
     Raises:
       UserError: a field has a value that is not allowed, or files are missing or damaged.
     """
-    if config_data.pairings < 1:
-        raise UserError(f"config.data.pairings is {config_data.pairings}; allowed: 1 or more")
+    if not 1 <= config_data.pairings <= MAX_PAIRINGS:
+        raise UserError(f"config.data.pairings is {config_data.pairings}; allowed: 1 to {MAX_PAIRINGS}")
     chosen = pipeline.select_modalities(MODALITIES, modalities)
-    config = MnistSvhnConfig(name=f"pairings_{config_data.pairings}", pairings=config_data.pairings)
-    builder = builders.prepare(MnistSvhn, config, builders.data_directory(config_data.dir))
+    directory = builders.data_directory(config_data.dir)
+    builder = builders.prepare(MnistSvhn, f"pairings_{config_data.pairings}", directory)
     names = [modality.name for modality in chosen]
-    train, test = (pipeline.complete_split(*builders.read_split(builder, split, names)) for split in SPLITS)
+    train, test = (
+        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb))
+        for split in SPLITS
+    )
     return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test))

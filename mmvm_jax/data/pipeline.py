@@ -1,20 +1,24 @@
-"""Data sets in memory and the batches drawn from them."""
+"""Data sets, in memory or on disk, and the batches drawn from them."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import functools
 import hashlib
 from typing import NamedTuple
 
 import numpy as np
 
+from mmvm_jax.data.streaming import StoredInputs, read_ahead
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.types import Batch, Modality
+
+_ENDLESS = 2**62  # batches
 
 
 class Split(NamedTuple):
     """All examples of a split."""
 
-    inputs: dict[str, np.ndarray]  # {modality name: [N, ...]}
+    inputs: dict[str, np.ndarray] | StoredInputs  # {modality name: [N, ...]}
     present: np.ndarray  # [M, N] bool, rows in the order of the data set's modalities
     labels: np.ndarray  # [N] int32 classes, or [N, C] binary; -1 where the data set has none
 
@@ -30,7 +34,8 @@ class DataSet:
       fingerprint: a short hash of all examples and labels.
       class_names: of the classes, where they have names.
       vocabularies: ``{modality name: words}``, the word of every token id.
-      units: ``{modality name: (mean [...], scale [...])}`` of what was standardised: original = x * scale + mean.
+      units: ``{modality name: (mean [...], scale [...])}`` of what was standardised; the original is
+        x * scale + mean.
     """
 
     modalities: tuple[Modality, ...]
@@ -49,6 +54,18 @@ def complete_split(inputs: dict[str, np.ndarray], labels: np.ndarray) -> Split:
     return Split(inputs, np.ones((len(inputs), len(labels)), bool), labels)
 
 
+def without_empty(split: Split) -> Split:
+    """The split without the examples of which nothing is present."""
+    seen = split.present.any(axis=0)
+    if seen.all():
+        return split
+    if isinstance(split.inputs, StoredInputs):
+        inputs = split.inputs.select(seen)
+    else:
+        inputs = {name: array[seen] for name, array in split.inputs.items()}
+    return Split(inputs, split.present[:, seen], split.labels[seen])
+
+
 def select_modalities(offered: Sequence[Modality], names: Sequence[str]) -> tuple[Modality, ...]:
     """The offered modalities of these names, in the order of the names; all of them if no name is given.
 
@@ -65,10 +82,16 @@ def select_modalities(offered: Sequence[Modality], names: Sequence[str]) -> tupl
 
 
 def fingerprint(*splits: Split) -> str:
-    """A hash of all examples and labels, not of what is present: 16 hexadecimal digits."""
+    """A hash of all examples and labels, not of what is present: 16 hexadecimal digits.
+
+    That of examples on disk is another one than that of the same examples in memory.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for split in splits:
-        for name, array in [*sorted(split.inputs.items()), ("labels", split.labels)]:
+        arrays = split.inputs
+        if isinstance(split.inputs, StoredInputs):
+            arrays = {name: np.frombuffer(split.inputs.digest, np.uint8) for name in split.inputs}
+        for name, array in [*sorted(arrays.items()), ("labels", split.labels)]:
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
@@ -104,29 +127,32 @@ class Batches:
 
     def get_state(self) -> dict[str, int]:
         """Where the next batch lies, as plain numbers; its position counts the epoch's earlier batches."""
-        return {"epoch": self._epoch, "position": self._position, "seed": self._seed}
+        epoch, position = divmod(self._step, self.steps_per_epoch)
+        return {"epoch": epoch, "position": position, "seed": self._seed}
 
     def set_state(self, state: dict[str, int]) -> None:
         """Goes to where ``get_state`` was called, on any iterator of equal split and batch size."""
-        self._seed, self._position = state["seed"], state["position"]
-        self._start_epoch(state["epoch"])
+        self._seed = state["seed"]
+        self._step = state["epoch"] * self.steps_per_epoch + state["position"]
+        self._order = functools.lru_cache(maxsize=2)(self._draw_order)
+        self._coming = _each(self._split, self._batch, range(self._step, _ENDLESS))
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        start = self._position * self._batch_size
-        batch = _gather(self._split, self._order[start : start + self._batch_size])
-        self._position += 1
-        if self._position == self.steps_per_epoch:
-            self._position = 0
-            self._start_epoch(self._epoch + 1)
+        batch = next(self._coming)
+        self._step += 1
         return batch
 
-    def _start_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
+    def _batch(self, step: int) -> Batch:
+        epoch, position = divmod(step, self.steps_per_epoch)
+        start = position * self._batch_size
+        return _gather(self._split, self._order(epoch)[start : start + self._batch_size])
+
+    def _draw_order(self, epoch: int) -> np.ndarray:
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._split.labels))
-        self._order = order.astype(np.int32)
+        return order.astype(np.int32)
 
 
 def evaluation_batches(split: Split, batch_size: int) -> Iterator[tuple[Batch, int]]:
@@ -135,11 +161,25 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterator[tuple[Batch, i
     Every batch has ``batch_size`` rows; the last one repeats its first rows where too few are left.
     """
     num_examples = len(split.labels)
-    for start in range(0, num_examples, batch_size):
+
+    def batch(number: int) -> tuple[Batch, int]:
+        start = number * batch_size
         rows = np.arange(start, min(start + batch_size, num_examples), dtype=np.int32)
-        yield _gather(split, np.resize(rows, batch_size)), len(rows)
+        return _gather(split, np.resize(rows, batch_size)), len(rows)
+
+    return _each(split, batch, range(-(-num_examples // batch_size)))
+
+
+def _each(split: Split, function, steps: range) -> Iterator:
+    """``function`` of every step, ahead of time where it reads from the disk."""
+    if isinstance(split.inputs, StoredInputs):
+        return read_ahead(function, steps)
+    return map(function, steps)
 
 
 def _gather(split: Split, index: np.ndarray) -> Batch:
-    inputs = {name: np.take(array, index, axis=0) for name, array in split.inputs.items()}
+    if isinstance(split.inputs, StoredInputs):
+        inputs = split.inputs.take(index)
+    else:
+        inputs = {name: np.take(array, index, axis=0) for name, array in split.inputs.items()}
     return Batch(inputs, np.take(split.present, index, axis=1), index, np.take(split.labels, index, axis=0))

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from mmvm_jax.data import builders
 from mmvm_jax.data import pipeline
+from mmvm_jax.data import streaming
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
@@ -168,7 +169,8 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     """Prepares the data set if need be and reads it.
 
     Args:
-      config_data: ``config.data``; read are ``dir``, ``variant`` and ``num_modalities``.
+      config_data: ``config.data``; read are ``dir``, ``memory_gb``, ``variant`` and
+        ``num_modalities``.
       modalities: names of those wanted; all ``num_modalities`` if empty.
 
     Raises:
@@ -186,8 +188,9 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     ]
     chosen = pipeline.select_modalities(offered, modalities)
     builder = builders.prepare(Polydigits, config_data.variant, builders.data_directory(config_data.dir))
+    names = [modality.name for modality in chosen]
     train, test = (
-        pipeline.complete_split(*builders.read_split(builder, split, [modality.name for modality in chosen]))
-        for split in ("train", "test")
+        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb))
+        for split in NUM_EXAMPLES
     )
     return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test))

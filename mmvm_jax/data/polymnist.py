@@ -1,7 +1,7 @@
 """PolyMNIST: up to five pictures of one digit class, each over crops of its own photograph.
 
-Read from the published PNG files, or composed by their recipe from MNIST and photographs of the user's; in the
-translated variant smaller digits lie at random places.
+Read from the published PNG files, or composed by their recipe from MNIST and photographs of the user's; in
+the translated variant smaller digits lie at random places.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from mmvm_jax.data import builders
 from mmvm_jax.data import pipeline
 from mmvm_jax.data import raw
+from mmvm_jax.data import streaming
 from mmvm_jax.errors import UserError
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
@@ -31,6 +32,7 @@ _FILES = (
     "{published}, or MNIST's four idx files and a folder backgrounds/ of jpg or png photographs, "
     "one a modality, taken in the order of their names"
 )
+VARIANTS = {"polymnist": "plain", "polymnist_translated": "translated"}
 _PUBLISHED = {"polymnist": "PolyMNIST.zip", "polymnist_translated": "PolyMNIST_translated_scale075.zip"}
 
 
@@ -47,6 +49,11 @@ class Polymnist(tfds.core.GeneratorBasedBuilder):
 
     name = "polymnist"
     VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [
+        PolymnistConfig(name=f"{variant}_{count}", dataset=dataset, num_modalities=count)
+        for dataset, variant in VARIANTS.items()
+        for count in range(2, MAX_MODALITIES + 1)
+    ]
 
     @property
     def names(self) -> list[str]:
@@ -134,13 +141,16 @@ def read_photographs(files: raw.RawFiles, count: int) -> list[np.ndarray]:
         raise files.missing("train/m0/0.0.png")
     if len(paths) < count:
         raise UserError(
-            f"{files.directory}/backgrounds holds {len(paths)} photographs; allowed: {count} or more, one a modality, "
+            f"{files.directory}/backgrounds holds {len(paths)} photographs; "
+            f"allowed: {count} or more, one a modality, "
             f"or fewer modalities by config.data.num_modalities={len(paths)}"
         )
     photographs = [np.asarray(files.image(path, "RGB")) for path in paths[:count]]
     for path, photograph in zip(paths, photographs, strict=False):
         if min(photograph.shape[:2]) < SIDE:
-            raise files.damaged(path, f"{photograph.shape[1]}x{photograph.shape[0]} pixels; expected {SIDE} or more")
+            raise files.damaged(
+                path, f"{photograph.shape[1]}x{photograph.shape[0]} pixels; expected {SIDE} or more"
+            )
     return photographs
 
 
@@ -198,7 +208,7 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     """Prepares ``polymnist`` or ``polymnist_translated`` if need be and reads it.
 
     Args:
-      config_data: ``config.data``; read are ``name``, ``dir`` and ``num_modalities``.
+      config_data: ``config.data``; read are ``name``, ``dir``, ``memory_gb`` and ``num_modalities``.
       modalities: names of those wanted; all ``num_modalities`` if empty.
 
     Raises:
@@ -209,9 +219,11 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
         raise UserError(f"config.data.num_modalities is {count}; allowed: 2 to {MAX_MODALITIES}")
     offered = [Modality(f"m{row}", (SIDE, SIDE, 3), "image", "laplace", scale=0.75) for row in range(count)]
     chosen = pipeline.select_modalities(offered, modalities)
-    variant = config_data.name.removeprefix("polymnist").strip("_") or "plain"
-    config = PolymnistConfig(name=f"{variant}_{count}", dataset=config_data.name, num_modalities=count)
-    builder = builders.prepare(Polymnist, config, builders.data_directory(config_data.dir))
+    variant = f"{VARIANTS[config_data.name]}_{count}"
+    builder = builders.prepare(Polymnist, variant, builders.data_directory(config_data.dir))
     names = [modality.name for modality in chosen]
-    train, test = (pipeline.complete_split(*builders.read_split(builder, split, names)) for split in SPLITS)
+    train, test = (
+        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb))
+        for split in SPLITS
+    )
     return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test))

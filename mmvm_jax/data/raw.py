@@ -3,6 +3,8 @@
 import collections
 from collections.abc import Callable, Iterable, Iterator
 import concurrent.futures
+import contextlib
+import functools
 import gzip
 import io
 import os
@@ -12,6 +14,7 @@ import shutil
 import tarfile
 import tempfile
 from typing import NamedTuple
+import weakref
 import zipfile
 import zlib
 
@@ -48,8 +51,10 @@ class RawFiles:
         self._name, self._origin = name, origin
         self.directory = pathlib.Path(data_dir) / "downloads" / "manual" / name
         self._readers: dict[str, Callable[[], bytes]] = {}
+        self._archives = contextlib.ExitStack()
+        weakref.finalize(self, self._archives.close)
         for folder, _, files in os.walk(self.directory, followlinks=True):
-            for file in files:
+            for file in sorted(files):
                 self._add(pathlib.Path(folder, file))
         self.paths = sorted(self._readers, key=natural_key)
         self._by_file = collections.defaultdict(list)
@@ -58,13 +63,15 @@ class RawFiles:
 
     def _add(self, path: pathlib.Path) -> None:
         relative = path.relative_to(self.directory)
-        members = _members(path)
+        members = _members(path, self._archives)
         if members is None:
             self._readers[relative.as_posix()] = path.read_bytes
             return
         for name, reader in members.items():
             if name.startswith("/") or ".." in name.split("/"):
-                raise UserError(f"{path} holds '{name}', a path that leads out of it; fetch the archive again")
+                raise UserError(
+                    f"{path} holds '{name}', a path that leads out of it; fetch the archive again"
+                )
             # What is also there unpacked is read from the folder, whichever comes first.
             self._readers.setdefault((relative.parent / name).as_posix(), reader)
 
@@ -146,13 +153,26 @@ def data_root(builder) -> pathlib.Path:
     return pathlib.Path(builder.data_dir).parents[2]
 
 
+def check_not_empty(name: str, members: dict) -> None:
+    """Makes sure that ``{split: examples}`` has some in every split.
+
+    Raises:
+      UserError: a split is empty.
+    """
+    for split, examples in members.items():
+        if not examples:
+            raise UserError(
+                f"{name}: the raw files hold no example of the split '{split}'; fetch all of them"
+            )
+
+
 def natural_key(name: str) -> list:
     """Sorts names by the numbers in them: 2.png before 10.png."""
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
 
 def parallel(function: Callable, items: Iterable) -> Iterator:
-    """Yields ``function(item)`` in the order of the items, computed by one thread per core, a little ahead."""
+    """Yields ``function(item)`` in the order of the items, computed a little ahead by one thread per core."""
     workers = os.cpu_count() or 1
     pending = collections.deque()
     pool = concurrent.futures.ThreadPoolExecutor(workers)  # decoders release the interpreter's lock
@@ -173,7 +193,9 @@ def read_mnist(files: RawFiles, split: str) -> tuple[np.ndarray, np.ndarray]:
     images = read_idx(files, f"{prefix}-images-idx3-ubyte")
     labels = read_idx(files, f"{prefix}-labels-idx1-ubyte")
     if images.shape != (len(labels), 28, 28):
-        raise files.damaged(f"{prefix}-images-idx3-ubyte", f"shape {images.shape} beside {len(labels)} labels")
+        raise files.damaged(
+            f"{prefix}-images-idx3-ubyte", f"shape {images.shape} beside {len(labels)} labels"
+        )
     return images, labels.astype(np.int32)
 
 
@@ -192,12 +214,17 @@ def read_idx(files: RawFiles, name: str) -> np.ndarray:
         raise files.damaged(path, error) from error
 
 
-def _members(path: pathlib.Path) -> dict[str, Callable[[], bytes]] | None:
-    """Readers of an archive's files by their name; None for what is no archive."""
+def _members(path: pathlib.Path, opened: contextlib.ExitStack) -> dict[str, Callable[[], bytes]] | None:
+    """Readers of an archive's files by their name; None for what is no archive.
+
+    Args:
+      path: of the archive.
+      opened: closes the archive in the end.
+    """
     for endings, reader in _ARCHIVES.items():
         if path.name.lower().endswith(endings):
             try:
-                return {name: read for name, read in reader(path) if not _is_clutter(name)}
+                return {name: read for name, read in reader(path, opened) if not _is_clutter(name)}
             except _DAMAGED as error:
                 raise UserError(f"{path} cannot be read: {error}; fetch it again") from error
     return None
@@ -208,22 +235,26 @@ def _is_clutter(name: str) -> bool:
     return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith("._")
 
 
-def _zip_members(path):
-    archive = zipfile.ZipFile(path)
-    return [(info.filename, lambda info=info: archive.read(info)) for info in archive.infolist() if not info.is_dir()]
+def _zip_members(path, opened):
+    archive = opened.enter_context(zipfile.ZipFile(path))
+    files = [info for info in archive.infolist() if not info.is_dir()]
+    return [(info.filename, functools.partial(archive.read, info)) for info in files]
 
 
-def _tar_members(path):
-    # A compressed archive can only be read from its start; a plain copy can be read anywhere.
-    stream = path.open("rb")
+def _tar_members(path, opened):
+    stream = opened.enter_context(path.open("rb"))
     if not path.name.lower().endswith(".tar"):
-        compressed, stream = gzip.GzipFile(fileobj=stream), tempfile.TemporaryFile()
+        # A compressed archive can only be read from its start; a plain copy can be read anywhere.
+        compressed, stream = gzip.GzipFile(fileobj=stream), opened.enter_context(tempfile.TemporaryFile())
         shutil.copyfileobj(compressed, stream)
         stream.seek(0)
     with tarfile.TarFile(fileobj=stream) as archive:
         members = [member for member in archive if member.isfile()]
     return [
-        (member.name.removeprefix("./"), lambda m=member: os.pread(stream.fileno(), m.size, m.offset_data))
+        (
+            member.name.removeprefix("./"),
+            functools.partial(os.pread, stream.fileno(), member.size, member.offset_data),
+        )
         for member in members
     ]
 

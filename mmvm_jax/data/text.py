@@ -24,7 +24,7 @@ _SPLITS = [
         (r"[:,](?!\d)", r" \g<0> "),  # but 1,000 and 3:4 are words
         # A full stop ends a sentence after a word, unless that is one letter or itself has stops: a. m., U.S.
         (r"(?<=\s)([^\s.]*[^\s.]{2})\.(?=[\s'])", r"\1 ."),
-        (r"\.(?=['\s]*$)", " ."),
+        (r"(?<!\.)\.(?=['\s]*$)", " ."),
         (r"(?<=[^\s'])'(?=\s)", " '"),  # plural possessive, or the end of a quotation
         (r"(?<=\s)'(?=\w{3,})(?!tis\b|twas\b)", "' "),  # the start of a quotation
         (r"(?<=[^\s'])('(?:s|m|d|ll|re|ve))(?=\s)", r" \1"),

@@ -1,9 +1,35 @@
-"""Architecture families: one module each, with an ``Encoder``, a ``Decoder`` and ``make``."""
+"""Architecture families: one module each, with its ``KINDS``, an ``Encoder``, a ``Decoder`` and ``make``.
+
+A family may have several encoders and decoders, by the kind or shape of a modality. An encoder maps an input
+[N, *shape], for tokens integer ids, to ``DiagonalGaussian`` [N, D]; a decoder maps a latent [N, D] to the
+parameters of the modality's likelihood, [N, *shape], for tokens logits [N, *shape, V]. Those with batch
+statistics are also given a ``normalization.Training`` in training.
+"""
 
 from mmvm_jax.errors import UserError, unknown_name
-from mmvm_jax.networks import mlp, small_cnn
+from mmvm_jax.networks import (
+    by_kind,
+    celeba,
+    cub,
+    hippocampal,
+    mimic_cxr,
+    mlp,
+    mnist_svhn,
+    polymnist_resnet,
+    small_cnn,
+)
 
-NETWORKS = {"mlp": mlp, "small_cnn": small_cnn}
+NETWORKS = {
+    "by_kind": by_kind,
+    "celeba": celeba,
+    "cub": cub,
+    "hippocampal": hippocampal,
+    "mimic_cxr": mimic_cxr,
+    "mlp": mlp,
+    "mnist_svhn": mnist_svhn,
+    "polymnist_resnet": polymnist_resnet,
+    "small_cnn": small_cnn,
+}
 
 
 def make(modality, config):
@@ -11,10 +37,10 @@ def make(modality, config):
 
     Args:
       modality: a ``Modality``.
-      config: ``config.network``: ``name``, ``latent_dim`` and a sub-dictionary for each family.
+      config: ``config.network``: ``name``, ``latent_dim`` and a sub-dictionary for each family with options.
 
     Raises:
-      UserError: the name is in no table, or the network does not fit the modality's kind.
+      UserError: the name is in no table, or the network does not fit the modality's kind or shape.
     """
     if config.name not in NETWORKS:
         raise unknown_name("config.network.name", config.name, NETWORKS)

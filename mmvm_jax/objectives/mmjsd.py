@@ -3,7 +3,8 @@
 loss = -sum_m r_m E_q log p(x_m | z) + beta sum_j pi_j KL(q_j || f),  f = prod_j q_j^pi_j / Z
 
 j runs over the observed posteriors and N(0, I), pi_j = 1 / (|O| + 1), and q is the uniform mixture of the
-observed posteriors. All of it has a closed form: the geometric mean f of Gaussians, the dynamic prior, is one.
+observed posteriors. All of it has a closed form: the geometric mean f of Gaussians, the dynamic prior, is
+Gaussian.
 
 Source: Sutter, Daunhawer & Vogt 2020, NeurIPS, arXiv 2006.08242.
 """

@@ -3,8 +3,8 @@
 loss = -mean_{m in O} log mean_s w_ms (loose)  or  -log mean_{m in O, s} w_ms (tight),  z_ms ~ q_m,
 log w_ms = sum_n r_n log p(x_n | z_ms) + beta ( log p(z_ms) - log mean_{j in O} q_j(z_ms) )
 
-Source: Shi et al. 2019, arXiv 1911.03393 (the authors train the loose one), with the gradient "dreg" of Tucker
-et al. 2019, arXiv 1810.04152. Only the tight bound at beta 1 tends to the log-evidence.
+Source: Shi et al. 2019, arXiv 1911.03393 (the authors train the loose one), with the gradient "dreg" of
+Tucker et al. 2019, arXiv 1810.04152. Only the tight bound at beta 1 tends to the log-evidence.
 
 For a mixture "dreg" is biased: it trades the score of q for a path through samples of q, but here a sample
 follows one component while the score is that of the whole. It agrees in expectation with "reparametrised" for

@@ -9,8 +9,8 @@ which serve training only. The latent that encoders give and decoders read is [w
 Laplace posteriors and priors; the scales of a posterior are a softmax over the dimensions times their number,
 so that they add up to a constant, and r_n has mean 0.
 
-Source: Palumbo, Daunhawer & Vogt 2023, ICLR, openreview sdQGxouELX; gradient "dreg" as in MMVAE, whose bias for
-mixtures it shares.
+Source: Palumbo, Daunhawer & Vogt 2023, ICLR, openreview sdQGxouELX; gradient "dreg" as in MMVAE, whose bias
+for mixtures it shares.
 """
 
 import dataclasses
@@ -126,7 +126,7 @@ def _as_read(z: Array, others: Array) -> Array:
 def posterior(
     posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
 ) -> LatentMixture:
-    """Components [M, M, B, D]: axis 0 is the observed modality that gives u, axis 1 the decoder, with its own w.
+    """Components [M, M, B, D]: axis 0 is the observed modality that gives u, axis 1 the decoder, with its w.
 
     The w of an absent modality is that of ``absent_private``. Laplace components go by mean and variance.
     """

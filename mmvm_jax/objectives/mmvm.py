@@ -3,8 +3,8 @@
 loss = sum_m r_m ( -E_{q_m} log p(x_m | z_m) + beta KL(q_m || h) ),  h = sum_j v_j q_j + alpha N(0, I)
 
 Source: Sutter et al. 2024, arXiv 2403.05300, equations 3 and 4, with uniform v. Without alpha an example with
-a single observed modality has divergence exactly 0, so nothing holds its variance up: with missing data end at
-alpha > 0. Ablations may learn v by a gate, or keep only some of the experts in h.
+a single observed modality has divergence exactly 0, so nothing holds its variance up: with missing data end
+at alpha > 0. Ablations may learn v by a gate, or keep only some of the experts in h.
 """
 
 import dataclasses
@@ -67,7 +67,7 @@ class Options:
 
 
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
-    """The gate, its weights uniform at first: "output" [M], or "input" [M, D, H], "bias" [H], "output" [M, H]."""
+    """The gate, uniform at first: "output" [M], or "input" [M, D, H], "bias" [H], "output" [M, H]."""
     num_modalities = len(functions.names)
     if options.gate == "none":
         return {}

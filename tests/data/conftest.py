@@ -1,5 +1,9 @@
 """Polydigits, prepared once for all tests: whole, and in a small edition where the size does not matter."""
 
+import os
+import shutil
+import sys
+
 import pytest
 
 from mmvm_jax import config
@@ -34,3 +38,40 @@ def data_config(small_dir, monkeypatch):
     """The default ``config.data`` while the data set has 400 and 80 examples."""
     monkeypatch.setattr(polydigits, "NUM_EXAMPLES", {"train": 400, "test": 80})
     return _data(small_dir)
+
+
+@pytest.fixture
+def manual(tmp_path):
+    """A function (name) -> the folder where the raw files of a data set are looked for."""
+
+    def make(name: str):
+        folder = tmp_path / "downloads" / "manual" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def load(tmp_path):
+    """A function (name, modalities, **fields) -> the data set prepared from the files in ``manual(name)``."""
+
+    def make(name: str, modalities=(), **changes):
+        dataset = load_dataset(_data(tmp_path, name=name, **changes), modalities)
+        assert "tensorflow" not in sys.modules
+        return dataset
+
+    return make
+
+
+@pytest.fixture
+def pack():
+    """A function (folder, archive name) that replaces a folder by an archive of it beside it."""
+
+    def make(folder, archive: str):
+        kind = "zip" if archive.endswith(".zip") else "gztar" if archive.endswith("gz") else "tar"
+        made = shutil.make_archive(str(folder) + ".made", kind, folder.parent, folder.name)
+        shutil.rmtree(folder)
+        os.rename(made, folder.parent / archive)
+
+    return make

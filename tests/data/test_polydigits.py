@@ -218,7 +218,7 @@ def test_absent_photograph(data_config, tmp_path, monkeypatch):
         ("variant", "rotated", "config.data.variant is 'rotated'; allowed: plain, translated"),
         ("num_modalities", 6, "config.data.num_modalities is 6; allowed: 2 to 5"),
         ("num_modalities", 1, "config.data.num_modalities is 1; allowed: 2 to 5"),
-        ("name", "mnist", "config.data.name is 'mnist'; allowed: polydigits"),
+        ("name", "mnist", "config.data.name is 'mnist'; allowed: celeba, cub, .*, polydigits"),
     ],
 )
 def test_wrong_fields(data_config, field, value, message):

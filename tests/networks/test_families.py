@@ -9,6 +9,8 @@ from mmvm_jax.errors import UserError
 from mmvm_jax.networks import mlp, small_cnn
 from mmvm_jax.types import Modality
 
+ANY_IMAGE = ("mlp", "small_cnn")  # networks for images of any shape
+
 CONFIG = ml_collections.ConfigDict(
     {
         "name": "small_cnn",
@@ -33,7 +35,7 @@ def _image(shape, name="a"):
     return Modality(name, shape, "image", "laplace")
 
 
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", ANY_IMAGE)
 @pytest.mark.parametrize("shape", [(28, 28, 3), (32, 32, 1), (21, 33, 2)])
 def test_shapes_of_a_pair(name, shape):
     encoder, decoder = networks.make(_image(shape), _renamed(name))
@@ -52,7 +54,7 @@ def test_parameter_counts():
     assert _count(mlp.Decoder((28, 28, 3)).init(key, z)) == 26_000 + 160_400 + 943_152
 
 
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", ANY_IMAGE)
 def test_activations_keep_their_scale(name):
     """Neither vanishing nor exploding at the start: outputs within a factor of four of the inputs."""
     encoder, decoder = networks.make(_image((28, 28, 3)), _renamed(name))
@@ -80,18 +82,18 @@ def test_mlp_reads_vectors():
 
 
 def test_unsuitable_kind_names_what_fits():
-    with pytest.raises(UserError, match="'small_cnn'.*'v'.*'vector'.*fit: mlp"):
+    with pytest.raises(UserError, match="'small_cnn'.*'v'.*'vector'.*fit: by_kind, hippocampal, mlp"):
         networks.make(Modality("v", (7,), "vector", "normal"), CONFIG)
 
 
 def test_unknown_network_lists_the_known():
-    with pytest.raises(UserError, match="'resnett'.*mlp, small_cnn"):
+    with pytest.raises(UserError, match="'resnett'.*mlp, mnist_svhn, polymnist_resnet, small_cnn"):
         networks.make(_image((28, 28, 3)), _renamed("resnett"))
 
 
 def test_decoder_reaches_every_pixel():
     decoder = small_cnn.Decoder((21, 33, 2), (4, 8, 16))
-    z = jax.random.normal(jax.random.key(0), (2, 6))
+    z = jax.random.normal(jax.random.key(0), (20, 6))
     variables = decoder.init(jax.random.key(1), z)
     image = decoder.apply(variables, z)
-    assert np.all(np.asarray(image) != 0)
+    assert np.any(np.asarray(image) != 0, axis=0).all()

@@ -35,7 +35,7 @@ def test_mvae_reaches_log_evidence_and_posterior(names, x64):
     def train(params):
         keys = jax.random.split(jax.random.key(0), STEPS)
         (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), keys)
-        keys = jax.random.split(jax.random.key(1), 20_000)
+        keys = jax.random.split(jax.random.key(1), 5000)
         return params, jax.lax.map(lambda key: mean_loss(params, key), keys, batch_size=1000)
 
     start = np.mean([exact(params, batch, b)[0] for b in range(EXAMPLES)])
@@ -43,7 +43,7 @@ def test_mvae_reaches_log_evidence_and_posterior(names, x64):
     log_evidence, means, covariances = zip(*(exact(params, batch, b) for b in range(EXAMPLES)))
     assert np.mean(log_evidence) > start + 0.1
     standard_error = np.std(losses) / np.sqrt(len(losses))
-    assert standard_error < 1e-3
+    assert standard_error < 1.5e-3
     # Nats per example; the bound lies below the evidence.
     assert -4 * standard_error < np.mean(losses) + np.mean(log_evidence) < 2e-3 + 4 * standard_error
     q = product_of_experts(LinearGaussian(params).encode(batch.inputs), batch.present, True)

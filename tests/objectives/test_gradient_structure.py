@@ -133,7 +133,7 @@ def test_pseudo_inputs_start_from_observed_examples(x64):
 
 
 def test_hard_gate_learns_straight_through(x64):
-    """Posteriors feel the one expert kept, the gate the soft weights v: sum_j v_j KL(q_m || q_j), "pairwise"."""
+    """Posteriors feel the one expert kept, the gate soft weights v in sum_j v_j KL(q_m || q_j)."""
     q = DiagonalGaussian(*(jax.random.normal(jax.random.key(i), (3, 1, 3)) for i in range(2)))
     params = make_params(NAMES)
     batch = make_batch(params, np.ones((3, 1), bool))

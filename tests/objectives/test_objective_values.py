@@ -236,9 +236,8 @@ DREG = tuple(case for case in CASES if "dreg" in case)
     [(case, 3) for case in CASES if case not in UNSEEN + DREG]
     + [
         (case, 2)
-        for case in ("independent", "poe", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme")
-    ]
-    + [(case, 2) for case in ("mmjsd", "mvtcae")],
+        for case in ("mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd", "mvtcae")
+    ],
 )
 def test_loss_is_the_formula(case, num_modalities, x64, monkeypatch):
     names = ("alpha", "beta", "gamma")[:num_modalities]

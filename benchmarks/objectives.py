@@ -1,0 +1,96 @@
+"""How a training step of each method grows with the number of modalities.
+
+    python -m benchmarks.objectives --modalities=2,3,5,10,20
+
+Prints, per method and number of modalities M, the time to compile the step and its fastest and median time over a
+few repetitions, on random images of the shape of ``polydigits`` with the small convolutional network.
+"""
+
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from mmvm_jax import train as training
+from mmvm_jax.config import base
+from mmvm_jax.data.pipeline import DataSet, complete_split
+from mmvm_jax.errors import UserError
+from mmvm_jax.method import final_hyper, make_method
+from mmvm_jax.model import make_model
+from mmvm_jax.types import Modality
+
+AGGREGATIONS = ("average", "poe", "moe", "mopoe")
+METHODS = ("independent", *AGGREGATIONS, "mvae", "mmvae", "mmvae_plus", "mmvm", "meme", "mmjsd", "mvtcae")
+
+_METHODS = flags.DEFINE_list("methods", list(METHODS), "Methods; an aggregation stands for the method joint.")
+_MODALITIES = flags.DEFINE_list("modalities", ["2", "3", "5", "10", "20"], "Numbers of modalities.")
+_BATCH = flags.DEFINE_integer("batch", 128, "Examples in a batch.")
+_STEPS = flags.DEFINE_integer("steps", 5, "Repetitions that are timed.")
+_DECODES = flags.DEFINE_integer("max_decodes", 20_000, "Cells that decode more images than this are left out.")
+
+
+def main(argv):
+    del argv
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, batch {_BATCH.value}; seconds")
+    print(f"{'method':12} {'M':>3} {'compile':>8} {'min':>8} {'median':>8}")
+    for method in _METHODS.value:
+        for count in map(int, _MODALITIES.value):
+            print(f"{method:12} {count:3d} {_row(method, count)}", flush=True)
+
+
+def _row(method: str, count: int) -> str:
+    config = _config(method)
+    if decodes(config, count) > _DECODES.value:
+        return f"left out: {decodes(config, count):,} decoded images a step"
+    try:
+        compile_seconds, seconds = measure(config, count)
+    except (UserError, ValueError) as error:
+        return str(error)
+    return f"{compile_seconds:8.2f} {min(seconds):8.3f} {statistics.median(seconds):8.3f}"
+
+
+def _config(method: str):
+    config = base()
+    config.method.name = "joint" if method in AGGREGATIONS else method
+    if method in AGGREGATIONS:
+        config.method.joint.aggregation = method
+    config.train.update({"batch_size": _BATCH.value, "steps": 100})
+    return config
+
+
+def decodes(config, count: int) -> int:
+    """Images decoded in a step, by the method's definition."""
+    per_example = {
+        "mmvae": count**2 * config.method.mmvae.num_samples,
+        "mmvae_plus": count**2 * config.method.mmvae_plus.num_samples,
+        "meme": count**2 * (config.method.meme.num_samples + 1),
+        "mvae": count * (2 + config.method.mvae.num_subsets),
+    }
+    return _BATCH.value * per_example.get(config.method.name, count)
+
+
+def measure(config, count: int) -> tuple[float, list[float]]:
+    """Seconds to compile a step of ``count`` modalities, and of each timed step."""
+    generator = np.random.default_rng(0)
+    modalities = tuple(Modality(f"m{m}", (28, 28, 3), "image", "laplace", 0.75) for m in range(count))
+    images = {m.name: generator.integers(0, 255, (_BATCH.value, 28, 28, 3)).astype(np.uint8) for m in modalities}
+    split = complete_split(images, np.zeros(_BATCH.value, np.int32))
+    data = DataSet(modalities, split, split, 1, "class", "")
+    model, method = make_model(modalities, config.network), make_method(config.method)
+    batch = training.first_batch(config, data)
+    state = training.init_state(config, model, method, batch)
+    hyper = final_hyper(config.method) | {"learning_rate": jnp.float32(1e-3)}
+    step = training.make_step(config, model, method, 100)
+    times = []
+    for _ in range(_STEPS.value + 1):
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, batch, hyper))
+        times.append(time.perf_counter() - start)
+    return times[0] - min(times[1:]), times[1:]
+
+
+if __name__ == "__main__":
+    app.run(main)

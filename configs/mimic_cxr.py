@@ -1,0 +1,27 @@
+"""MMVM on MIMIC-CXR: a frontal and a lateral radiograph of the same chest.
+
+    python -m mmvm_jax.main --config=configs/mimic_cxr.py --workdir=runs/mimic_cxr
+
+Settings: the defaults of the released code (Sutter et al. 2024, arXiv 2403.05300). Its batches of 2 need
+one or two devices; on more, the batch size must be a multiple of their number. Alpha goes from 1 to 0
+exponentially within 150,000 steps, which is 1 % of the training if there are 120,000 pairs. Studies with
+one view missing are kept with
+
+    ... --config.data.policy=all
+
+Time: not measured here.
+To expect: published as figures only.
+"""
+
+from mmvm_jax import config as base_config
+
+
+def get_config(variant: str = ""):
+    config = base_config.base()
+    config.data.name = "mimic_cxr"
+    config.method.mmvm.anneal_alpha.update({"shape": "exponential", "fraction": 0.01})
+    config.network.update({"name": "mimic_cxr", "latent_dim": 256})
+    config.optimizer.learning_rate = 5e-6
+    config.train.update({"batch_size": 2, "epochs": 251.0, "checkpoint_every": 10_000, "log_every": 500})
+    config.evaluation.batch_size = 40
+    return base_config.variant(config, variant)

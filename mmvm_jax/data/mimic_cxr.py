@@ -1,0 +1,209 @@
+"""MIMIC-CXR: a frontal and a lateral radiograph of one chest, with fourteen findings."""
+
+import collections
+import csv
+import io
+import math
+
+import numpy as np
+from PIL import ImageOps
+import tensorflow_datasets as tfds
+
+from mmvm_jax.data import builders
+from mmvm_jax.data import pipeline
+from mmvm_jax.data import raw
+from mmvm_jax.data import streaming
+from mmvm_jax.errors import unknown_name
+from mmvm_jax.progress import Progress
+from mmvm_jax.types import Modality
+
+SPLITS = ("train", "validation", "test")
+SHARES = (0.8, 0.9)  # of the subjects, where the next split starts
+READ_SPLITS = ("train", "test")  # validation is set aside, and not prepared
+SEED = 0
+SIDE = 224
+VIEWS = {"AP": "frontal", "PA": "frontal", "LATERAL": "lateral", "LL": "lateral"}
+NAMES = ("frontal", "lateral")
+MODALITIES = tuple(Modality(name, (SIDE, SIDE, 1), "image", "laplace", scale=0.75) for name in NAMES)
+FINDINGS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Enlarged Cardiomediastinum",
+    "Fracture",
+    "Lung Lesion",
+    "Lung Opacity",
+    "No Finding",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Pneumonia",
+    "Pneumothorax",
+    "Support Devices",
+)
+ORIGIN = raw.Origin(
+    files="the folder files/ (p10/p10000032/s50414267/<dicom>.jpg ...), mimic-cxr-2.0.0-metadata.csv.gz and "
+    "mimic-cxr-2.0.0-chexpert.csv.gz; links will do",
+    source="MIMIC-CXR-JPG 2.x (Johnson et al., 2019), doi 10.13026/8360-t248",
+    licence="PhysioNet Credentialed Health Data License 1.5.0, for credentialed users",
+)
+_POLICIES = {
+    "paired": "Every pair of a frontal and a lateral view of a study.",
+    "all": "These pairs, and the views of studies that lack the other one.",
+}
+
+
+class MimicCxr(tfds.core.GeneratorBasedBuilder):
+    """Pairs of radiographs."""
+
+    name = "mimic_cxr"
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [
+        tfds.core.BuilderConfig(name=name, description=description) for name, description in _POLICIES.items()
+    ]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        picture = tfds.features.Tensor(shape=(SIDE, SIDE, 1), dtype=np.uint8, encoding="bytes")
+        features = tfds.features.FeaturesDict(
+            {
+                **dict.fromkeys(NAMES, picture),
+                "present": tfds.features.Tensor(shape=(len(NAMES),), dtype=np.uint8, encoding="bytes"),
+                "label": tfds.features.Tensor(shape=(len(FINDINGS),), dtype=np.uint8, encoding="bytes"),
+            }
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        files = raw.RawFiles(self.name, raw.data_root(self), ORIGIN)
+        findings = read_findings(files)
+        studies = [
+            study
+            for study in read_studies(files)
+            if study.number in findings and (self.builder_config.name == "all" or all(study.views.values()))
+        ]
+        split_of = split_subjects({study.subject for study in studies})
+        members = {
+            name: [study for study in studies if split_of[study.subject] == name] for name in READ_SPLITS
+        }
+        raw.check_not_empty(self.name, members)
+        parts = {}
+        for split, chosen in members.items():
+            examples = self._generate_examples(files, split, chosen, findings)
+            count = sum(math.prod(max(len(paths), 1) for paths in study.views.values()) for study in chosen)
+            parts |= streaming.in_parts(split, examples, count, self.info.features)
+        return parts
+
+    def _generate_examples(self, files, split: str, studies, findings):
+        decoded = raw.parallel(lambda study: read_views(files, study), studies)
+        row = 0
+        with Progress(len(studies), "studies", f"preparing {self.name}, {split}") as progress:
+            for study, pictures in zip(studies, decoded, strict=True):
+                for example in pair_views(pictures):
+                    yield row, {**example, "label": findings[study.number]}
+                    row += 1
+                progress.update(1)
+
+
+Study = collections.namedtuple("Study", ("subject", "number", "views"))  # views: {name: paths}
+
+
+def read_studies(files: raw.RawFiles) -> list[Study]:
+    """All studies with a frontal or a lateral view, by subject and number."""
+    studies = {}
+    for row in _table(files, "metadata"):
+        view = VIEWS.get(row["ViewPosition"])
+        if view:
+            subject, number = row["subject_id"], row["study_id"]
+            study = studies.setdefault(
+                (subject, number), Study(subject, number, {name: [] for name in NAMES})
+            )
+            study.views[view].append(f"p{subject[:2]}/p{subject}/s{number}/{row['dicom_id']}.jpg")
+    for study in studies.values():
+        for paths in study.views.values():
+            paths.sort()
+    return [studies[key] for key in sorted(studies)]
+
+
+def read_findings(files: raw.RawFiles) -> dict[str, np.ndarray]:
+    """What was found, by the study's number: [14] uint8 each; uncertain (-1) and blank count as not found."""
+    return {
+        row["study_id"]: np.array([row[name] in ("1", "1.0") for name in FINDINGS], np.uint8)
+        for row in _table(files, "chexpert")
+    }
+
+
+def _table(files: raw.RawFiles, kind: str):
+    """Rows of one of the publisher's tables, by the names of its columns."""
+    name = f"mimic-cxr-2.0.0-{kind}.csv"
+    path = files.find(f"{name}.gz", name, *(f"mimic-cxr-2.1.0-{kind}.csv{end}" for end in (".gz", "")))
+    rows = csv.DictReader(io.StringIO(files.text(path)))
+    needed = ("dicom_id", "subject_id", "ViewPosition") if kind == "metadata" else FINDINGS
+    for column in ("study_id", *needed):
+        if column not in (rows.fieldnames or ()):
+            raise files.damaged(path, f"it has no column {column}")
+    return rows
+
+
+def split_subjects(subjects: set[str]) -> dict[str, str]:
+    """The split of every subject, 80 to 10 to 10 at random."""
+    ordered = sorted(subjects)
+    order = np.random.default_rng(SEED).permutation(len(ordered))
+    starts = [round(share * len(ordered)) for share in SHARES]
+    return {
+        ordered[place]: SPLITS[np.searchsorted(starts, rank, "right")] for rank, place in enumerate(order)
+    }
+
+
+def read_views(files: raw.RawFiles, study: Study) -> dict[str, list[np.ndarray]]:
+    """The middle squares of a study's radiographs: [224, 224, 1] uint8 each, by view."""
+    return {name: [_read_picture(files, path) for path in paths] for name, paths in study.views.items()}
+
+
+def _read_picture(files: raw.RawFiles, path: str) -> np.ndarray:
+    picture = files.image(files.find(path), "L", at_least=(SIDE, SIDE))
+    return np.asarray(ImageOps.fit(picture, (SIDE, SIDE)))[..., None]
+
+
+def pair_views(pictures: dict[str, list[np.ndarray]]):
+    """Yields every frontal with every lateral picture; what has no counterpart stands beside black."""
+    black = np.zeros((SIDE, SIDE, 1), np.uint8)
+    present = np.array([bool(pictures[name]) for name in NAMES], np.uint8)
+    for frontal in pictures["frontal"] or [black]:
+        for lateral in pictures["lateral"] or [black]:
+            yield {"frontal": frontal, "lateral": lateral, "present": present}
+
+
+def load(config_data, modalities=()) -> pipeline.DataSet:
+    """Prepares the data set if need be and reads its training and test split.
+
+    Args:
+      config_data: ``config.data``; read are ``dir``, ``memory_gb`` and ``policy``.
+      modalities: names of those wanted; both if empty.
+
+    Raises:
+      UserError: a field has a value that is not allowed, or files are missing or damaged.
+    """
+    policy = config_data.policy or "paired"
+    if policy not in _POLICIES:
+        raise unknown_name("config.data.policy", policy, _POLICIES)
+    chosen = pipeline.select_modalities(MODALITIES, modalities)
+    builder = builders.prepare(MimicCxr, policy, builders.data_directory(config_data.dir))
+    names = [modality.name for modality in chosen]
+    train, test = (_read_split(builder, split, names, config_data.memory_gb) for split in READ_SPLITS)
+    return pipeline.DataSet(
+        chosen,
+        train,
+        test,
+        len(FINDINGS),
+        "multilabel",
+        pipeline.fingerprint(train, test),
+        class_names=FINDINGS,
+    )
+
+
+def _read_split(builder, split: str, names, memory_gb: float) -> pipeline.Split:
+    inputs, labels = streaming.read_split(builder, split, names, memory_gb)
+    views, _ = builders.read_split(builder, streaming.whole(builder, split), ["present"])
+    present = views["present"].T[[NAMES.index(name) for name in names]] > 0
+    return pipeline.without_empty(pipeline.Split(inputs, present, labels))

@@ -1,0 +1,118 @@
+"""UCI Multiple Features: six descriptions of 2,000 handwritten digits."""
+
+import csv
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mmvm_jax.data import builders
+from mmvm_jax.data import pipeline
+from mmvm_jax.data import raw
+from mmvm_jax.data import units
+from mmvm_jax.progress import Progress
+from mmvm_jax.types import Modality
+
+SPLITS = ("train", "test")
+SEED = 0
+TRAINING_SHARE = 0.8
+NUM_EXAMPLES = 2000
+PER_CLASS = 200
+# Modality: its number of features, and what they are.
+VIEWS = {
+    "fou": 76,  # Fourier coefficients of the outline
+    "fac": 216,  # profile correlations
+    "kar": 64,  # Karhunen-Loeve coefficients
+    "pix": 240,  # pixel averages in windows of 2x3
+    "zer": 47,  # Zernike moments
+    "mor": 6,  # morphology
+}
+MODALITIES = tuple(Modality(name, (size,), "vector", "normal") for name, size in VIEWS.items())
+ORIGIN = raw.Origin(
+    files=", ".join(f"mfeat-{name}" for name in VIEWS)
+    + " (or with a heading and labels, mfeat-fou.csv, ...)",
+    source="Multiple Features (Duin, 1998), UCI Machine Learning Repository, doi 10.24432/C5HC70",
+    licence="CC BY 4.0",
+)
+
+
+class UciMultipleFeatures(tfds.core.GeneratorBasedBuilder):
+    """Six vectors for each digit."""
+
+    name = "uci_multiple_features"
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="stratified", description="80 to 20 within each class.")]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        vectors = {
+            name: tfds.features.Tensor(shape=(size,), dtype=np.float32, encoding="bytes")
+            for name, size in VIEWS.items()
+        }
+        features = tfds.features.FeaturesDict({**vectors, "label": tfds.features.Scalar(np.int32)})
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        files = raw.RawFiles(self.name, raw.data_root(self), ORIGIN)
+        views, labels = {}, None
+        for name in VIEWS:
+            views[name], theirs, path = read_view(files, name)
+            if labels is not None and (labels != theirs).any():
+                raise files.damaged(path, "its labels differ from those of the other files")
+            labels = theirs
+        members = split_stratified(labels)
+        return {split: self._generate_examples(split, views, labels, members[split]) for split in SPLITS}
+
+    def _generate_examples(self, split: str, views, labels, members):
+        with Progress(len(members), "examples", f"preparing {self.name}, {split}") as progress:
+            for row, member in enumerate(members):
+                yield row, {**{name: view[member] for name, view in views.items()}, "label": labels[member]}
+                progress.update(1)
+
+
+def read_view(files: raw.RawFiles, name: str) -> tuple[np.ndarray, np.ndarray, str]:
+    """One description of all digits: [2000, features] float32, their classes [2000] int32, and the path."""
+    path = files.find(f"mfeat-{name}", f"mfeat-{name}.csv")
+    lines = files.text(path).splitlines()
+    try:
+        if path.endswith(".csv"):  # a heading, and the class in the last column
+            table = np.array(list(csv.reader(lines[1:])), np.float32)
+            table, labels = table[:, :-1], table[:, -1].astype(np.int32)
+        else:  # 200 rows a class, in order
+            table = np.array([line.split() for line in lines if line.strip()], np.float32)
+            labels = np.arange(len(table), dtype=np.int32) // PER_CLASS
+    except (ValueError, IndexError) as error:
+        raise files.damaged(path, error) from error
+    if table.shape != (NUM_EXAMPLES, VIEWS[name]) or not np.isfinite(table).all():
+        expected = f"[{NUM_EXAMPLES}, {VIEWS[name]}] of numbers"
+        raise files.damaged(path, f"a table of shape {list(table.shape)}; expected {expected}")
+    return table, labels, path
+
+
+def split_stratified(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Divides the examples at random, 80 to 20 within each class: their places by split, in random order."""
+    rng = np.random.default_rng(SEED)
+    order = rng.permutation(len(labels))
+    rank_in_class = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank_in_class[members] = np.arange(len(members)) / len(members)
+    is_training = rank_in_class[order] < TRAINING_SHARE
+    return {"train": order[is_training], "test": order[~is_training]}
+
+
+def load(config_data, modalities=()) -> pipeline.DataSet:
+    """Prepares the data set if need be, reads it, and standardises all features by the training examples.
+
+    Args:
+      config_data: ``config.data``; read is ``dir``.
+      modalities: names of those wanted; all six if empty.
+
+    Raises:
+      UserError: files are missing or damaged.
+    """
+    chosen = pipeline.select_modalities(MODALITIES, modalities)
+    builder = builders.prepare(UciMultipleFeatures, "stratified", builders.data_directory(config_data.dir))
+    names = [modality.name for modality in chosen]
+    splits = (pipeline.complete_split(*builders.read_split(builder, split, names)) for split in SPLITS)
+    train, test, scales = units.standardise(*splits, {name: row for row, name in enumerate(names)})
+    return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test), units=scales)

@@ -1,0 +1,42 @@
+"""The residual block of the CelebA and MIMIC-CXR networks, for sequences and images, down or up."""
+
+import flax.linen as nn
+
+from mmvm_jax.networks.convolutions import convolution, transposed_convolution
+from mmvm_jax.networks.normalization import BatchNorm, Dropout, Training
+from mmvm_jax.types import Array
+
+
+class ResidualBlock(nn.Module):
+    """A wide convolution beside normalisation, ReLU, a narrow convolution, and the same with a wide one.
+
+    [N, *sides, C] -> [N, *sides', features], with one side for a sequence and two for an image. Both
+    convolutions of the longer path are followed by dropout; for images they have no bias, and whole
+    channels fall out.
+
+    Attributes:
+      features: channels of the output.
+      stride: of the wide convolution, whose kernel has 4 pixels a side.
+      padding: of the wide convolution, on either end of each side.
+      up: whether the wide convolution is a transposed one.
+    """
+
+    features: int
+    stride: int = 2
+    padding: int = 1
+    up: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, training: Training | None = None) -> Array:
+        ndim = x.ndim - 2
+        is_image = ndim == 2
+        shortcut = BatchNorm()(self._wide(ndim, use_bias=True)(x), training)
+        x = nn.relu(BatchNorm()(x, training))
+        x = nn.Conv(x.shape[-1], (1,) * ndim, use_bias=not is_image)(x)
+        x = nn.relu(BatchNorm()(Dropout(channels=is_image)(x, training), training))
+        x = Dropout(channels=is_image)(self._wide(ndim, use_bias=not is_image)(x), training)
+        return shortcut + x
+
+    def _wide(self, ndim: int, use_bias: bool) -> nn.Module:
+        make = transposed_convolution if self.up else convolution
+        return make(self.features, (4,) * ndim, (self.stride,) * ndim, (self.padding,) * ndim, use_bias)

@@ -1,0 +1,290 @@
+"""A user's .npz: what is inferred, shown and refused."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from mmvm_jax.data import own_data
+from mmvm_jax.errors import UserError
+
+N = 50
+
+
+def arrays(**changes) -> dict[str, np.ndarray]:
+    """One array of every kind, with labels; changes replace or, where None, remove arrays."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(1, 30, (N, 8))
+    words[np.arange(8) >= rng.integers(2, 9, N)[:, None]] = 0
+    contents = {
+        "photo": rng.integers(0, 256, (N, 12, 10, 3), dtype=np.uint8),
+        "scan": rng.integers(0, 256, (N, 9, 9), dtype=np.uint8),
+        "map": rng.random((N, 8, 8)),
+        "height": rng.normal(170, 10, (N, 3)),
+        "spikes": rng.poisson(0.8, (N, 7)),
+        "note": words,
+        "labels": np.arange(N) % 3,
+    }
+    return {name: array for name, array in {**contents, **changes}.items() if array is not None}
+
+
+@pytest.fixture
+def own(tmp_path, load):
+    """A function (arrays, modalities, **fields) -> their data set."""
+
+    def make(contents, modalities=(), **fields):
+        np.savez(tmp_path / "my.npz", **contents)
+        return load("own_data", modalities, path=str(tmp_path / "my.npz"), **fields)
+
+    return make
+
+
+def vectors(**changes):
+    return {"a": np.random.default_rng(1).normal(size=(N, 4)), **changes}
+
+
+def test_kinds_are_inferred(own):
+    dataset = own(arrays())
+    found = {m.name: (m.shape, m.kind, m.likelihood) for m in dataset.modalities}
+    assert found == {
+        "photo": ((12, 10, 3), "image", "laplace"),
+        "scan": ((9, 9, 1), "image", "laplace"),
+        "map": ((8, 8, 1), "image", "laplace"),
+        "height": ((3,), "vector", "normal"),
+        "spikes": ((7,), "counts", "poisson"),
+        "note": ((8,), "tokens", "categorical"),
+    }
+    note = dataset.modalities[-1]
+    assert (note.vocabulary_size, note.padding) == (30, 0)
+    types = {name: array.dtype.name for name, array in dataset.train.inputs.items()}
+    # Counts are not bytes, which a model takes for pixels.
+    assert list(types.values()) == ["uint8", "uint8", "float32", "float32", "int32", "int32"]
+    assert (dataset.num_classes, dataset.label_kind) == (3, "class")
+    assert list(dataset.units) == ["height"]
+
+
+@pytest.mark.parametrize(
+    ("array", "kind"),
+    [
+        (np.random.default_rng(0).normal(size=(N, 5, 6)), "vector"),  # negative: no picture
+        (np.random.default_rng(0).poisson(9, (N, 20)), "counts"),
+        (np.random.default_rng(0).poisson(0.2, (N, 20)), "counts"),  # many end in 0, but 0 is everywhere
+        (np.zeros((N, 4), int), "counts"),
+        (
+            np.where(np.arange(N)[:, None] < 20, [9, 0, 0], np.arange(3 * N).reshape(N, 3)),
+            "counts",
+        ),  # 40 % end in 0
+        (np.tile([5, 6, 7, 7], (N, 1)), "tokens"),
+        (np.tile([7, 6, 7, 7], (N, 1)), "counts"),
+        (np.tile([-1, 6, 7, 7], (N, 1)), "vector"),
+        (np.random.default_rng(0).integers(0, 40, (N, 20)), "counts"),  # unpadded sequences are to be named
+        (np.ones((N, 2), bool), "counts"),
+        (np.full((N, 2, 2, 2, 2), 0.5), "vector"),
+    ],
+)
+def test_infer_kind(array, kind):
+    assert own_data.infer_kind(array, np.ones(N, bool)) == kind
+
+
+def test_only_present_examples_decide():
+    array = np.full((N, 4, 4), 0.5)
+    array[3] = -1
+    present = np.arange(N) != 3
+    assert own_data.infer_kind(array, present) == "image"
+    assert own_data.infer_kind(array, ~present) == "vector"
+
+
+def test_the_table_shows_what_was_taken_for_what(own, caplog):
+    caplog.set_level(logging.INFO, "mmvm_jax")
+    own(arrays(photo__present=np.arange(N) % 2 == 0))
+    lines = [" ".join(line.split()) for line in caplog.messages]
+    assert any("40 training and 10 test examples, labels: class (3)" in line for line in lines)
+    assert "spikes 7 counts poisson 100 %" in lines and "scan 9x9x1 image laplace 100 %" in lines
+    assert any(line.startswith("photo 12x10x3 image laplace") and "100" not in line for line in lines)
+    assert "config.data.kinds" in lines[-1]
+
+
+def test_overrides(own):
+    dataset = own(
+        arrays(),
+        ("spikes", "photo", "note"),
+        kinds="spikes=tokens, note=counts",
+        likelihoods="photo=bernoulli,note=normal",
+    )
+    found = [(m.name, m.kind, m.likelihood) for m in dataset.modalities]
+    assert found == [
+        ("spikes", "tokens", "categorical"),
+        ("photo", "image", "bernoulli"),
+        ("note", "counts", "normal"),
+    ]
+    assert dataset.modalities[0].vocabulary_size == arrays()["spikes"].max() + 1
+    assert dataset.modalities[0].padding == -1
+    vector = own(arrays(), ("scan",), kinds="scan=vector")
+    assert vector.modalities[0].shape == (9, 9) and vector.train.inputs["scan"].dtype == np.float32
+
+
+def test_units_come_from_present_training_examples(own):
+    rng = np.random.default_rng(2)
+    values, present = rng.normal(5, 3, (N, 4)), rng.random(N) < 0.7
+    values[:, 3] = 9  # never varies
+    values[~present] = np.nan
+    split = np.array(["train", "test"])[np.arange(N) % 2]
+    dataset = own({"a": values, "a__present": present, "b": np.ones((N, 1)), "split": split})
+    mean, scale = dataset.units["a"]
+    observed = values[0::2][present[0::2]]
+    np.testing.assert_allclose(mean, observed.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(scale, [*observed.std(axis=0)[:3], 1], rtol=1e-6)
+    for place, part in ((0, dataset.train), (1, dataset.test)):
+        there = part.present[0]
+        np.testing.assert_array_equal(there, present[place::2])
+        np.testing.assert_allclose(
+            (part.inputs["a"] * scale + mean)[there], values[place::2][there], rtol=1e-5
+        )
+        assert (part.inputs["a"][~there] == 0).all()
+
+
+@pytest.mark.parametrize("split", [np.arange(N) >= 35, np.where(np.arange(N) >= 35, "test", "train")])
+def test_given_split(split, own):
+    dataset = own({"a": np.arange(N)[:, None] + np.zeros(2, int), "split": split})
+    np.testing.assert_array_equal(dataset.train.inputs["a"][:, 0], np.arange(35))
+    np.testing.assert_array_equal(dataset.test.inputs["a"][:, 0], np.arange(35, N))
+
+
+def test_drawn_split(own):
+    contents = {"a": np.arange(N)[:, None] + np.zeros(2, int)}
+    dataset = own(contents)
+    train, test = dataset.train.inputs["a"][:, 0], dataset.test.inputs["a"][:, 0]
+    assert len(test) == 10 and sorted([*train, *test]) == list(range(N)) and test.max() - test.min() > 10
+    assert dataset.fingerprint == own(contents).fingerprint
+    assert (dataset.num_classes, dataset.label_kind) == (0, "none") and (dataset.train.labels == -1).all()
+
+
+def test_multilabel(own):
+    labels = np.random.default_rng(0).integers(0, 2, (N, 4))
+    dataset = own(vectors(labels=labels, split=np.arange(N) % 2))
+    assert (dataset.num_classes, dataset.label_kind) == (4, "multilabel")
+    np.testing.assert_array_equal(dataset.train.labels, labels[::2])
+
+
+def test_examples_without_any_modality_are_left_out(own, caplog):
+    caplog.set_level(logging.INFO, "mmvm_jax")
+    present = np.arange(N) != 4
+    dataset = own(vectors(a__present=present, split=np.arange(N) >= 40))
+    assert len(dataset.train.labels) == 39 and dataset.train.present.all()
+    assert "own_data: 1 training examples have no modality and are left out" in caplog.messages
+
+
+def test_missing_adds_to_the_masks(own):
+    rng = np.random.default_rng(3)
+    contents = {name: rng.normal(size=(2000, 2)) for name in "ab"}
+    present = {name: rng.random(2000) < 0.6 for name in "ab"}
+    present["b"] |= ~present["a"]
+    contents |= {f"{name}__present": mask for name, mask in present.items()} | {
+        "split": np.arange(2000) >= 1900
+    }
+    before = own(contents)
+    changed = {"pattern": "one_modality", "rate": 0.5, "modality": "b", "split": "train", "seed": 0}
+    after = own(contents, missing=changed)
+    assert not (after.train.present & ~before.train.present).any()
+    assert after.train.present.any(axis=0).all()
+    both = before.train.present.all(axis=0)
+    assert 0.4 < after.train.present[1][both].mean() < 0.6
+    only_b = ~before.train.present[0]
+    assert after.train.present[1][only_b].all()  # what it would lose is all it has
+    np.testing.assert_array_equal(after.test.present, before.test.present)
+
+
+def bad(name, place, value):
+    array = arrays()[name].astype(np.float64 if value != value else arrays()[name].dtype)
+    array[place] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"height": np.ones((N - 1, 3))},
+            "arrays differ in length: .*height 49.*; allowed: as many examples",
+        ),
+        ({"labels": np.zeros(N + 2, int)}, "arrays differ in length: .*labels 52"),
+        (
+            {"height": bad("height", (7, 1), np.nan)},
+            "'height' has NaN or infinity in 1 examples, the first is 7",
+        ),
+        ({"map": bad("map", (3, 1), np.nan)}, "'map' has NaN or infinity.*only where 'map__present' is 0"),
+        ({"photo": np.full((N, 4, 4, 3), 256)}, "'photo' is an integer image with values from 256 to 256"),
+        ({"photo": np.full((N, 4, 4, 3), -1)}, "'photo' is an integer image with values from -1"),
+        (
+            {"labels": np.zeros((N, 2, 2), int)},
+            r"'labels' is int64 \[50, 2, 2\]; allowed: classes from 0 on \[50\]",
+        ),
+        ({"labels": np.zeros(N)}, r"'labels' is float64 \[50\]"),
+        ({"labels": np.full(N, -1)}, r"'labels' is int64 \[50\]; allowed: classes from 0 on"),
+        ({"labels": np.full((N, 3), 2)}, r"'labels' is int64 \[50, 3\].*or 0 and 1 \[50, C\]"),
+        ({"split": np.zeros(N)}, "the test split is empty"),
+        ({"split": np.ones(N)}, "the training split is empty"),
+        ({"split": np.full(N, "dev")}, r"'split' is <U3 \[50\]; allowed: 0 or 1, 'train' or 'test', \[50\]"),
+        ({"note__present": np.full(N, 2)}, r"'note__present' is int64 \[50\]; allowed: 0 or 1, \[50\]"),
+        ({"not__present": np.ones(N)}, "'not__present' belongs to no modality; allowed: photo__present"),
+        ({"note__present": np.zeros(N)}, "'note' is present in no training example"),
+        ({"flat": np.zeros(N)}, r"'flat' is float64 \[50\]; allowed: numbers \[N, ...\]"),
+        ({"names": np.full((N, 2), "x")}, r"'names' is <U1 \[50, 2\]; allowed: numbers"),
+        ({"empty": np.zeros((N, 0))}, r"'empty' is float64 \[50, 0\]"),
+        (
+            {"ragged": np.array([[1], [1, 2]] * 25, object)},
+            "array 'ragged' cannot be read .*one shape for all",
+        ),
+    ],
+)
+def test_wrong_arrays(changes, message, own):
+    with pytest.raises(UserError, match=message) as error:
+        own(arrays(**changes))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kinds": "spike=counts"}, "the modality in config.data.kinds is 'spike'; allowed: .*spikes"),
+        (
+            {"kinds": "spikes=text"},
+            "config.data.kinds for 'spikes' is 'text'; allowed: counts, image, tokens, vector",
+        ),
+        (
+            {"likelihoods": "spikes=laplace"},
+            "config.data.likelihoods for 'spikes' is 'laplace'; allowed: normal, p",
+        ),
+        ({"kinds": "height=counts"}, "'height' is to be counts but has values such as"),
+        ({"kinds": "photo=tokens"}, r"'photo' is to be tokens but has shape \[50, 12, 10, 3\]"),
+        ({"kinds": "spikes=image"}, r"'spikes' is to be an image but has shape \[50, 7\]"),
+        ({"modalities": ("photo", "x")}, "config.modalities is 'x'"),
+    ],
+)
+def test_wrong_fields(fields, message, own):
+    with pytest.raises(UserError, match=message):
+        own(arrays(), **fields)
+
+
+def test_wrong_files(load, tmp_path):
+    with pytest.raises(UserError, match="config.data.path is '': no such"):
+        load("own_data")
+    (tmp_path / "my.npz").write_text("no archive")
+    with pytest.raises(UserError, match="my.npz': no .npz file"):
+        load("own_data", path=str(tmp_path / "my.npz"))
+    np.savez(tmp_path / "my.npz", labels=np.zeros(3, int))
+    with pytest.raises(UserError, match="config.data.path holds no modality"):
+        load("own_data", path=str(tmp_path / "my.npz"))
+    np.save(tmp_path / "my.npy", np.zeros(3))
+    with pytest.raises(UserError, match="my.npy': no .npz file"):
+        load("own_data", path=str(tmp_path / "my.npy"))
+
+
+def test_nothing_is_unpickled(own, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path / "sprung").touch, ()
+
+    with pytest.raises(UserError, match="array 'a' cannot be read"):
+        own({"a": np.array([Trap()], object)})
+    assert not (tmp_path / "sprung").exists()
