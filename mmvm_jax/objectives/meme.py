@@ -65,7 +65,8 @@ class Options:
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
     """Pseudo-inputs {name: [P, ...]}: observed examples of the batch, over again where it has fewer than P.
 
-    A modality that the whole batch lacks starts from uniform noise in [0, 1).
+    A modality that the whole batch lacks starts from uniform noise in [0, 1). Token ids cannot be learned: they
+    stay what they start from, among the parameters as real numbers under a name of their own.
 
     Raises:
       UserError: fewer than 2 modalities, or more than 10.
@@ -78,15 +79,26 @@ def init(key: Array, batch: Batch, functions: Functions, options: Options) -> di
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, functions.identifiers)
     rows = zip(functions.names, keys, batch.present)
     starts = {name: _start(one, batch.inputs[name], present, options) for name, one, present in rows}
-    return {"pseudo_inputs": starts}
+    is_token = lambda name: jnp.issubdtype(batch.inputs[name].dtype, jnp.integer)
+    return {
+        "pseudo_inputs": {name: x for name, x in starts.items() if not is_token(name)},
+        "pseudo_tokens": {name: x for name, x in starts.items() if is_token(name)},
+    }
 
 
 def _start(key: Array, x: Array, present: Array, options: Options) -> Array:
     """Observed examples in the order of the batch: [B, ...] -> [P, ...]."""
     observed_first = jnp.argsort(~present, stable=True)
     chosen = observed_first[jnp.arange(options.num_pseudo_inputs) % jnp.maximum(jnp.sum(present), 1)]
-    noise = jax.random.uniform(key, (options.num_pseudo_inputs, *x.shape[1:]), x.dtype)
+    noise = jax.random.uniform(key, (options.num_pseudo_inputs, *x.shape[1:]), jnp.result_type(float))
     return jnp.where(jnp.any(present), x[chosen], noise)
+
+
+def _pseudo_posteriors(functions: Functions) -> DiagonalGaussian:
+    """Posteriors of the pseudo-inputs: [M, P, D]."""
+    params = functions.method_params
+    tokens = {name: x.astype(jnp.int32) for name, x in params["pseudo_tokens"].items()}
+    return functions.encode(params["pseudo_inputs"] | tokens)
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
@@ -131,7 +143,7 @@ def _divergence_to_others(posteriors: DiagonalGaussian, z: Array, present: Array
 
 def _divergence_to_pseudo_inputs(posteriors: DiagonalGaussian, z: Array, functions: Functions) -> Array:
     """log q_s(z) - log mean_i p(z | u_i) of every s, from z [M, B, D], all else being absent: [M, B] nats."""
-    pseudo = functions.encode(functions.method_params["pseudo_inputs"])  # [M, P, D]
+    pseudo = _pseudo_posteriors(functions)  # [M, P, D]
     densities = gaussian_log_density(jax.tree.map(lambda leaf: leaf[:, :, None, None], pseudo), z[None, None])
     per_modality = jax.nn.logsumexp(densities, axis=1) - jnp.log(float(densities.shape[1]))
     return gaussian_log_density(posteriors, z) - log_mean_density(per_modality, _others(len(z)))
@@ -153,7 +165,7 @@ def prior(
     functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int
 ) -> LatentMixture:
     """The mixture of the posteriors of all pseudo-inputs, read by all decoders: components [M P, 1, B, D]."""
-    pseudo = functions.encode(functions.method_params["pseudo_inputs"])
+    pseudo = _pseudo_posteriors(functions)
     shape = (len(functions.names) * options.num_pseudo_inputs, 1, num_examples, latent_dim)
     repeat = lambda leaf: jnp.broadcast_to(leaf.reshape(-1, 1, 1, latent_dim), shape)
     return LatentMixture(jax.tree.map(repeat, pseudo), jnp.full(shape[:-1], -jnp.log(float(shape[0]))))

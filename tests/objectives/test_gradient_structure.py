@@ -132,6 +132,29 @@ def test_pseudo_inputs_start_from_observed_examples(x64):
     assert len(np.unique(started["gamma"], axis=0)) == 4
 
 
+def test_token_ids_stay_what_they_start_from(x64):
+    class Reader(LinearGaussian):
+        """One that reads token ids where ``gamma`` stands."""
+
+        def encode(self, inputs):
+            assert inputs["gamma"].dtype == jnp.int32
+            return super().encode(inputs)
+
+    params = make_params(NAMES)
+    batch = make_batch(params, np.array([[1, 1], [0, 0], [0, 1]], bool))
+    batch.inputs["gamma"] = jnp.arange(8, dtype=jnp.int32).reshape(2, 4)
+    started = meme.init(jax.random.key(0), batch, Reader(params), meme.Options(num_pseudo_inputs=2))
+    np.testing.assert_array_equal(started["pseudo_tokens"]["gamma"], [[4, 5, 6, 7], [4, 5, 6, 7]])
+    hyper = {name: jnp.asarray(value) for name, value in HYPER.items()}
+
+    def loss(method):
+        model = Reader(params | {"method": method})
+        return meme.loss(jax.random.key(0), batch, model, hyper, meme.Options(num_pseudo_inputs=2)).loss[0]
+
+    gradient = quick_jit(jax.grad(loss))(started)
+    assert is_zero(gradient["pseudo_tokens"]) and not is_zero(gradient["pseudo_inputs"]["beta"])
+
+
 def test_hard_gate_learns_straight_through(x64):
     """Posteriors feel the one expert kept, the gate soft weights v in sum_j v_j KL(q_m || q_j)."""
     q = DiagonalGaussian(*(jax.random.normal(jax.random.key(i), (3, 1, 3)) for i in range(2)))
