@@ -23,5 +23,5 @@ def get_config(variant: str = ""):
     config.network.update({"name": "mimic_cxr", "latent_dim": 256})
     config.optimizer.learning_rate = 5e-6
     config.train.update({"batch_size": 2, "epochs": 251.0, "checkpoint_every": 10_000, "log_every": 500})
-    config.evaluation.batch_size = 40
+    config.evaluation.update({"batch_size": 40, "random_forest": True})
     return base_config.variant(config, variant)

@@ -54,7 +54,10 @@ def base() -> ConfigDict:
             "batch_size": 500,
             "probe_examples": 10_000,  # training examples that the latent probe learns from
             "classifier_epochs": 10,
+            "random_forest": False,  # beside the latent probe
             "divergence_samples": 100,
+            "likelihood_samples": 0,  # of the importance-weighted bound; 0 leaves it out, papers take 1,000
+            "mixture_components": 50,  # at most, of the prior fitted for methods that have none
             "figure_examples": 10,
             "embedding_examples": 1_000,
         }

@@ -41,6 +41,8 @@ RANGES = {
     "evaluation.probe_examples": _POSITIVE,
     "evaluation.classifier_epochs": _POSITIVE,
     "evaluation.divergence_samples": _POSITIVE,
+    "evaluation.likelihood_samples": _NOT_NEGATIVE,
+    "evaluation.mixture_components": _POSITIVE,
     "evaluation.figure_examples": _POSITIVE,
     "evaluation.embedding_examples": _POSITIVE,
 }
