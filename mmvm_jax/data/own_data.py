@@ -14,13 +14,12 @@ What an array means is inferred from its type and shape, shown, and can be overr
     vector  everything else; standardised by the training examples
 """
 
-import pathlib
-import zipfile
-
 import numpy as np
 
 from mmvm_jax.data import pipeline
 from mmvm_jax.data import units
+from mmvm_jax.data.arrays import MASK, as_kind, check_finite, common_length, modality_names, read_mask
+from mmvm_jax.data.rows import NpzRows
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.progress import log
 from mmvm_jax.types import Modality
@@ -34,80 +33,50 @@ LIKELIHOODS = {
 }
 SEED = 0
 TRAINING_SHARE = 0.8
-_RESERVED = ("labels", "split")
-_MASK = "__present"
 _SPLIT_NAMES = {"train": 0, "test": 1}
 
 
 def load(config_data, modalities=()) -> pipeline.DataSet:
-    """Reads the file and shows what it was taken for.
+    """Reads the file ``config.data.path``; otherwise as ``from_arrays``."""
+    rows = NpzRows(config_data.path, "config.data.path")
+    return from_arrays({name: rows.read(name) for name in rows.headers}, config_data, modalities)
+
+
+def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> pipeline.DataSet:
+    """The data set that arrays in memory make up; shows what they were taken for.
 
     Args:
-      config_data: ``config.data``; read are ``path``, ``kinds`` and ``likelihoods``.
-      modalities: names of those wanted; all in the file if empty.
+      arrays: by name, as described above.
+      config_data: ``config.data``; read are ``kinds`` and ``likelihoods``.
+      modalities: names of those wanted; all if empty.
 
     Raises:
-      UserError: the file is missing, or an array or a field is not as described above.
+      UserError: an array or a field is not as described above.
     """
-    arrays = read_arrays(config_data.path)
-    names = [name for name in arrays if name not in _RESERVED and not name.endswith(_MASK)]
-    _check_names(arrays, names)
-    length = _common_length(arrays)
-    present = {name: _read_mask(arrays, name, length) for name in names}
+    names, length = modality_names(arrays), common_length(arrays)
+    present = {name: read_mask(arrays.get(name + MASK), name, length) for name in names}
+    for name in names:
+        check_finite(name, arrays[name], present[name])
     kinds = _parse("kinds", config_data.kinds, dict.fromkeys(names, tuple(LIKELIHOODS)))
     kinds = {name: kinds.get(name) or infer_kind(arrays[name], present[name]) for name in names}
-    likelihoods = _parse(
-        "likelihoods", config_data.likelihoods, {name: LIKELIHOODS[kinds[name]] for name in names}
-    )
-    inputs = {name: _as_kind(name, arrays[name], kinds[name], present[name]) for name in names}
+    allowed = {name: LIKELIHOODS[kind] for name, kind in kinds.items()}
+    likelihoods = _parse("likelihoods", config_data.likelihoods, allowed)
+    inputs = {name: as_kind(name, arrays[name], kinds[name], present[name]) for name in names}
     offered = [
-        _modality(
-            name,
-            inputs[name],
-            kinds[name],
-            likelihoods.get(name) or LIKELIHOODS[kinds[name]][0],
-            present[name],
-        )
+        _modality(name, inputs[name], kinds[name], likelihoods.get(name, allowed[name][0]), present[name])
         for name in names
     ]
     chosen = pipeline.select_modalities(offered, modalities)
-    wanted = [modality.name for modality in chosen]
+    inputs, present = ({m.name: values[m.name] for m in chosen} for values in (inputs, present))
     labels, num_classes, label_kind = _read_labels(arrays, length)
-    whole = pipeline.Split(
-        {name: inputs[name] for name in wanted}, np.stack([present[name] for name in wanted]), labels
-    )
-    train, test = _divide(whole, _read_split(arrays, length))
+    whole = pipeline.Split(inputs, np.stack(list(present.values())), labels)
+    splits = _divide(whole, _read_split(arrays, length))
+    fingerprint = pipeline.fingerprint(*splits)  # before arithmetic, which another machine may round differently
     rows = {modality.name: row for row, modality in enumerate(chosen) if modality.kind == "vector"}
-    train, test, scales = units.standardise(train, test, rows)
-    fingerprint = pipeline.fingerprint(train, test)
+    train, test, scales = units.standardise(*splits, rows)
     dataset = pipeline.DataSet(chosen, train, test, num_classes, label_kind, fingerprint, units=scales)
-    _show(config_data.path, dataset)
+    _show(dataset)
     return dataset
-
-
-def read_arrays(path: str) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file by name; nothing in it is unpickled.
-
-    Raises:
-      UserError: it is no such file, or an array holds objects.
-    """
-    if not path or not pathlib.Path(path).expanduser().is_file():
-        raise UserError(
-            f"config.data.path is '{path}': no such file; allowed: an .npz file with an array a modality"
-        )
-    name = None
-    try:
-        with np.load(pathlib.Path(path).expanduser(), allow_pickle=False) as archive:
-            arrays = {}
-            for name in archive.files:  # noqa: B007, named in the error
-                arrays[name] = archive[name]
-            return arrays
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
-        if name is None:
-            raise UserError(f"config.data.path is '{path}': no .npz file ({error})") from error
-        raise UserError(
-            f"{path}: array '{name}' cannot be read ({error}); allowed: numbers of one shape for all examples"
-        ) from error
 
 
 def infer_kind(array: np.ndarray, present: np.ndarray) -> str:
@@ -135,46 +104,6 @@ def find_padding(ids: np.ndarray) -> int:
     return int(padding) if ends_only and fills and ids.min() >= 0 else -1
 
 
-def _check_names(arrays, names) -> None:
-    if not names:
-        raise UserError(
-            "config.data.path holds no modality; allowed: one array [N, ...] or more, under any name"
-        )
-    for name in arrays:
-        if name.endswith(_MASK) and name.removesuffix(_MASK) not in names:
-            raise UserError(
-                f"array '{name}' belongs to no modality; allowed: {', '.join(n + _MASK for n in names)}"
-            )
-    for name in names:
-        if arrays[name].ndim < 2 or arrays[name].dtype.kind not in "iubf" or 0 in arrays[name].shape[1:]:
-            array = arrays[name]
-            raise UserError(f"array '{name}' is {array.dtype} {list(array.shape)}; allowed: numbers [N, ...]")
-
-
-def _common_length(arrays) -> int:
-    lengths = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise UserError(f"the arrays differ in length: {listed}; allowed: as many examples in each")
-    return next(iter(lengths.values()))
-
-
-def _read_mask(arrays, name: str, length: int) -> np.ndarray:
-    mask = arrays.get(name + _MASK, np.ones(length, bool))
-    if mask.shape != (length,) or not np.isin(mask, (0, 1)).all():
-        raise UserError(
-            f"array '{name}{_MASK}' is {mask.dtype} {list(mask.shape)}; allowed: 0 or 1, [{length}]"
-        )
-    array, mask = arrays[name], mask.astype(bool)
-    broken = ~np.isfinite(array).reshape(length, -1).all(axis=1) & mask
-    if broken.any():
-        raise UserError(
-            f"array '{name}' has NaN or infinity in {broken.sum()} examples, the first is {broken.argmax()}; "
-            f"allowed: only where '{name}{_MASK}' is 0"
-        )
-    return mask
-
-
 def _parse(field: str, text: str, allowed: dict[str, tuple[str, ...]]) -> dict[str, str]:
     """``name=value,name=value`` as a dictionary."""
     chosen = {}
@@ -186,40 +115,6 @@ def _parse(field: str, text: str, allowed: dict[str, tuple[str, ...]]) -> dict[s
             raise unknown_name(f"config.data.{field} for '{name}'", value, allowed[name])
         chosen[name] = value
     return chosen
-
-
-def _as_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.ndarray:
-    """The array in the type and with the axes of its kind, zeros where absent."""
-    array = array.copy()
-    array[~present] = 0
-    if kind == "vector":
-        return array.astype(np.float32)
-    if kind == "image":
-        return _as_image(name, array)
-    if array.min() < 0 or (array != np.round(array)).any():
-        raise UserError(
-            f"array '{name}' is to be {kind} but has values such as {array.min()}; "
-            "allowed: integers from 0 on"
-        )
-    if kind == "tokens" and array.ndim != 2:
-        raise UserError(f"array '{name}' is to be tokens but has shape {list(array.shape)}; allowed: [N, T]")
-    return array.astype(np.int32)
-
-
-def _as_image(name: str, array: np.ndarray) -> np.ndarray:
-    if array.ndim not in (3, 4):
-        shape = list(array.shape)
-        raise UserError(
-            f"array '{name}' is to be an image but has shape {shape}; allowed: [N, H, W] or [N, H, W, C]"
-        )
-    limit, dtype = (1, np.float32) if array.dtype.kind == "f" else (255, np.uint8)
-    if array.min() < 0 or array.max() > limit:
-        what = "real" if limit == 1 else "integer"
-        raise UserError(
-            f"array '{name}' is an {what} image with values from {array.min()} to {array.max()}; "
-            f"allowed: 0 to {limit}, or another kind by config.data.kinds={name}=vector"
-        )
-    return (array[..., None] if array.ndim == 3 else array).astype(dtype)
 
 
 def _modality(name: str, array: np.ndarray, kind: str, likelihood: str, present: np.ndarray) -> Modality:
@@ -283,10 +178,10 @@ def _divide(whole: pipeline.Split, is_test: np.ndarray) -> list[pipeline.Split]:
     return splits
 
 
-def _show(path: str, dataset: pipeline.DataSet) -> None:
-    """Says what the file was taken for."""
+def _show(dataset: pipeline.DataSet) -> None:
+    """Says what the arrays were taken for."""
     sizes = f"{len(dataset.train.labels)} training and {len(dataset.test.labels)} test examples"
-    log.info("%s: %s, labels: %s (%d)", path, sizes, dataset.label_kind, dataset.num_classes)
+    log.info("own_data: %s, labels: %s (%d)", sizes, dataset.label_kind, dataset.num_classes)
     log.info("  %-20s %-16s %-8s %-12s %s", "modality", "shape", "kind", "likelihood", "present in training")
     for modality, row in zip(dataset.modalities, dataset.train.present, strict=True):
         shape = "x".join(map(str, modality.shape))

@@ -273,7 +273,7 @@ def test_wrong_files(load, tmp_path):
     with pytest.raises(UserError, match="my.npz': no .npz file"):
         load("own_data", path=str(tmp_path / "my.npz"))
     np.savez(tmp_path / "my.npz", labels=np.zeros(3, int))
-    with pytest.raises(UserError, match="config.data.path holds no modality"):
+    with pytest.raises(UserError, match="the data hold no modality"):
         load("own_data", path=str(tmp_path / "my.npz"))
     np.save(tmp_path / "my.npy", np.zeros(3))
     with pytest.raises(UserError, match="my.npy': no .npz file"):

@@ -1,0 +1,92 @@
+"""A user's arrays: what they must look like, and how a model reads them. ``own_data`` describes their layout."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mmvm_jax.errors import UserError
+
+MASK = "__present"
+RESERVED = ("labels", "split")
+
+
+def modality_names(arrays: Mapping) -> list[str]:
+    """The names of the modalities among arrays, of which only type and shape are read.
+
+    Raises:
+      UserError: there is none, a mask has no modality, an array holds no numbers, or lengths differ.
+    """
+    names = [name for name in arrays if name not in RESERVED and not name.endswith(MASK)]
+    if not names:
+        raise UserError("the data hold no modality; allowed: one array [N, ...] or more, under any name")
+    for name in arrays:
+        if name.endswith(MASK) and name.removesuffix(MASK) not in names:
+            raise UserError(f"array '{name}' belongs to no modality; allowed: {', '.join(n + MASK for n in names)}")
+    for name in names:
+        shape, dtype = arrays[name].shape, arrays[name].dtype
+        if len(shape) < 2 or dtype.kind not in "iubf" or 0 in shape[1:]:
+            raise UserError(f"array '{name}' is {dtype} {list(shape)}; allowed: numbers [N, ...]")
+    common_length(arrays)
+    return names
+
+
+def common_length(arrays: Mapping) -> int:
+    """N, the length of all arrays."""
+    lengths = {name: array.shape[0] if array.shape else 0 for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise UserError(f"the arrays differ in length: {listed}; allowed: as many examples in each")
+    return next(iter(lengths.values()))
+
+
+def read_mask(mask: np.ndarray | None, name: str, length: int) -> np.ndarray:
+    """Which examples have the modality ``name``: [N] bool; all of them without a mask."""
+    mask = np.ones(length, bool) if mask is None else mask
+    if mask.shape != (length,) or not np.isin(mask, (0, 1)).all():
+        raise UserError(f"array '{name}{MASK}' is {mask.dtype} {list(mask.shape)}; allowed: 0 or 1, [{length}]")
+    return mask.astype(bool)
+
+
+def check_finite(name: str, array: np.ndarray, present: np.ndarray, start: int = 0) -> None:
+    """Raises UserError if a present example is not finite; ``start`` is the number of the array's first example."""
+    broken = ~np.isfinite(array).reshape(len(array), -1).all(axis=1) & present
+    if broken.any():
+        raise UserError(
+            f"array '{name}' has NaN or infinity in {broken.sum()} examples, the first is {start + broken.argmax()}; "
+            f"allowed: only where '{name}{MASK}' is 0"
+        )
+
+
+def as_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.ndarray:
+    """The array in the type and with the axes of its kind, zeros where absent.
+
+    Raises:
+      UserError: the array has other axes or values than its kind.
+    """
+    array = array.copy()
+    array[~present] = 0
+    if kind == "vector":
+        return array.astype(np.float32)
+    if kind == "image":
+        return _as_image(name, array)
+    if array.min() < 0 or (array != np.round(array)).any():
+        raise UserError(
+            f"array '{name}' is to be {kind} but has values such as {array.min()}; allowed: integers from 0 on"
+        )
+    if kind == "tokens" and array.ndim != 2:
+        raise UserError(f"array '{name}' is to be tokens but has shape {list(array.shape)}; allowed: [N, T]")
+    return array.astype(np.int32)
+
+
+def _as_image(name: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim not in (3, 4):
+        shape = list(array.shape)
+        raise UserError(f"array '{name}' is to be an image but has shape {shape}; allowed: [N, H, W] or [N, H, W, C]")
+    limit, dtype = (1, np.float32) if array.dtype.kind == "f" else (255, np.uint8)
+    if array.min() < 0 or array.max() > limit:
+        what = "real" if limit == 1 else "integer"
+        raise UserError(
+            f"array '{name}' is an {what} image with values from {array.min()} to {array.max()}; "
+            f"allowed: 0 to {limit}, or another kind by config.data.kinds={name}=vector"
+        )
+    return (array[..., None] if array.ndim == 3 else array).astype(dtype)

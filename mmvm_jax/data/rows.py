@@ -1,0 +1,156 @@
+"""Arrays by name, read and written some rows at a time, so that a file may be larger than memory."""
+
+from collections.abc import Iterator, Mapping
+import os
+import tempfile
+from typing import NamedTuple
+import zipfile
+
+import numpy as np
+
+from mmvm_jax.errors import UserError
+
+_READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+class Header(NamedTuple):
+    """What an array is, without its values."""
+
+    shape: tuple[int, ...]
+    in_columns: bool  # stored with the first axis fastest
+    dtype: np.dtype
+
+
+class MemoryRows:
+    """Rows of arrays in memory.
+
+    Attributes:
+      headers: ``{name: array}``, of which only type and shape are to be read.
+    """
+
+    def __init__(self, arrays: Mapping):
+        self.headers = {name: np.asarray(array) for name, array in arrays.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """A whole array."""
+        return self.headers[name]
+
+    def blocks(self, names, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
+        """The named arrays, ``size`` rows at a time, to the end of their ``length`` rows."""
+        for start in range(0, length, size):
+            yield {name: self.headers[name][start : start + size] for name in names}
+
+
+class NpzRows:
+    """Rows of the arrays of an .npz file, compressed or not, read from one end to the other.
+
+    Attributes:
+      headers: ``{name: Header}``.
+
+    Args:
+      path: of the file; nothing in it is unpickled.
+      field: what errors call the path.
+
+    Raises:
+      UserError: it is no such file, or an array of it cannot be read.
+    """
+
+    def __init__(self, path: str, field: str):
+        self._path = os.path.expanduser(path)
+        if not os.path.isfile(self._path):
+            raise UserError(f"{field} is '{path}': no such file; allowed: an .npz file with an array a modality")
+        self.headers = {}
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                for member in archive.namelist():
+                    with archive.open(member) as stream:
+                        self.headers[member.removesuffix(".npy")] = _read_header(stream)
+        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise UserError(f"{field} is '{path}': no .npz file ({error})") from error
+
+    def read(self, name: str) -> np.ndarray:
+        """A whole array."""
+        try:
+            with np.load(self._path, allow_pickle=False) as archive:
+                return archive[name]
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise self._unreadable(name, error) from error
+
+    def blocks(self, names, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
+        """The named arrays, ``size`` rows at a time, to the end of their ``length`` rows."""
+        in_turn = [self._array_blocks(name, size) for name in names]
+        for _ in range(0, length, size):
+            yield {name: next(blocks) for name, blocks in zip(names, in_turn, strict=True)}
+
+    def _array_blocks(self, name: str, size: int) -> Iterator[np.ndarray]:
+        shape, in_columns, dtype = self.headers[name]
+        if in_columns:  # its rows lie nowhere together
+            array = self.read(name)
+            yield from (array[start : start + size] for start in range(0, len(array), size))
+            return
+        row = dtype.itemsize * int(np.prod(shape[1:]))
+        try:
+            with zipfile.ZipFile(self._path) as archive, archive.open(f"{name}.npy") as stream:
+                _read_header(stream)
+                for start in range(0, shape[0], size):
+                    count = min(size, shape[0] - start)
+                    yield np.frombuffer(stream.read(count * row), dtype).reshape(count, *shape[1:])
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise self._unreadable(name, error) from error
+
+    def _unreadable(self, name: str, error: Exception) -> UserError:
+        return UserError(
+            f"{self._path}: array '{name}' cannot be read ({error}); allowed: numbers of one shape for all examples"
+        )
+
+
+def _read_header(stream) -> Header:
+    return Header(*_READ_HEADER[np.lib.format.read_magic(stream)](stream))
+
+
+def write_npz(path: str, blocks: Iterator[dict[str, np.ndarray]], length: int) -> None:
+    """Writes an .npz file block by block, as a whole or not at all.
+
+    Args:
+      path: of the file.
+      blocks: the same names in each, {name: [n, ...]}.
+      length: N, rows of all blocks together.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    path = os.path.expanduser(path)
+    try:
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".", prefix=".mmvm_jax_") as folder:
+            names = _write_arrays(folder, blocks, length)
+            whole = os.path.join(folder, "whole.npz")
+            with zipfile.ZipFile(whole, "w") as archive:
+                for place, name in enumerate(names):
+                    part = os.path.join(folder, str(place))
+                    archive.write(part, f"{name}.npy")
+                    os.remove(part)
+            os.replace(whole, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); use another path") from error
+
+
+def _write_arrays(folder: str, blocks: Iterator[dict[str, np.ndarray]], length: int) -> list[str]:
+    """One file an array, numbered in the order of the names that are returned."""
+    files = {}
+    try:
+        for block in blocks:
+            for name, rows in block.items():
+                if name not in files:
+                    files[name] = open(os.path.join(folder, str(len(files))), "wb")  # noqa: SIM115, closed below
+                    _write_header(files[name], rows, length)
+                files[name].write(np.ascontiguousarray(rows))
+    finally:
+        for file in files.values():
+            file.close()
+    return list(files)
+
+
+def _write_header(stream, rows: np.ndarray, length: int) -> None:
+    descr = np.lib.format.dtype_to_descr(rows.dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": (length, *rows.shape[1:])}
+    np.lib.format.write_array_header_1_0(stream, header)
