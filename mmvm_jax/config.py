@@ -107,6 +107,22 @@ def _method() -> ConfigDict:
     )
 
 
+def own_data() -> ConfigDict:
+    """The defaults for a user's own data, of which nothing is known.
+
+    Images have a small convolutional network, all else fully connected ones. Alpha ends above 0, so that an
+    example with a single modality has a prior too.
+    """
+    config = base()
+    config.data.name = "own_data"
+    config.method.beta = 0.25
+    config.method.mmvm.alpha = 0.1
+    config.method.mmvm.anneal_alpha.shape = "linear"
+    config.network.update({"name": "by_kind", "latent_dim": 32})
+    config.train.update({"batch_size": 64, "epochs": 50.0})
+    return config
+
+
 def quick(config: ConfigDict) -> ConfigDict:
     """The variant ``:quicktest``: the whole path, from data to report, in under a minute."""
     config.train.update({"steps": 20, "checkpoint_every": 10, "log_every": 5})

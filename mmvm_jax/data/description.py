@@ -1,0 +1,83 @@
+"""What must be known of the data a model was trained on to use it on other data: what each array is, its units."""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from mmvm_jax.data.arrays import as_kind
+from mmvm_jax.data.pipeline import DataSet
+from mmvm_jax.errors import UserError
+from mmvm_jax.types import Modality
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A data set without its examples.
+
+    Attributes:
+      modalities: M of them, in the order of the rows of every mask.
+      dtypes: ``{modality name: type of its inputs}``, as the model was given them.
+      units, vocabularies, class_names, fingerprint: see ``pipeline.DataSet``.
+    """
+
+    modalities: tuple[Modality, ...]
+    dtypes: dict[str, str]
+    units: dict[str, tuple[np.ndarray, np.ndarray]]
+    vocabularies: dict[str, tuple[str, ...]]
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+    def to_model(self, modality: Modality, array: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Inputs as the model was trained on them, zeros where absent.
+
+        Args:
+          modality: which.
+          array: [n, ...] in original units; images may lack the axis of channels.
+          present: [n] bool.
+
+        Raises:
+          UserError: the array has other values than the modality can have.
+        """
+        values = as_kind(modality.name, array, modality.kind, present)
+        if modality.kind == "tokens" and values.max() >= modality.vocabulary_size:
+            raise UserError(
+                f"array '{modality.name}' has the token id {values.max()}; allowed: 0 to {modality.vocabulary_size - 1}"
+            )
+        if modality.name in self.units:
+            mean, scale = self.units[modality.name]
+            values = np.where(present.reshape(-1, *(1,) * mean.ndim), (values - mean) / scale, np.float32(0))
+        return values
+
+    def unit(self, modality: Modality, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+        """(offset, scale) that take the model's values to those of an array of this type: x * scale + offset."""
+        if modality.kind == "image" and dtype.kind != "f":
+            return np.float32(0), np.float32(255)
+        return self.units.get(modality.name, (np.float32(0), np.float32(1)))
+
+    def generated_type(self, modality: Modality) -> np.dtype:
+        """The type of generated arrays: pixels and tokens as in training, else real numbers."""
+        return np.dtype(self.dtypes[modality.name] if modality.kind in ("image", "tokens") else np.float32)
+
+
+def describe(data: DataSet) -> Description:
+    """The description of a data set."""
+    dtypes = {modality.name: data.train.inputs[modality.name][:1].dtype.name for modality in data.modalities}
+    return Description(data.modalities, dtypes, data.units, data.vocabularies, data.class_names, data.fingerprint)
+
+
+def to_text(description: Description) -> str:
+    """JSON; every number comes back to the bit."""
+    values = dataclasses.asdict(description)
+    values["units"] = {name: [part.tolist() for part in unit] for name, unit in description.units.items()}
+    return json.dumps(values, indent=1) + "\n"
+
+
+def from_text(text: str) -> Description:
+    """The inverse of ``to_text``."""
+    values = json.loads(text)
+    values["modalities"] = tuple(Modality(**one | {"shape": tuple(one["shape"])}) for one in values["modalities"])
+    values["units"] = {name: tuple(np.array(p, np.float32) for p in unit) for name, unit in values["units"].items()}
+    values["vocabularies"] = {name: tuple(words) for name, words in values["vocabularies"].items()}
+    values["class_names"] = tuple(values["class_names"])
+    return Description(**values)
