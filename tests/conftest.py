@@ -28,6 +28,13 @@ from mmvm_jax.types import DiagonalGaussian
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_for_one_module_only():
+    """Every compiled program holds memory maps, of which Linux gives a process 65,530: the suite needs more."""
+    yield
+    jax.clear_caches()
+
+
 class Precision(NamedTuple):
     """A float type, and how closely a closed form must meet a float64 reference in it."""
 
