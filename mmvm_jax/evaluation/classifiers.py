@@ -1,6 +1,7 @@
 """The classifiers that coherence is judged by: one a modality, trained on its real training data and kept."""
 
 import os
+from typing import NamedTuple
 
 import flax.linen as nn
 import flax.serialization
@@ -13,39 +14,63 @@ from mmvm_jax.data.pipeline import Batches, DataSet
 from mmvm_jax.model import Model
 from mmvm_jax.networks.layers import Conv
 from mmvm_jax.progress import Progress
-from mmvm_jax.types import Modality
+from mmvm_jax.types import Array, Modality
 
 _BATCH_SIZE = 250
 _LEARNING_RATE = 1e-3
 _SEED = 0
 
 
+class Judgement(NamedTuple):
+    """What a classifier says."""
+
+    logits: Array  # [B, C]
+    features: Array  # [B, F] of the layer before
+
+
 class ConvClassifier(nn.Module):
-    """Classes of an image: [B, H, W, C] -> logits [B, classes]."""
+    """Classes of an image: [B, H, W, C]."""
 
     num_classes: int
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x) -> Judgement:
         for features in (32, 64, 128):
             x = nn.relu(Conv(features)(x))
         x = nn.relu(nn.Dense(128)(x.reshape(x.shape[0], -1)))
-        return nn.Dense(self.num_classes)(x)
+        return Judgement(nn.Dense(self.num_classes)(x), x)
+
+
+class TextClassifier(nn.Module):
+    """Classes of a text, [B, T] token ids: whether five tokens in a row say so, anywhere (Kim 2014, 1408.5882)."""
+
+    num_classes: int
+    vocabulary_size: int
+    padding: int
+
+    @nn.compact
+    def __call__(self, tokens) -> Judgement:
+        x = nn.Embed(self.vocabulary_size, 64)(tokens)
+        x = nn.relu(nn.Conv(128, (5,))(jnp.where((tokens != self.padding)[..., None], x, 0.0)))
+        x = nn.relu(nn.Dense(128)(jnp.max(x, axis=1)))
+        return Judgement(nn.Dense(self.num_classes)(x), x)
 
 
 class DenseClassifier(nn.Module):
-    """Classes of anything else: [B, ...] -> logits [B, classes]."""
+    """Classes of anything else: [B, ...]."""
 
     num_classes: int
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x) -> Judgement:
         x = nn.relu(nn.Dense(256)(x.reshape(x.shape[0], -1)))
-        return nn.Dense(self.num_classes)(x)
+        return Judgement(nn.Dense(self.num_classes)(x), x)
 
 
 def classifier(modality: Modality, num_classes: int) -> nn.Module:
     """The architecture for a modality's kind."""
+    if modality.kind == "tokens":
+        return TextClassifier(num_classes, modality.vocabulary_size, modality.padding)
     return ConvClassifier(num_classes) if modality.kind == "image" else DenseClassifier(num_classes)
 
 
@@ -62,14 +87,12 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
       {name: variables}.
     """
     os.makedirs(cache_dir, exist_ok=True)
-    paths = {name: os.path.join(cache_dir, f"{data.fingerprint}-{name}-{epochs}.msgpack") for name in model.names}
-    networks = {modality.name: classifier(modality, data.num_classes) for modality in model.modalities}
-    variables = {
-        modality.name: networks[modality.name].init(
-            jax.random.key(modality.identifier), jnp.zeros((1, *modality.shape))
-        )
-        for modality in model.modalities
-    }
+    networks, variables, paths = {}, {}, {}
+    for modality in model.modalities:
+        name, network = modality.name, classifier(modality, data.num_classes)
+        example = jnp.zeros((1, *modality.shape), int if modality.kind == "tokens" else float)
+        networks[name], variables[name] = network, network.init(jax.random.key(modality.identifier), example)
+        paths[name] = os.path.join(cache_dir, f"{data.fingerprint}-{name}-{modality.kind}-{epochs}.msgpack")
     new = {name: variables[name] for name, path in paths.items() if not os.path.exists(path)}
     if new:
         for name, trained in _train(model, data, networks, new, epochs).items():
@@ -85,8 +108,7 @@ def _train(model, data, networks, variables, epochs):
     def loss_sum(variables, batch):
         total = 0.0
         for name, row in rows.items():
-            logits = networks[name].apply(variables[name], batch.inputs[name])
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+            losses = _losses(networks[name].apply(variables[name], batch.inputs[name]).logits, batch.labels)
             total += jnp.sum(jnp.where(batch.present[row], losses, 0.0))
         return total
 
@@ -109,6 +131,41 @@ def _train(model, data, networks, variables, epochs):
             state = run(state, next(batches))
             progress.update(1)
     return jax.device_get(state[0])
+
+
+def _losses(logits: Array, labels: Array) -> Array:
+    """Cross-entropy of the class, or mean of those of the known binary labels: [B] nats."""
+    if labels.ndim == 1:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    known = labels >= 0
+    losses = jnp.where(known, optax.sigmoid_binary_cross_entropy(logits, labels), 0.0)
+    return jnp.sum(losses, axis=1) / jnp.maximum(jnp.sum(known, axis=1), 1)
+
+
+def judge(
+    model: Model, data: DataSet, classifiers: dict[str, dict], inputs: dict[str, Array]
+) -> tuple[Array, dict[str, Array]]:
+    """What the classifiers say of examples, prepared or generated.
+
+    Args:
+      model: for its modalities.
+      data: for the kind and number of its labels.
+      classifiers: what ``load_classifiers`` returned.
+      inputs: {name: [B, ...]}.
+
+    Returns:
+      The likeliest class [M, B] or probabilities of binary labels [M, B, C], and the features of the images,
+      {name: [B, F]}.
+    """
+    rows, features = [], {}
+    for modality in model.modalities:
+        network, name = classifier(modality, data.num_classes), modality.name
+        judgement = network.apply(classifiers[name], inputs[name])
+        is_class = data.label_kind == "class"
+        rows.append(jnp.argmax(judgement.logits, -1) if is_class else jax.nn.sigmoid(judgement.logits))
+        if modality.kind == "image":
+            features[name] = judgement.features
+    return jnp.stack(rows), features
 
 
 def _write(path: str, data: bytes) -> None:

@@ -1,24 +1,61 @@
-"""Coherence: the share of generated examples that the target's classifier gives the true label.
+"""Coherence: whether generated examples are classified as the true label.
 
-It means nothing above the classifier's own accuracy, which therefore stands beside it.
+For classes the share of those that are; for binary labels the average precision of the classifier's probabilities,
+mean over the labels. It means nothing above the classifier's own score, which therefore stands beside it.
 """
 
 import numpy as np
+from sklearn.metrics import average_precision_score
 
+from mmvm_jax.evaluation.means import mean_of_known, without_unknown
 from mmvm_jax.evaluation.translation import Translations
 
 
-def coherence(names: tuple[str, ...], translations: Translations) -> dict[str, float]:
-    """Pairwise, leave-one-out and classifier accuracy, and their means."""
-    table = dict(zip(translations.sources, np.nanmean(translations.correct, axis=-1)))
-    pairs = {(s, t): float(table[s][row]) for s in names for row, t in enumerate(names)}
-    values = {f"coherence/{s}_to_{t}": value for (s, t), value in pairs.items()}
-    crossed = [value for (s, t), value in pairs.items() if s != t]
-    left_out = [float(table[f"others_{t}"][row]) for row, t in enumerate(names)]
-    accuracy = np.nanmean(translations.classifier_correct, axis=-1)
-    values |= {f"coherence/classifier_accuracy/{t}": float(a) for t, a in zip(names, accuracy)}
-    values["coherence/classifier_accuracy/mean"] = float(np.mean(accuracy))
-    if crossed:
-        values["coherence/cross_mean"] = float(np.mean(crossed))
-        values["coherence/leave_one_out_mean"] = float(np.mean(left_out))
-    return values
+def coherence(
+    names: tuple[str, ...], translations: Translations, present: np.ndarray, labels: np.ndarray
+) -> dict[str, float]:
+    """Pairwise, leave-one-out and classifier score, and their means.
+
+    Args:
+      names: of the modalities.
+      translations: with predictions.
+      present: [M, N] bool.
+      labels: [N] classes, or [N, C] binary; -1 where unknown.
+    """
+
+    def generated(source, target):
+        row, column = translations.sources.index(source), names.index(target)
+        known = translations.known[row]
+        return label_score(translations.predictions[row, column, known], labels[known])
+
+    pairs = {(source, target): generated(source, target) for source in names for target in names}
+    values = {f"coherence/{source}_to_{target}": value for (source, target), value in pairs.items()}
+    values["coherence/cross_mean"] = mean_of_known([value for (s, t), value in pairs.items() if s != t])
+    if len(names) > 1:
+        left_out = [generated(f"others_{target}", target) for target in names]
+        values["coherence/leave_one_out_mean"] = mean_of_known(left_out)
+    prefix = f"coherence/classifier_{'accuracy' if labels.ndim == 1 else 'average_precision'}"
+    real = [label_score(row[shown], labels[shown]) for row, shown in zip(translations.real_predictions, present)]
+    values |= {f"{prefix}/{name}": value for name, value in zip((*names, "mean"), (*real, mean_of_known(real)))}
+    return without_unknown(values)
+
+
+def label_score(predictions: np.ndarray, labels: np.ndarray) -> float | None:
+    """How well predictions meet the labels.
+
+    Args:
+      predictions: [N] classes, or [N, C] probabilities of binary labels.
+      labels: alike; -1 where unknown.
+
+    Returns:
+      The share of classes predicted, or the average precision, mean over the labels that are known to have both
+      values; None where there is nothing to compare.
+    """
+    if labels.ndim == 1:
+        return mean_of_known((predictions == labels)[labels >= 0])
+    scores = []
+    for probabilities, column in zip(predictions.T, labels.T):
+        known = column >= 0
+        if len(np.unique(column[known])) > 1:
+            scores.append(average_precision_score(column[known], probabilities[known]))
+    return mean_of_known(scores)

@@ -4,16 +4,24 @@ import os
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mmvm_jax.data import builders
-from mmvm_jax.data.pipeline import DataSet
+from mmvm_jax.data.pipeline import DataSet, Split
 from mmvm_jax.evaluation.classifiers import load_classifiers
+from mmvm_jax.evaluation.clusters import clusters
 from mmvm_jax.evaluation.coherence import coherence
+from mmvm_jax.evaluation.correlation import correlation
 from mmvm_jax.evaluation.divergence import jensen_shannon
-from mmvm_jax.evaluation.examples import Examples, example_translations
+from mmvm_jax.evaluation.examples import Examples, example_translations, unconditional_examples
+from mmvm_jax.evaluation.frechet import frechet
+from mmvm_jax.evaluation.generation import GaussianMixturePrior, fit_prior, has_prior
+from mmvm_jax.evaluation.joint_coherence import joint_coherence
+from mmvm_jax.evaluation.likelihood import likelihood
 from mmvm_jax.evaluation.probe import probe_all
 from mmvm_jax.evaluation.reconstruction import imputation, reconstruction
-from mmvm_jax.evaluation.trained import Trained, encode_split
+from mmvm_jax.evaluation.relatedness import Relatedness, relatedness, relatedness_values
+from mmvm_jax.evaluation.trained import Encoded, Trained, encode_split
 from mmvm_jax.evaluation.translation import translate_split
 from mmvm_jax.progress import log
 
@@ -26,31 +34,53 @@ class Evaluation(NamedTuple):
     test_means: np.ndarray  # [M, N, D] posterior means of the test split
     test_present: np.ndarray  # [M, N] bool
     test_labels: np.ndarray  # [N]
+    relatedness: dict[tuple[str, str], Relatedness] | None = None  # of every two modalities
+    unconditional: dict[str, np.ndarray] | None = None  # {name: [E, ...]}, one draw seen through every decoder
 
 
+@threadpool_limits.wrap(limits=1)  # threads that wait for each other make the linear algebra several times slower
 def evaluate(config, trained: Trained, data: DataSet) -> Evaluation:
     """All metrics that the data set allows, on its test split; deterministic in ``config.seed``."""
-    settings, names = config.evaluation, trained.model.names
-    labelled = data.label_kind == "class"
+    settings, names, seed = config.evaluation, trained.model.names, config.seed
     log.info("evaluate: encoding both splits")
-    train, train_joint = encode_split(trained, data.train, settings.batch_size)
-    test, test_joint = encode_split(trained, data.test, settings.batch_size)
-    values = jensen_shannon(trained, data.test, settings.batch_size, settings.divergence_samples, config.seed)
+    train, test = (_encode(trained, split, settings.batch_size) for split in (data.train, data.test))
+    values = jensen_shannon(trained, data.test, settings.batch_size, settings.divergence_samples, seed)
+    values |= likelihood(trained, data.test, settings.batch_size, settings.likelihood_samples, seed)
+    log.info("evaluate: distances and correlations between posteriors")
+    pairs = relatedness(names, test, seed)
+    values |= relatedness_values(pairs) | correlation(names, train, test, settings.probe_examples)
+    fitted = None
+    if not has_prior(trained):
+        fitted = fit_prior(train.posteriors.mean, train.present, settings.mixture_components, seed)
     classifiers = None
-    if labelled:
+    if data.label_kind != "none":
         cache = os.path.join(builders.data_directory(config.data.dir), "classifiers")
         classifiers = load_classifiers(trained.model, data, settings.classifier_epochs, cache)
         log.info("evaluate: latent probes")
-        values |= probe_all(
-            names,
-            (train.mean, train_joint, data.train.labels, data.train.present),
-            (test.mean, test_joint, data.test.labels, data.test.present),
-            settings.probe_examples,
-        )
+        values |= probe_all(names, train, test, settings.probe_examples, settings.random_forest)
+    if data.label_kind == "class":
+        values |= clusters(names, test, seed)
+    values |= _of_generated(config, trained, classifiers, fitted, data)
+    examples = example_translations(trained, data, settings.figure_examples, seed)
+    unconditional = unconditional_examples(trained, fitted, settings.figure_examples, seed)
+    means = test.posteriors.mean
+    return Evaluation(values, examples, means, test.present, test.labels, pairs, unconditional)
+
+
+def _encode(trained: Trained, split: Split, batch_size: int) -> Encoded:
+    return Encoded(*encode_split(trained, split, batch_size), split.present, split.labels)
+
+
+def _of_generated(
+    config, trained: Trained, classifiers: dict | None, fitted: GaussianMixturePrior | None, data: DataSet
+) -> dict[str, float]:
+    """Metrics of what the decoders make, given other modalities and given nothing."""
+    names, batch_size, seed = trained.model.names, config.evaluation.batch_size, config.seed
     log.info("evaluate: translations between modalities")
-    translations = translate_split(trained, classifiers, data, settings.batch_size, config.seed)
-    values |= reconstruction(names, translations) | imputation(names, translations)
-    if labelled:
-        values |= coherence(names, translations)
-    examples = example_translations(trained, data, settings.figure_examples, config.seed)
-    return Evaluation(values, examples, test.mean, data.test.present, data.test.labels)
+    translations = translate_split(trained, classifiers, data, batch_size, seed)
+    values = reconstruction(names, translations) | imputation(names, translations)
+    if classifiers is None:
+        return values
+    values |= coherence(names, translations, data.test.present, data.test.labels)
+    values |= frechet(names, translations, data.test.present)
+    return values | joint_coherence(trained, classifiers, fitted, data, batch_size, seed)

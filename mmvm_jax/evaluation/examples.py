@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmvm_jax.data.pipeline import DataSet, Split
+from mmvm_jax.evaluation.generation import GaussianMixturePrior, sample_latents
 from mmvm_jax.evaluation.trained import Trained
 from mmvm_jax.types import Batch
 
@@ -33,6 +34,20 @@ def example_translations(trained: Trained, data: DataSet, count: int, seed: int)
     eye, key = jnp.eye(len(model.names), dtype=bool), jax.random.key(seed)
     generated = {name: translate(trained.params, batch, row, key) for name, row in zip(model.names, eye)}
     return Examples(jax.device_get(batch.inputs), batch.labels, jax.device_get(generated))
+
+
+def unconditional_examples(
+    trained: Trained, fitted: GaussianMixturePrior | None, count: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Expected data of unconditional latents: {name: [E, ...]}, example e of one draw in all modalities."""
+    z = sample_latents(trained, fitted, count, jax.random.key(seed))
+
+    @jax.jit
+    def decode(params, z):
+        functions = trained.model.bind(params)
+        return functions.mean(functions.decode(z))
+
+    return jax.device_get(decode(trained.params, z))
 
 
 def _choose(split: Split, count: int) -> Batch:

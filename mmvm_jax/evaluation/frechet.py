@@ -2,6 +2,29 @@
 
 import numpy as np
 
+from mmvm_jax.evaluation.translation import Translations
+
+
+def frechet(names: tuple[str, ...], translations: Translations, present: np.ndarray) -> dict[str, float]:
+    """Distances between the real images of every modality and those generated from each single one.
+
+    Args:
+      names: of the modalities.
+      translations: with features, those of the classifiers.
+      present: [M, N] bool.
+
+    Returns:
+      {"frechet/classifier/<from>_to_<to>": distance}.
+    """
+    values = {}
+    for target, from_each in translations.features.items():
+        real = translations.real_features[target][present[names.index(target)]]
+        for source, known, features in zip(names, translations.known, from_each):
+            if min(len(real), known.sum()) > 1:
+                name = f"frechet/classifier/{source}_to_{target}"
+                values[name] = frechet_distance(real, features[known])
+    return values
+
 
 def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     """Squared Fréchet distance between Gaussians fitted to two sets of features.

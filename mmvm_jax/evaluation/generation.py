@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 
 from mmvm_jax import parallel
 from mmvm_jax.data.pipeline import Split
@@ -28,6 +29,7 @@ class GaussianMixturePrior(NamedTuple):
     variances: np.ndarray  # [K, D]
 
 
+@threadpool_limits.wrap(limits=1)  # threads that wait for each other take several times as long
 def fit_prior(train_means: np.ndarray, present: np.ndarray, num_components: int, seed: int) -> GaussianMixturePrior:
     """Fits a mixture to the training posteriors' means, those of all modalities together.
 
@@ -49,6 +51,11 @@ def fit_prior(train_means: np.ndarray, present: np.ndarray, num_components: int,
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(points)
     return GaussianMixturePrior(mixture.weights_, mixture.means_, mixture.covariances_)
+
+
+def has_prior(trained: Trained) -> bool:
+    """Whether the method has a prior of its own; else one must be fitted."""
+    return jax.eval_shape(lambda params: _prior(trained, trained.model.bind(params), 1), trained.params) is not None
 
 
 def sample_latents(trained: Trained, fitted: GaussianMixturePrior | None, num_examples: int, key: Array) -> Array:
@@ -89,13 +96,17 @@ def draw_latents(
     Raises:
       ValueError: neither has the method a prior, nor was one fitted.
     """
-    latent_dim = trained.model.latent_dim
-    prior = trained.method.prior(functions, {}, num_examples=len(index), latent_dim=latent_dim)
+    prior = _prior(trained, functions, len(index))
     if prior is None and fitted is None:
         raise ValueError(f"method {trained.method.name!r} has no prior of its own: one must be fitted")
     mixture = _as_mixture(fitted, len(index)) if prior is None else prior
     z = trained.method.draw(key, index, mixture)
     return jnp.broadcast_to(z, (len(functions.names), *z.shape[1:]))
+
+
+def _prior(trained: Trained, functions: BoundModel, num_examples: int) -> LatentMixture | None:
+    # No method's prior reads a hyper-parameter.
+    return trained.method.prior(functions, {}, num_examples=num_examples, latent_dim=trained.model.latent_dim)
 
 
 def _as_mixture(fitted: GaussianMixturePrior, num_examples: int) -> LatentMixture:

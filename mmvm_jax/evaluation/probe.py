@@ -1,80 +1,140 @@
-"""Latent probe: how well a linear classifier reads the label off the posterior means."""
+"""Latent probes: how well a simple classifier reads the labels off the posterior means."""
 
 import warnings
 
 import numpy as np
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler, label_binarize
+from sklearn.preprocessing import StandardScaler
+
+from mmvm_jax.evaluation.trained import Encoded
 
 _MAX_ITERATIONS = 300
+_SEED = 0
 
 
-def probe(
-    train_features: np.ndarray, train_labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray
-) -> dict[str, float]:
-    """Accuracy, and average precision and AUROC from probabilities, averaged over the classes of the test labels.
+def logistic_regression(num_classes: int):
+    """Regularised as scikit-learn does by default; features standardised."""
+    # Exact in a few steps where there is one column of weights, for classes its Hessian would be too large.
+    solver = "newton-cholesky" if num_classes == 2 else "lbfgs"
+    return make_pipeline(StandardScaler(), LogisticRegression(solver=solver, max_iter=_MAX_ITERATIONS))
+
+
+def random_forest(num_classes: int):
+    """A hundred trees, scikit-learn's default."""
+    return RandomForestClassifier(n_jobs=-1, random_state=_SEED)
+
+
+def fit(features: np.ndarray, labels: np.ndarray, make_classifier=logistic_regression):
+    """The classifier of the classes, or a list of one a label.
 
     Args:
-      train_features: [N, D].
-      train_labels: [N] classes.
-      test_features: [T, D].
-      test_labels: [T] classes.
+      features: [N, D].
+      labels: [N] classes, or [N, C] binary; -1 where unknown.
+      make_classifier: number of classes -> scikit-learn classifier.
 
     Returns:
-      {metric: value}; empty where training or test labels have a single class.
+      A fitted classifier, None where all known labels are equal.
     """
-    if len(np.unique(train_labels)) < 2 or len(np.unique(test_labels)) < 2:
-        return {}
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_MAX_ITERATIONS))
+    if labels.ndim == 2:
+        return [fit(features, column, make_classifier) for column in labels.T]
+    known = labels >= 0
+    num_classes = len(np.unique(labels[known]))
+    if num_classes < 2:
+        return None
     with warnings.catch_warnings():
         # Separable features have no optimum to converge to; the decision stays the same.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        classifier.fit(train_features, train_labels)
-    probabilities = classifier.predict_proba(test_features)
-    scores = _per_class_scores(classifier.classes_, probabilities, test_labels)
-    accuracy = np.mean(classifier.classes_[np.argmax(probabilities, axis=1)] == test_labels)
-    return {"accuracy": float(accuracy), **scores}
+        return make_classifier(num_classes).fit(features[known], labels[known])
 
 
-def _per_class_scores(classes, probabilities, labels) -> dict[str, float]:
-    present = [column for column, value in enumerate(classes) if value in set(labels)]
-    truth = np.stack([labels == classes[column] for column in present], axis=1)
-    scores = probabilities[:, present]
+def score(fitted, features: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy, and average precision and AUROC from probabilities; for binary labels means over the labels.
+
+    Classes are scored one against the rest, and the mean is over those of the test labels.
+
+    Args:
+      fitted: what ``fit`` returned.
+      features: [N, D].
+      labels: [N] or [N, C], as for ``fit``.
+
+    Returns:
+      {metric: value}; empty where nothing can be told apart. Labels that have one value only, in training or
+      here, do not enter the means.
+    """
+    if labels.ndim == 2:
+        return _means([_score(one, features, column, binary=True) for one, column in zip(fitted, labels.T)])
+    return _score(fitted, features, labels, binary=False)
+
+
+def _score(fitted, features, labels, binary: bool) -> dict[str, float]:
+    known = labels >= 0
+    labels = labels[known]
+    if fitted is None or len(np.unique(labels)) < 2 or not np.isin(labels, fitted.classes_).any():
+        return {}
+    probabilities = fitted.predict_proba(features[known])
+    accuracy = np.mean(fitted.classes_[np.argmax(probabilities, axis=1)] == labels)
+    asked = [1] if binary else np.flatnonzero(np.isin(fitted.classes_, labels))
+    truth, scores = labels[:, None] == fitted.classes_[asked], probabilities[:, asked]
     return {
+        "accuracy": float(accuracy),
         "average_precision": float(average_precision_score(truth, scores, average="macro")),
         "auroc": float(roc_auc_score(truth, scores, average="macro")),
     }
 
 
-def probe_all(names, train, test, num_examples: int) -> dict[str, float]:
-    """Probes of every modality's own posterior means and of the joint representation.
+def _means(scores: list[dict[str, float]]) -> dict[str, float]:
+    """Of every metric, over those that are not empty."""
+    scores = [one for one in scores if one]
+    return {metric: float(np.mean([one[metric] for one in scores])) for metric in (scores[0] if scores else ())}
+
+
+def probe_all(
+    names: tuple[str, ...], train: Encoded, test: Encoded, num_examples: int, with_forest: bool
+) -> dict[str, float]:
+    """Probes of every modality's own posterior means, of the joint representation, and one for all modalities.
 
     Args:
       names: of the modalities.
-      train: (means [M, N, D], joint [M or 1, N, D], labels [N], present [M, N]).
-      test: the same for T test examples.
-      num_examples: training examples used at most, from the start.
+      train: what the probes learn from.
+      test: what they are asked.
+      num_examples: training examples used at most, from the start; by the one for all modalities, as many means.
+      with_forest: whether random forests are asked too.
 
     Returns:
-      {"probe/<metric>/<modality>": value}, ".../joint" where all decoders read one latent, and ".../mean" over
-      the modalities.
+      {"probe/<metric>/<modality>": value}, "probe_forest/..." and "probe_shared/..."; ".../joint" where all
+      decoders read one latent, not of the shared one; ".../mean" over the modalities.
     """
-    results = {}
-    for row, name in enumerate(names):
-        parts = [_observed(means[row], labels, present[row]) for means, _, labels, present in (train, test)]
-        results[name] = probe(*(part[:num_examples] for part in parts[0]), *parts[1])
-    if len(train[1]) == 1:
-        results["joint"] = probe(train[1][0][:num_examples], train[2][:num_examples], test[1][0], test[2])
-    values = {f"probe/{m}/{name}": v for name, result in results.items() for m, v in result.items()}
-    for metric in ("accuracy", "average_precision", "auroc"):
-        own = [results[name][metric] for name in names if results[name]]
-        if own:
-            values[f"probe/{metric}/mean"] = float(np.mean(own))
-    return values
+    makers = {"probe": logistic_regression} | ({"probe_forest": random_forest} if with_forest else {})
+    values = {}
+    for prefix, make_classifier in makers.items():
+        results = {}
+        for name, (features, labels), asked in zip(names, _by_modality(train), _by_modality(test)):
+            results[name] = score(fit(features[:num_examples], labels[:num_examples], make_classifier), *asked)
+        if len(train.joint) == 1:
+            fitted = fit(train.joint[0][:num_examples], train.labels[:num_examples], make_classifier)
+            results["joint"] = score(fitted, test.joint[0], test.labels)
+        values |= _named(prefix, names, results)
+    shared = fit(*_together(train, num_examples))
+    results = {name: score(shared, *asked) for name, asked in zip(names, _by_modality(test))}
+    return values | _named("probe_shared", names, results)
 
 
-def _observed(features, labels, present):
-    return features[present], labels[present]
+def _by_modality(split: Encoded):
+    """(features, labels) of the examples that have a modality, one modality after the other."""
+    for mean, present in zip(split.posteriors.mean, split.present):
+        yield mean[present], split.labels[present]
+
+
+def _together(split: Encoded, num_examples: int):
+    """(features, labels) of all modalities, example by example."""
+    examples, rows = (places[:num_examples] for places in np.nonzero(split.present.T))
+    return split.posteriors.mean[rows, examples], split.labels[examples]
+
+
+def _named(prefix, names, results) -> dict[str, float]:
+    results = results | {"mean": _means([results[name] for name in names])}
+    return {f"{prefix}/{metric}/{name}": v for name, result in results.items() for metric, v in result.items()}

@@ -2,30 +2,29 @@
 
 import numpy as np
 
+from mmvm_jax.evaluation.means import mean_of_known, without_unknown
 from mmvm_jax.evaluation.translation import Translations
 
 
 def reconstruction(names: tuple[str, ...], translations: Translations) -> dict[str, float]:
     """Log-likelihood (nats an example) and mean squared error per modality."""
-    row = translations.sources.index("all")
-    values = {}
+    row, values = translations.sources.index("all"), {}
     for quantity, table in _quantities(translations).items():
-        means = np.nanmean(table[row], axis=-1)
-        values |= {f"reconstruction/{quantity}/{name}": float(mean) for name, mean in zip(names, means)}
-    return values
+        values |= {f"reconstruction/{quantity}/{name}": mean_of_known(v) for name, v in zip(names, table[row])}
+    return without_unknown(values)
 
 
 def imputation(names: tuple[str, ...], translations: Translations) -> dict[str, float]:
     """The same for each modality from each other one, and from all others."""
     values = {}
     for quantity, table in _quantities(translations).items():
-        means = dict(zip(translations.sources, np.nanmean(table, axis=-1)))
+        rows = dict(zip(translations.sources, table))
         for column, target in enumerate(names):
-            prefix = f"imputation/{quantity}/"
-            others = [source for source in names if source != target]
-            values |= {f"{prefix}{source}_to_{target}": float(means[source][column]) for source in others}
-            values[f"{prefix}others_to_{target}"] = float(means[f"others_{target}"][column])
-    return values
+            sources = {source: source for source in names if source != target}
+            sources |= {"others": f"others_{target}"} if sources else {}
+            for label, source in sources.items():
+                values[f"imputation/{quantity}/{label}_to_{target}"] = mean_of_known(rows[source][column])
+    return without_unknown(values)
 
 
 def _quantities(translations: Translations) -> dict[str, np.ndarray]:

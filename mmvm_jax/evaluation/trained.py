@@ -1,6 +1,7 @@
 """A trained model and the two passes over a split that the metrics are computed from."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,15 @@ class Trained:
         mixture = self.method.posterior(posteriors, batch.present & sources[:, None], functions)
         z = self.method.draw(key, batch.index, mixture)
         return jnp.broadcast_to(z, posteriors.mean.shape)
+
+
+class Encoded(NamedTuple):
+    """A split as the encoders see it; what the posterior of an absent entry holds means nothing."""
+
+    posteriors: DiagonalGaussian  # [M, N, D]
+    joint: np.ndarray  # [M or 1, N, D] mean of the latent that each decoder reads, given all that was observed
+    present: np.ndarray  # [M, N] bool
+    labels: np.ndarray  # [N] classes, or [N, C] binary; -1 where unknown
 
 
 def map_split(function, state, split: Split, batch_size: int, *rest):

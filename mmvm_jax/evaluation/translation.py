@@ -12,18 +12,30 @@ import numpy as np
 
 from mmvm_jax import parallel
 from mmvm_jax.data.pipeline import DataSet
-from mmvm_jax.evaluation.classifiers import classifier
+from mmvm_jax.evaluation.classifiers import judge
 from mmvm_jax.evaluation.trained import Trained, map_split
+
+# Where the examples' axis of each output stands in the end; devices want it first.
+_EXAMPLES_AXIS = {
+    "squared_error": 2, "log_likelihood": 2, "predictions": 2, "features": 1, "real_predictions": 1, "real_features": 0,
+}  # fmt: skip
 
 
 class Translations(NamedTuple):
-    """Per source, target modality and test example; NaN where source or target was not observed."""
+    """Per source, target modality and test example; errors are NaN where source or target was not observed.
+
+    Predictions are the likeliest class, or, with one more axis, probabilities of binary labels; they and the
+    features, of the image modalities, are None without classifiers.
+    """
 
     sources: tuple[str, ...]  # R of them, named like the rows of ``source_sets``
-    correct: np.ndarray | None  # [R, M, N] the target's classifier names the true label; None without labels
-    squared_error: np.ndarray  # [R, M, N] mean over the event axes, in the units the network sees
+    known: np.ndarray  # [R, N] bool: one of the sources was observed
+    squared_error: np.ndarray  # [R, M, N] mean over the event axes, in the units the network sees; NaN for tokens
     log_likelihood: np.ndarray  # [R, M, N] nats, unweighted
-    classifier_correct: np.ndarray | None  # [M, N] the same for the real data
+    predictions: np.ndarray | None = None  # [R, M, N] or [R, M, N, C]
+    features: dict[str, np.ndarray] | None = None  # {name: [M, N, F]}, the sources being the modalities alone
+    real_predictions: np.ndarray | None = None  # [M, N] or [M, N, C], of the examples themselves
+    real_features: dict[str, np.ndarray] | None = None  # {name: [N, F]}
 
 
 def source_sets(names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -38,26 +50,33 @@ def translate_split(
     trained: Trained, classifiers: dict | None, data: DataSet, batch_size: int, seed: int
 ) -> Translations:
     """Runs all translations of the test split."""
-    judge = parallel.spread(_make_judge(trained, data), reduced=False)
+    translate = parallel.spread(_make_translate(trained, data), reduced=False)
     sets = source_sets(trained.model.names)
     members = np.stack(list(sets.values()))
     state = (trained.params, classifiers)
-    outputs = map_split(judge, state, data.test, batch_size, jnp.asarray(members), jax.random.key(seed))
-    outputs = {name: np.moveaxis(values, 0, -1) for name, values in outputs.items()}
+    outputs = map_split(translate, state, data.test, batch_size, jnp.asarray(members), jax.random.key(seed))
+    outputs = _each_leaf(lambda leaf, axis: np.moveaxis(leaf, 0, axis), outputs)
     present = data.test.present
-    known = np.stack([present[row].any(axis=0) for row in members])[:, None]  # [R, 1, N]: a source is there to read
-    masks = {"correct": known, "classifier_correct": present}
-    shown = {n: np.where(masks.get(n, known & present[None]), v, np.nan) for n, v in outputs.items()}
-    return Translations(tuple(sets), **({"correct": None, "classifier_correct": None} | shown))
+    known = np.stack([present[row].any(axis=0) for row in members])
+    for name in ("squared_error", "log_likelihood"):
+        outputs[name] = np.where(known[:, None] & present[None], outputs[name], np.nan)
+    return Translations(tuple(sets), known, **outputs)
 
 
-def _make_judge(trained: Trained, data: DataSet):
-    """(state, batch, sources [R, M], key) -> {quantity: [B, R, M], or [B, M] for the real data}."""
+def _each_leaf(function, outputs: dict) -> dict:
+    """``function(leaf, axis of the examples)`` of every leaf."""
+    return {
+        name: jax.tree.map(lambda leaf: function(leaf, _EXAMPLES_AXIS[name]), output)
+        for name, output in outputs.items()
+    }
+
+
+def _make_translate(trained: Trained, data: DataSet):
+    """(state, batch, sources [R, M], key) -> {field of ``Translations``: leaves [B, ...]}."""
     model = trained.model
-    networks = [classifier(modality, data.num_classes) for modality in model.modalities]
     weights = jnp.array([modality.weight for modality in model.modalities])[:, None]
 
-    def judge(state, batch, sources, key):
+    def translate(state, batch, sources, key):
         params, classifiers = state
         batch, functions = model.prepare(batch), model.bind(params)
         posteriors = functions.encode(batch.inputs)
@@ -71,24 +90,26 @@ def _make_judge(trained: Trained, data: DataSet):
                 "log_likelihood": functions.output_log_likelihood(batch, decoded) / weights,
             }
             if classifiers is not None:
-                outputs["correct"] = _correct(model, networks, classifiers, generated, batch.labels)
+                judged = judge(model, data, classifiers, generated)
+                outputs |= dict(zip(("predictions", "features"), judged))
             return outputs
 
         outputs = jax.lax.map(from_source, sources)
         if classifiers is not None:
-            outputs["classifier_correct"] = _correct(model, networks, classifiers, batch.inputs, batch.labels)
-        return jax.tree.map(lambda values: jnp.moveaxis(values, -1, 0), outputs)
+            outputs["features"] = jax.tree.map(lambda leaf: leaf[: len(model.names)], outputs["features"])
+            judged = judge(model, data, classifiers, batch.inputs)
+            outputs |= dict(zip(("real_predictions", "real_features"), judged))
+        return _each_leaf(lambda leaf, axis: jnp.moveaxis(leaf, axis, 0), outputs)
 
-    return judge
+    return translate
 
 
 def _squared_errors(model, generated, batch):
     """[M, B], mean over the event axes."""
-    errors = [jnp.square(generated[name] - batch.inputs[name]) for name in model.names]
-    return jnp.stack([jnp.mean(error.reshape(error.shape[0], -1), axis=1) for error in errors])
+    rows = []
+    for modality in model.modalities:
+        errors = jnp.square(generated[modality.name] - batch.inputs[modality.name]).reshape(len(batch.index), -1)
+        # The distance of two token ids says nothing.
+        rows.append(jnp.full(len(errors), jnp.nan) if modality.kind == "tokens" else jnp.mean(errors, axis=1))
+    return jnp.stack(rows)
 
-
-def _correct(model, networks, classifiers, inputs, labels):
-    """[M, B], whether each modality's classifier names the true label."""
-    logits = [network.apply(classifiers[n], inputs[n]) for network, n in zip(networks, model.names)]
-    return jnp.stack([(jnp.argmax(row, axis=-1) == labels).astype(jnp.float32) for row in logits])

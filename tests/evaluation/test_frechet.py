@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mmvm_jax.evaluation.frechet import frechet_distance
+from mmvm_jax.evaluation.frechet import frechet, frechet_distance
+from mmvm_jax.evaluation.translation import Translations, source_sets
 
 
 def features(seed, count, width):
@@ -52,3 +53,19 @@ def test_it_is_computed_in_float64():
 def test_what_has_no_covariance_is_refused(shapes):
     with pytest.raises(ValueError, match="two or more examples"):
         frechet_distance(*(np.zeros(shape) for shape in shapes))
+
+
+def test_images_are_compared_pair_by_pair_where_they_were_observed():
+    generator, names = np.random.default_rng(0), ("image", "text")
+    real, generated = {"image": generator.normal(size=(9, 3))}, {"image": generator.normal(size=(2, 9, 3))}
+    present = generator.random((2, 9)) < 0.7
+    known = np.stack([present[row].any(axis=0) for row in source_sets(names).values()])
+    nothing = np.zeros((5, 2, 9))
+    translations = Translations(tuple(source_sets(names)), known, nothing, nothing, None, generated, None, real)
+    shown = real["image"][present[0]]
+    assert frechet(names, translations, present) == {
+        "frechet/classifier/image_to_image": frechet_distance(shown, generated["image"][0, present[0]]),
+        "frechet/classifier/text_to_image": frechet_distance(shown, generated["image"][1, present[1]]),
+    }
+    present[0, 1:] = False
+    assert frechet(names, translations, present) == {}

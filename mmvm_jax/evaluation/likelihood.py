@@ -1,0 +1,84 @@
+"""Log-likelihood of the test examples, by importance weighting."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmvm_jax import parallel
+from mmvm_jax.data.pipeline import Split
+from mmvm_jax.distributions import (
+    gaussian_log_density,
+    importance_weighted_bound,
+    mixture_log_density,
+    standard_normal_like,
+)
+from mmvm_jax.evaluation.means import mean_of_known, without_unknown
+from mmvm_jax.evaluation.trained import Trained, map_split
+from mmvm_jax.objectives.common import standard_normal_prior
+from mmvm_jax.types import DiagonalGaussian
+
+
+def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int, seed: int) -> dict[str, float]:
+    """Importance-weighted bounds on log-likelihoods, unweighted (Burda et al. 2016, arXiv 1509.00519).
+
+    With z_s ~ q(z | x_A), the method's posterior given the modalities A, the bound on log p(x_B) is
+
+        log mean_s p(x_B | z_s) p(z_s) / q(z_s | x_A)
+
+    ``joint`` has all modalities for A and for B. ``conditional/<from>_to_<to>`` has one for each: what is published
+    as log p(x_to | x_from) (Shi et al. 2019, arXiv 1911.03393, and later ones) bounds log p(x_to) by samples
+    from the other's posterior, and so tells how well that covers what explains x_to.
+
+    Args:
+      trained: the model and its method.
+      split: the examples; those lacking one of the modalities that a number speaks of do not enter it.
+      batch_size: the devices divide it.
+      num_samples: S; for 0 nothing is computed.
+      seed: of the samples.
+
+    Returns:
+      {"likelihood/...": nats an example}; empty for methods whose decoders do not read one latent of prior N(0, I).
+    """
+    if not num_samples or trained.method.module.prior is not standard_normal_prior:
+        return {}
+    names, present = trained.model.names, split.present
+    sources = np.concatenate([np.ones((1, len(names)), bool), np.eye(len(names), dtype=bool)])
+    run = parallel.spread(_make_bounds(trained, num_samples), reduced=False)
+    bounds = map_split(run, trained.params, split, batch_size, jnp.asarray(sources), jax.random.key(seed))
+    values = {"likelihood/joint": mean_of_known(bounds[present.all(axis=0), 0, 0])}
+    for row, source in enumerate(names):
+        for column, target in enumerate(names):
+            if row != column:
+                own = bounds[present[row] & present[column], 1 + row, 1 + column]
+                values[f"likelihood/conditional/{source}_to_{target}"] = mean_of_known(own)
+    return without_unknown(values)
+
+
+def _make_bounds(trained: Trained, num_samples: int):
+    """(params, batch, sources [R, M], key) -> bounds [B, R, 1 + M] of all modalities and of each."""
+    model, method = trained.model, trained.method
+    weights = jnp.array([modality.weight for modality in model.modalities])[:, None]
+
+    def bounds(params, batch, sources, key):
+        batch, functions = model.prepare(batch), model.bind(params)
+        posteriors = functions.encode(batch.inputs)
+
+        def from_sources(members):
+            mixture = method.posterior(posteriors, batch.present & members[:, None], functions)
+
+            def log_weight(key):
+                z = method.draw(key, batch.index, mixture)  # [1, B, D]
+                standard_normal = standard_normal_like(DiagonalGaussian(z, z))
+                log_ratio = gaussian_log_density(standard_normal, z) - mixture_log_density(
+                    mixture.components, z, mixture.log_weights
+                )
+                each = functions.log_likelihood(batch, jnp.broadcast_to(z, posteriors.mean.shape)) / weights
+                return jnp.concatenate([jnp.sum(each, axis=0, keepdims=True), each]) + log_ratio
+
+            # One sample of all examples at a time: the decoders' memory does not grow with S.
+            log_weights = jax.lax.map(log_weight, jax.random.split(key, num_samples))
+            return importance_weighted_bound(log_weights[None])
+
+        return jnp.moveaxis(jax.lax.map(from_sources, sources), -1, 0)
+
+    return bounds

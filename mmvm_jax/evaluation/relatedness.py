@@ -1,0 +1,80 @@
+"""Relatedness: how far apart the posteriors of two modalities are, for the same example and for different ones.
+
+The distance is the squared 2-Wasserstein distance of the posteriors (Joy et al. 2022, arXiv 2106.12570).
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
+from sklearn.metrics import roc_auc_score
+
+from mmvm_jax.evaluation.trained import Encoded
+
+
+class Relatedness(NamedTuple):
+    """Of two modalities, in squared latent units; the last three are None unless there are several classes."""
+
+    matched: np.ndarray  # [N] distances between the two posteriors of an example
+    unmatched: np.ndarray  # [N] those to another example's
+    classes: np.ndarray | None = None  # [C] that both modalities have
+    class_distances: np.ndarray | None = None  # [C, C] mean over all pairs; classes of the first modality along axis 0
+    tree: np.ndarray | None = None  # [C - 1, 4] scipy's linkage of the classes, by average distance
+
+
+def relatedness(names: tuple[str, ...], test: Encoded, seed: int) -> dict[tuple[str, str], Relatedness]:
+    """Every two modalities that at least two examples have: {(a, b): Relatedness}."""
+    scale = np.exp(0.5 * test.posteriors.log_variance.astype(np.float64))
+    # Between diagonal Gaussians the distance is that of these points.
+    points = np.concatenate([test.posteriors.mean, scale], axis=-1)
+    results = {}
+    for a, b in itertools.combinations(range(len(names)), 2):
+        both = np.flatnonzero(test.present[a] & test.present[b])
+        if len(both) > 1:
+            distances = _distances(points[a, both], points[b, both], seed)
+            by_class = _by_class(points[[a, b]], test.present[[a, b]], test.labels) if test.labels.ndim == 1 else ()
+            results[names[a], names[b]] = Relatedness(*distances, *by_class)
+    return results
+
+
+def relatedness_values(results: dict[tuple[str, str], Relatedness]) -> dict[str, float]:
+    """Mean distances, and how well they tell matched from unmatched pairs (AUROC; 0.5 is chance)."""
+    values = {}
+    for (a, b), (matched, unmatched, *_) in results.items():
+        is_unmatched = np.repeat([0, 1], [len(matched), len(unmatched)])
+        auroc = roc_auc_score(is_unmatched, np.concatenate([matched, unmatched]))
+        numbers = {"matched": matched.mean(), "unmatched": unmatched.mean(), "auroc": auroc}
+        values |= {f"relatedness/{number}/{a}_{b}": float(value) for number, value in numbers.items()}
+    return values
+
+
+def _distances(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Squared, of the points [N, F] of the same and of another example; every example is another's other once."""
+    order = np.random.default_rng(seed).permutation(len(a))
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)
+    return tuple(np.square(a - partner).sum(axis=1) for partner in (b, b[other]))
+
+
+def _by_class(points: np.ndarray, present: np.ndarray, labels: np.ndarray) -> tuple:
+    """(classes, mean distances between them, linkage); empty unless two modalities share several classes.
+
+    Args:
+      points: [2, N, F].
+      present: [2, N] bool.
+      labels: [N].
+    """
+    classes = np.intersect1d(*(labels[shown & (labels >= 0)] for shown in present))
+    if len(classes) < 2:
+        return ()
+    means, squares = [], []
+    for side, shown in zip(points, present):
+        members = [side[shown & (labels == value)] for value in classes]
+        means.append(np.stack([one.mean(axis=0) for one in members]))
+        squares.append(np.array([np.square(one).sum(axis=1).mean() for one in members]))
+    distances = squares[0][:, None] + squares[1][None] - 2.0 * means[0] @ means[1].T
+    symmetric = 0.5 * (distances + distances.T)
+    np.fill_diagonal(symmetric, 0.0)  # a class is a leaf, whatever its extent
+    return classes, distances, linkage(squareform(symmetric, checks=False), method="average")

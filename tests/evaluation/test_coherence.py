@@ -1,0 +1,213 @@
+"""Coherence of known tables, joint coherence, and the classifiers behind both, on classes and on binary labels."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from mmvm_jax.config import base
+from mmvm_jax.data.pipeline import DataSet, Split, complete_split
+from mmvm_jax.evaluation.classifiers import TextClassifier, judge, load_classifiers
+from mmvm_jax.evaluation.coherence import coherence, label_score
+from mmvm_jax.evaluation.generation import GaussianMixturePrior
+from mmvm_jax.evaluation.joint_coherence import agreement, joint_coherence
+from mmvm_jax.evaluation.trained import Trained
+from mmvm_jax.evaluation.translation import Translations, source_sets, translate_split
+from mmvm_jax.method import make_method
+from mmvm_jax.model import make_model
+from mmvm_jax.types import Batch, Modality
+
+NAMES = ("a", "b")
+
+
+def _translations(predictions, real, known):
+    sources, nothing = tuple(source_sets(NAMES)), np.zeros((5, 2, known.shape[1]))
+    return Translations(sources, known, nothing, nothing, predictions, {}, real, {})
+
+
+def test_coherence_of_a_known_table():
+    """Two examples of classes 3 and 4, the second without b; 0 is wrong."""
+    present, labels = np.array([[True, True], [True, False]]), np.array([3, 4])
+    predictions = np.array([[[3, 4], [0, 4]], [[3, 0], [3, 0]]] + [[[3, 0], [0, 0]]] * 3)
+    known = np.stack([present[row].any(axis=0) for row in source_sets(NAMES).values()])
+    real = np.array([[3, 4], [0, 4]])
+    values = coherence(NAMES, _translations(predictions, real, known), present, labels)
+    assert values == {
+        "coherence/a_to_a": 1.0,
+        "coherence/a_to_b": 0.5,
+        "coherence/b_to_a": 1.0,
+        "coherence/b_to_b": 1.0,
+        "coherence/cross_mean": 0.75,
+        "coherence/leave_one_out_mean": 0.5,  # 1 for a, whose only source is b, and 0 for b
+        "coherence/classifier_accuracy/a": 1.0,
+        "coherence/classifier_accuracy/b": 0.0,
+        "coherence/classifier_accuracy/mean": 0.5,
+    }
+
+
+def test_coherence_of_binary_labels_is_scikit_learns_average_precision():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(-1, 2, (60, 3))
+    labels[:, 2] = 1  # nothing to tell apart
+    predictions, real = generator.random((5, 2, 60, 3)), generator.random((2, 60, 3))
+    present = generator.random((2, 60)) < 0.8
+    known = np.stack([present[row].any(axis=0) for row in source_sets(NAMES).values()])
+    values = coherence(NAMES, _translations(predictions, real, known), present, labels)
+
+    def expected(scores, shown):
+        chosen = [shown & (labels[:, c] >= 0) for c in range(2)]
+        return np.mean([average_precision_score(labels[rows, c], scores[rows, c]) for c, rows in enumerate(chosen)])
+
+    pairs = {(s, t): expected(predictions[s, t], present[s]) for s in range(2) for t in range(2)}
+    for (s, t), value in pairs.items():
+        assert values[f"coherence/{NAMES[s]}_to_{NAMES[t]}"] == pytest.approx(value)
+    assert values["coherence/cross_mean"] == pytest.approx((pairs[0, 1] + pairs[1, 0]) / 2)
+    others = [expected(predictions[2 + t, t], present[1 - t]) for t in range(2)]
+    assert values["coherence/leave_one_out_mean"] == pytest.approx(np.mean(others))
+    assert values["coherence/classifier_average_precision/b"] == pytest.approx(expected(real[1], present[1]))
+    assert "coherence/classifier_accuracy/mean" not in values
+
+
+def test_what_cannot_be_scored_is_left_out():
+    present = np.array([[True, True], [False, False]])
+    known = np.stack([present[row].any(axis=0) for row in source_sets(NAMES).values()])
+    translations = _translations(np.zeros((5, 2, 2), int), np.zeros((2, 2), int), known)
+    values = coherence(NAMES, translations, present, np.zeros(2, int))
+    assert set(values) == {
+        "coherence/a_to_a", "coherence/a_to_b", "coherence/cross_mean", "coherence/leave_one_out_mean",
+        "coherence/classifier_accuracy/a", "coherence/classifier_accuracy/mean",
+    }  # fmt: skip
+    assert label_score(np.zeros((4, 1)), np.array([[1], [1], [-1], [1]])) is None
+    assert label_score(np.zeros(3), np.full(3, -1)) is None
+
+
+def test_agreement_of_known_predictions():
+    assert agreement(np.array([[1, 2, 3, 4], [1, 2, 0, 4], [1, 0, 3, 4]])) == 0.5
+    probabilities = np.array([[[0.9, 0.1], [0.6, 0.2]], [[0.7, 0.8], [0.4, 0.3]]])  # [M, N, C]
+    assert agreement(probabilities) == 0.5  # of the first label once, of the second once
+
+
+@pytest.fixture(scope="module")
+def striped():
+    """Two image modalities whose class is the half that is bright, and a text that has the token 3 in class 1."""
+    generator = np.random.default_rng(0)
+
+    def split(count):
+        labels = generator.integers(0, 2, count).astype(np.int32)
+        images = generator.integers(0, 80, (2, count, 8, 8, 1)).astype(np.uint8)
+        images[:, labels == 0, :4] += 150
+        images[:, labels == 1, 4:] += 150
+        text = generator.integers(1, 3, (count, 9)).astype(np.int32)
+        text[np.arange(count), generator.integers(0, 6, count)] = np.where(labels == 1, 3, 1)
+        text[:, 6:] = 0
+        return Split({"a": images[0], "b": images[1], "text": text}, generator.random((3, count)) < 0.8, labels)
+
+    modalities = tuple(Modality(name, (8, 8, 1), "image", "laplace", 0.75) for name in NAMES)
+    text = Modality("text", (9,), "tokens", "categorical", vocabulary_size=4, padding=0)
+    return DataSet((*modalities, text), split(250), split(30), 2, "class", "striped")
+
+
+@pytest.fixture(scope="module")
+def multilabel(striped):
+    """The same with two binary labels: the class, and its opposite; one in six unknown."""
+
+    def change(split):
+        labels = np.stack([split.labels, 1 - split.labels], axis=1)
+        labels[::6] = -1
+        return split._replace(labels=labels)
+
+    train, test = change(striped.train), change(striped.test)
+    return dataclasses.replace(striped, train=train, test=test, label_kind="multilabel", fingerprint="binary")
+
+
+@pytest.fixture(scope="module")
+def trained(striped):
+    config = base()
+    config.network.update({"name": "by_kind", "latent_dim": 3, "mlp": {"hidden_dims": (8,)}})
+    config.network.small_cnn.channels = (4,)
+    model, method = make_model(striped.modalities, config.network), make_method(config.method)
+    return Trained(model, method, jax.jit(model.init)(jax.random.key(0)) | {"method": {}})
+
+
+@pytest.mark.parametrize("kind", ["striped", "multilabel"])
+def test_classifiers_learn_and_are_kept(kind, trained, request, tmp_path):
+    data = request.getfixturevalue(kind)
+    first = load_classifiers(trained.model, data, 12, str(tmp_path))
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = load_classifiers(trained.model, data, 12, str(tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert len(written) == 3 and written == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    translations = translate_split(trained, first, data, 16, 0)
+    values = coherence(trained.model.names, translations, data.test.present, data.test.labels)
+    metric = "accuracy" if data.label_kind == "class" else "average_precision"
+    for name in trained.model.names:
+        assert values[f"coherence/classifier_{metric}/{name}"] > 0.95
+    assert values["coherence/cross_mean"] < 0.9  # the model is untrained
+
+
+def test_judging_translations_equals_judging_one_by_one(trained, striped, tmp_path):
+    """Predictions and features of what the first modality gives, recomputed without batches and devices."""
+    classifiers = load_classifiers(trained.model, striped, 1, str(tmp_path))
+    translations = translate_split(trained, classifiers, striped, 16, 7)
+    index = np.arange(len(striped.test.labels), dtype=np.int32)
+    batch = Batch(striped.test.inputs, striped.test.present, index, striped.test.labels)
+    batch = trained.model.prepare(batch)
+    functions = trained.model.bind(trained.params)
+    members = jnp.array([True, False, False])
+    z = trained.translate(functions, functions.encode(batch.inputs), batch, members, jax.random.key(7))
+    generated = functions.mean(functions.decode(z))
+    assert generated["text"].dtype == jnp.int32
+    predictions, features = judge(trained.model, striped, classifiers, generated)
+    np.testing.assert_array_equal(translations.predictions[translations.sources.index("a")], predictions)
+    assert set(features) == set(NAMES)  # images alone
+    np.testing.assert_allclose(translations.features["b"][0], features["b"], rtol=1e-3, atol=1e-4)
+    real, features = judge(trained.model, striped, classifiers, batch.inputs)
+    np.testing.assert_array_equal(translations.real_predictions, real)
+    np.testing.assert_allclose(translations.real_features["a"], features["a"], rtol=1e-3, atol=1e-4)
+    assert np.isnan(translations.squared_error[:, 2]).all()  # token ids have no distance
+
+
+def test_padding_does_not_change_what_a_text_says():
+    network, generator = TextClassifier(2, 6, padding=0), np.random.default_rng(0)
+    text = generator.integers(1, 6, (4, 9)).astype(np.int32)
+    padded = np.concatenate([text, np.zeros((4, 8), np.int32)], axis=1)
+    longer = np.concatenate([padded, np.zeros((4, 5), np.int32)], axis=1)
+    variables = network.init(jax.random.key(0), text)
+    np.testing.assert_allclose(network.apply(variables, padded).logits, network.apply(variables, longer).logits, rtol=1e-5)
+
+
+class SameForAll:
+    """Decoders that read off the latent what the classifiers then say, or its opposite."""
+
+    names = NAMES
+    latent_dim = 1
+
+    def __init__(self, signs):
+        self.signs = signs
+
+    def bind(self, params):
+        return self
+
+    def decode(self, z):
+        return {name: sign * row for name, sign, row in zip(NAMES, self.signs, z)}
+
+    def mean(self, outputs):
+        return outputs
+
+
+@pytest.mark.parametrize("signs, expected", [((1.0, 1.0), 1.0), ((1.0, -1.0), 0.0)])
+def test_joint_coherence_of_decoders_that_agree_and_that_do_not(signs, expected, monkeypatch):
+    says = lambda model, data, classifiers, inputs: (jnp.stack([inputs[n][:, 0] > 0 for n in NAMES]), {})
+    monkeypatch.setattr("mmvm_jax.evaluation.joint_coherence.judge", says)
+    fitted = GaussianMixturePrior(np.ones(1), np.zeros((1, 1)), np.ones((1, 1)))
+    data = DataSet((), None, complete_split({}, np.zeros(30, int)), 2, "class", "")
+    trained = Trained(SameForAll(signs), make_method(base().method), {})
+    assert joint_coherence(trained, {}, fitted, data, 8, 0) == {"coherence/joint": expected}
+
+
+def test_one_modality_has_no_joint_coherence(trained):
+    model = dataclasses.replace(trained.model, modalities=trained.model.modalities[:1])
+    assert joint_coherence(Trained(model, trained.method, {}), {}, None, None, 8, 0) == {}
