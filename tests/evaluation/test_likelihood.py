@@ -1,0 +1,118 @@
+"""The importance-weighted bound against log-likelihoods that are known: of a linear Gaussian model."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from mmvm_jax.config import base
+from mmvm_jax.data.pipeline import Split
+from mmvm_jax.evaluation.likelihood import likelihood
+from mmvm_jax.evaluation.trained import Trained
+from mmvm_jax.method import make_method
+from mmvm_jax.types import DiagonalGaussian, Modality
+
+NAMES, SIZES, LATENT_DIM, COUNT = ("a", "b"), (3, 2), 2, 40
+SCALE = 0.8
+WEIGHTS = (1.0, 5.0)  # of the loss, which no number here may show
+_generator = np.random.default_rng(0)
+MATRICES = [_generator.normal(size=(LATENT_DIM, size)).astype(np.float32) for size in SIZES]
+
+
+class Linear:
+    """x_m = A_m' z + noise, z ~ N(0, I); posteriors with the exact means and, widened, the exact variances."""
+
+    names = NAMES
+    modalities = tuple(
+        Modality(name, (size,), "vector", "normal", weight=w) for name, size, w in zip(NAMES, SIZES, WEIGHTS)
+    )
+
+    def prepare(self, batch):
+        return batch
+
+    def bind(self, params):
+        return self
+
+    def encode(self, inputs):
+        rows = []
+        for name, matrix in zip(NAMES, MATRICES):
+            covariance = np.linalg.inv(np.eye(LATENT_DIM) + matrix @ matrix.T / SCALE**2)
+            mean = inputs[name] @ jnp.asarray(matrix.T @ covariance / SCALE**2, jnp.float32)
+            spread = jnp.broadcast_to(jnp.log(2.0 * jnp.diag(jnp.asarray(covariance, jnp.float32)))[None], mean.shape)
+            rows.append(DiagonalGaussian(mean, spread))
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+
+    def log_likelihood(self, batch, z):
+        rows = []
+        for name, matrix, weight, row, present in zip(NAMES, MATRICES, WEIGHTS, z, batch.present):
+            squared = jnp.sum(jnp.square((batch.inputs[name] - row @ matrix) / SCALE), axis=-1)
+            value = -0.5 * squared - matrix.shape[1] * (np.log(SCALE) + 0.5 * np.log(2 * np.pi))
+            rows.append(jnp.where(present, weight * value, 0.0))
+        return jnp.stack(rows)
+
+
+def _split():
+    generator = np.random.default_rng(1)
+    z = generator.normal(size=(COUNT, LATENT_DIM))
+    inputs = {
+        name: (z @ matrix + SCALE * generator.normal(size=(COUNT, size))).astype(np.float32)
+        for name, matrix, size in zip(NAMES, MATRICES, SIZES)
+    }
+    return Split(inputs, np.ones((2, COUNT), bool), np.zeros(COUNT, np.int32))
+
+
+def _exact(matrix, x):
+    return multivariate_normal(np.zeros(x.shape[1]), matrix.T @ matrix + SCALE**2 * np.eye(x.shape[1])).logpdf(x)
+
+
+def _method(name, **options):
+    config = base().method
+    config.name = name
+    config[name].update(options)
+    return make_method(config)
+
+
+METHODS = [("joint", {"aggregation": a}) for a in ("average", "poe", "moe", "mopoe")]
+METHODS += [(name, {}) for name in ("mvae", "mmvae", "mmjsd", "mvtcae")]
+
+
+@pytest.mark.parametrize("name, options", METHODS)
+def test_many_samples_reach_the_exact_log_likelihoods(name, options):
+    split = _split()
+    trained = Trained(Linear(), _method(name, **options), {})
+    values = likelihood(trained, split, 16, 3000, 0)
+    both = np.concatenate([split.inputs[name] for name in NAMES], axis=1)
+    expected = {
+        "likelihood/joint": _exact(np.concatenate(MATRICES, axis=1), both).mean(),
+        # With samples from the other's posterior these too are bounds on the modality's own log-likelihood.
+        "likelihood/conditional/a_to_b": _exact(MATRICES[1], split.inputs["b"]).mean(),
+        "likelihood/conditional/b_to_a": _exact(MATRICES[0], split.inputs["a"]).mean(),
+    }
+    assert values.keys() == expected.keys()
+    for quantity, value in expected.items():
+        assert values[quantity] == pytest.approx(value, abs=0.03), quantity
+
+
+def test_few_samples_stay_below_and_more_come_closer():
+    split, trained = _split(), Trained(Linear(), _method("mmvae"), {})
+    both = np.concatenate([split.inputs[name] for name in NAMES], axis=1)
+    exact = _exact(np.concatenate(MATRICES, axis=1), both).mean()
+    bounds = [likelihood(trained, split, 16, samples, 0)["likelihood/joint"] for samples in (1, 10, 100)]
+    assert bounds[0] < bounds[1] < bounds[2] < exact + 0.05
+
+
+def test_only_examples_that_have_the_modalities_count():
+    split, trained = _split(), Trained(Linear(), _method("joint"), {})
+    split.present[1, 8:] = False
+    split.inputs["b"][8:] = 1e3
+    values = likelihood(trained, split, 16, 2000, 0)
+    assert values["likelihood/conditional/a_to_b"] == pytest.approx(_exact(MATRICES[1], split.inputs["b"][:8]).mean(), abs=0.1)
+    split.present[1] = False
+    assert likelihood(trained, split, 16, 2, 0) == {}
+
+
+def test_methods_without_one_latent_of_a_normal_prior_are_left_out_and_so_are_no_samples():
+    for name in ("mmvm", "meme", "independent", "mmvae_plus"):
+        assert likelihood(Trained(Linear(), _method(name), {}), _split(), 16, 10, 0) == {}
+    assert likelihood(Trained(Linear(), _method("joint"), {}), _split(), 16, 0, 0) == {}
