@@ -3,21 +3,19 @@
 import json
 import os
 
-import jax
-
 from mmvm_jax import workdir as folder
 from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.data import load_dataset
 from mmvm_jax.data.pipeline import DataSet
-from mmvm_jax.errors import UserError
-from mmvm_jax.progress import log
 from mmvm_jax.evaluation.evaluate import evaluate
 from mmvm_jax.evaluation.trained import Trained
-from mmvm_jax.method import Method, make_method
+from mmvm_jax.inference import record_prior
+from mmvm_jax.method import make_method
 from mmvm_jax.metrics import read_metrics
-from mmvm_jax.model import Model, make_model
+from mmvm_jax.model import make_model
+from mmvm_jax.progress import log
 from mmvm_jax.report.report import write_report
-from mmvm_jax.train import init_state, first_batch, num_steps, train
+from mmvm_jax.train import first_batch, num_steps, restore, train
 from mmvm_jax.validation import validate
 
 
@@ -30,16 +28,28 @@ def run(config, workdir: str, mode: str) -> None:
     validate(config)
     unchanged = folder.check(workdir, config)
     data = load_dataset(config.data, config.modalities)
-    model, method = make_model(data.modalities, config.network), make_method(config.method)
+    if mode != "evaluate":
+        folder.check_data(workdir, config, data)
     total_steps = num_steps(config, len(data.train.labels))
     if mode == "train_and_evaluate" and unchanged and _is_finished(workdir, total_steps):
         log.info("Nothing left to do: %s has the report of all %d steps", workdir, total_steps)
         return
     if mode != "evaluate":
-        folder.record(workdir, config)
-        train(config, model, method, data, workdir)
+        fit(config, data, workdir)
     if mode != "train":
-        _evaluate_and_report(config, model, method, data, workdir)
+        _evaluate_and_report(config, data, workdir)
+
+
+def fit(config, data: DataSet, workdir: str) -> None:
+    """Trains, and leaves in the workdir all that inference needs.
+
+    Raises:
+      UserError: training failed.
+    """
+    model, method = make_model(data.modalities, config.network), make_method(config.method)
+    folder.record(workdir, config, data)
+    state = train(config, model, method, data, workdir)
+    record_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
 
 
 def _is_finished(workdir: str, total_steps: int) -> bool:
@@ -53,10 +63,13 @@ def _is_finished(workdir: str, total_steps: int) -> bool:
         checkpoints.close()
 
 
-def _evaluate_and_report(config, model: Model, method: Method, data: DataSet, workdir: str) -> None:
-    restored = _restore(config, model, method, data, workdir)
-    folder.record(workdir, config)
-    evaluation = evaluate(config, Trained(model, method, restored.state.variables), data)
+def _evaluate_and_report(config, data: DataSet, workdir: str) -> None:
+    model, method = make_model(data.modalities, config.network), make_method(config.method)
+    restored = restore(config, model, method, first_batch(config, data), workdir)
+    folder.record(workdir, config, data)
+    trained = Trained(model, method, restored.state.variables)
+    record_prior(config, trained, data, workdir, restored.step)
+    evaluation = evaluate(config, trained, data)
     seconds = restored.progress["seconds"]
     evaluation.values["train/seconds"] = seconds
     evaluation.values["train/examples_per_second"] = restored.step * config.train.batch_size / seconds
@@ -66,15 +79,3 @@ def _evaluate_and_report(config, model: Model, method: Method, data: DataSet, wo
     log.info("report: drawing figures")
     path = write_report(config, evaluation, data.modalities, history, workdir)
     log.info("Report: %s", path)
-
-
-def _restore(config, model, method, data, workdir):
-    like = jax.eval_shape(lambda: init_state(config, model, method, first_batch(config, data)))
-    checkpoints = Checkpoints(workdir)
-    try:
-        restored = checkpoints.restore(like)
-    finally:
-        checkpoints.close()
-    if restored is None:
-        raise UserError(f"--workdir={workdir} holds no checkpoint to evaluate; train first: --mode=train")
-    return restored

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from mmvm_jax import parallel
-from mmvm_jax.checkpoints import Checkpoints
+from mmvm_jax.checkpoints import Checkpoints, Restored
 from mmvm_jax.data.pipeline import Batches, DataSet
 from mmvm_jax.errors import UserError
 from mmvm_jax.method import Method, final_hyper, hyper_at
@@ -64,6 +64,23 @@ def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState
 def first_batch(config, data: DataSet) -> Batch:
     """The batch that training begins with."""
     return next(Batches(data.train, config.train.batch_size, config.seed))
+
+
+def restore(config, model: Model, method: Method, batch: Batch, workdir: str) -> Restored:
+    """The newest checkpoint of a run; of ``batch`` only types and shapes are read.
+
+    Raises:
+      UserError: there is none.
+    """
+    like = jax.eval_shape(lambda: init_state(config, model, method, batch))
+    checkpoints = Checkpoints(workdir)
+    try:
+        restored = checkpoints.restore(like)
+    finally:
+        checkpoints.close()
+    if restored is None:
+        raise UserError(f"--workdir={workdir} holds no checkpoint; train first: mmvm_jax.main --mode=train")
+    return restored
 
 
 def make_step(config, model: Model, method: Method, total_steps: int) -> Callable:

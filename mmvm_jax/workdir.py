@@ -1,13 +1,19 @@
-"""The folder of one run: whose configuration it holds, and whether a run may work there."""
+"""The folder of one run: whose configuration it holds, whether a run may work there, and what using it takes."""
 
 import difflib
 import json
 import os
 import tempfile
 
+from ml_collections import ConfigDict
+
+from mmvm_jax.data import description
+from mmvm_jax.data.description import Description
+from mmvm_jax.data.pipeline import DataSet
 from mmvm_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
+DATA_FILE = "data.json"
 EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
 
@@ -39,9 +45,54 @@ def check(workdir: str, config) -> bool:
         raise UserError(f"--workdir={workdir} cannot be written ({error.strerror}); use another folder") from error
 
 
-def record(workdir: str, config) -> None:
-    """Writes the configuration, which makes ``workdir`` the folder of this run."""
+def record(workdir: str, config, data: DataSet) -> None:
+    """Writes the configuration, which makes ``workdir`` the folder of this run, and what its data are."""
+    write(os.path.join(workdir, DATA_FILE), description.to_text(description.describe(data)))
     write(os.path.join(workdir, CONFIG_FILE), config_text(config))
+
+
+def check_data(workdir: str, config, data: DataSet) -> None:
+    """Raises UserError if a user's own data, of which the configuration has but the path, changed in between."""
+    if config.data.name == "own_data" and os.path.exists(os.path.join(workdir, DATA_FILE)):
+        theirs = read_description(workdir).fingerprint
+        if theirs != data.fingerprint:
+            raise UserError(
+                f"--workdir={workdir} holds a run on other data (fingerprint {theirs}, now {data.fingerprint}); "
+                "use another folder"
+            )
+
+
+def read_config(workdir: str) -> ConfigDict:
+    """The configuration of the run in ``workdir``.
+
+    Raises:
+      UserError: there is none.
+    """
+    return ConfigDict(_with_tuples(json.loads(_read(workdir, CONFIG_FILE))))
+
+
+def read_description(workdir: str) -> Description:
+    """What the data of the run in ``workdir`` are.
+
+    Raises:
+      UserError: there is no run.
+    """
+    return description.from_text(_read(workdir, DATA_FILE))
+
+
+def _read(workdir: str, name: str) -> str:
+    try:
+        with open(os.path.join(workdir, name), encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} holds no run of mmvm_jax.main: no {name}") from error
+
+
+def _with_tuples(values):
+    """JSON has lists where a configuration has tuples."""
+    if isinstance(values, dict):
+        return {name: _with_tuples(value) for name, value in values.items()}
+    return tuple(map(_with_tuples, values)) if isinstance(values, list) else values
 
 
 def config_text(config) -> str:

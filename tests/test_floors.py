@@ -12,12 +12,15 @@ PACKAGE = "mmvm_jax"
 FLOORS = (  # from the ground up; a name ending in /* is a package, whose files may import each other
     ("__init__", "types", "errors"),
     ("distributions", "progress", "config"),
-    ("aggregation", "schedules", "likelihoods", "networks/*", "data/*"),
+    ("aggregation", "schedules", "likelihoods", "networks/*", "data/*", "command_line"),
     ("objectives/*", "model"),
     ("parallel", "checkpoints", "metrics", "method", "workdir"),
     ("validation", "train", "evaluation/*", "report/*"),
+    ("predictions",),
+    ("inference",),
     ("run",),
-    ("main", "sweep", "infer"),
+    ("sweeping",),
+    ("main", "sweep", "infer", "api"),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 KERNELS = {"distributions", "aggregation", "objectives/*"}

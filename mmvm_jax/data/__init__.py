@@ -49,6 +49,11 @@ def load_dataset(config_data, modalities=()) -> DataSet:
     return _with_missing(DATASETS[config_data.name].load(config_data, modalities), config_data.missing)
 
 
+def dataset_from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> DataSet:
+    """As ``load_dataset``, of a user's own data in memory."""
+    return _with_missing(own_data.from_arrays(arrays, config_data, modalities), config_data.missing)
+
+
 def _with_missing(dataset: DataSet, config) -> DataSet:
     if config.split not in _INCOMPLETE_SPLITS:
         raise unknown_name("config.data.missing.split", config.split, _INCOMPLETE_SPLITS)

@@ -24,6 +24,8 @@ def modality_names(arrays: Mapping) -> list[str]:
             raise UserError(f"array '{name}' belongs to no modality; allowed: {', '.join(n + MASK for n in names)}")
     for name in names:
         shape, dtype = arrays[name].shape, arrays[name].dtype
+        if name == "joint":
+            raise UserError("array 'joint' has the name of what is read off all modalities; allowed: any other")
         if len(shape) < 2 or dtype.kind not in "iubf" or 0 in shape[1:]:
             raise UserError(f"array '{name}' is {dtype} {list(shape)}; allowed: numbers [N, ...]")
     common_length(arrays)

@@ -8,7 +8,7 @@ import numpy as np
 from mmvm_jax.data.arrays import as_kind
 from mmvm_jax.data.pipeline import DataSet
 from mmvm_jax.errors import UserError
-from mmvm_jax.types import Modality
+from mmvm_jax.types import Batch, Modality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Description:
     vocabularies: dict[str, tuple[str, ...]]
     class_names: tuple[str, ...]
     fingerprint: str
+
+    def blank_batch(self) -> Batch:
+        """One example without any modality."""
+        inputs = {m.name: np.zeros((1, *m.shape), self.dtypes[m.name]) for m in self.modalities}
+        return Batch(inputs, np.zeros((len(inputs), 1), bool), np.zeros(1, np.int32), np.full(1, -1, np.int32))
 
     def to_model(self, modality: Modality, array: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Inputs as the model was trained on them, zeros where absent.

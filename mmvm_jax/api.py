@@ -1,0 +1,103 @@
+"""The same as the commands, on dictionaries of numpy arrays.
+
+    model = mmvm_jax.fit(data)
+    complete = model.impute(data)
+
+``data`` has the layout of ``mmvm_jax.data.own_data``: an array for each modality, and, where there are any,
+``<name>__present``, ``labels`` and ``split``. A modality without an array is absent from all examples.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import tempfile
+
+from ml_collections import ConfigDict
+import numpy as np
+
+from mmvm_jax import inference, parallel, run
+from mmvm_jax import workdir as folder
+from mmvm_jax.config import own_data as default_config
+from mmvm_jax.data import dataset_from_arrays
+from mmvm_jax.data.inputs import Inputs
+from mmvm_jax.data.rows import MemoryRows
+from mmvm_jax.validation import validate
+
+__all__ = ["FittedModel", "default_config", "fit", "load"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedModel:
+    """A trained model; ``mmvm_jax.inference.Inference`` says what each task returns."""
+
+    inference: inference.Inference
+
+    def encode(self, data: Mapping) -> dict[str, np.ndarray]:
+        """Representations of every modality and of all together: ``<name>__mean`` [N, D], ``joint__mean`` [N, D], ..."""
+        return _whole(self.inference.encode(self._inputs(data)))
+
+    def impute(
+        self, data: Mapping, num_samples: int = 20, keep_samples: bool = False, seed: int = 0
+    ) -> dict[str, np.ndarray]:
+        """The data with what is missing filled in, ``<name>`` [N, ...], and how sure that is, ``<name>__std``."""
+        return _whole(self.inference.impute(self._inputs(data), num_samples, keep_samples, seed))
+
+    def generate(
+        self, num_examples: int | None = None, given: Mapping | None = None, seed: int = 0
+    ) -> dict[str, np.ndarray]:
+        """New examples, ``<name>`` [N, ...]: ``num_examples`` of them, or one for each of some ``given`` data."""
+        if (num_examples is None) == (given is None):
+            raise ValueError("generate takes either num_examples or given")
+        if given is None:
+            return _whole(self.inference.generate(num_examples, seed))
+        return _whole(self.inference.generate_given(self._inputs(given), seed))
+
+    def _inputs(self, data: Mapping) -> Inputs:
+        return Inputs(self.inference.description, MemoryRows(data))
+
+
+def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = None) -> FittedModel:
+    """Trains a model on data in memory.
+
+    Args:
+      data: arrays by name.
+      config: as for the command, see ``default_config()``; ``config.data`` is read for ``kinds``, ``likelihoods``
+        and ``missing``. If None, the default, with smaller batches where there are few examples.
+      workdir: folder of the run, which goes on from what it holds, and which ``load`` and the command
+        ``mmvm_jax.infer`` read. If None, nothing stays on disk.
+
+    Raises:
+      UserError: the data, the configuration or the workdir cannot be used, or training failed.
+    """
+    chosen = default_config() if config is None else config.copy_and_resolve_references()
+    chosen.data.name = "own_data"
+    arrays = {name: np.asarray(array) for name, array in data.items()}
+    dataset = dataset_from_arrays(arrays, chosen.data, chosen.modalities)
+    if config is None:
+        chosen.train.batch_size = parallel.largest_batch_size(chosen.train.batch_size, len(dataset.train.labels))
+        chosen.evaluation.batch_size = parallel.largest_batch_size(chosen.evaluation.batch_size, 2**30)
+    validate(chosen)
+    if workdir is not None:
+        return _fit(chosen, dataset, workdir)
+    with tempfile.TemporaryDirectory(prefix="mmvm_jax_") as temporary:
+        return _fit(chosen, dataset, temporary)
+
+
+def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:
+    folder.check(workdir, config)
+    folder.check_data(workdir, config, dataset)
+    run.fit(config, dataset, workdir)
+    return load(workdir)
+
+
+def load(workdir: str) -> FittedModel:
+    """The model of a run of ``fit`` or of the command, from its workdir alone.
+
+    Raises:
+      UserError: the folder holds no run, or no checkpoint.
+    """
+    return FittedModel(inference.load(workdir))
+
+
+def _whole(blocks: inference.Outputs) -> dict[str, np.ndarray]:
+    blocks = list(blocks)
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

@@ -1,0 +1,118 @@
+"""A user's arrays as batches for a trained model, read some rows at a time."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mmvm_jax.data.arrays import MASK, check_finite, common_length, modality_names, read_mask
+from mmvm_jax.data.description import Description
+from mmvm_jax.data.rows import MemoryRows, NpzRows
+from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.types import Batch, Modality
+
+
+class Block(NamedTuple):
+    """Some examples, as they were given and as the model reads them."""
+
+    arrays: dict[str, np.ndarray]  # {modality name: [n, ...]} of the modalities that the input has
+    present: np.ndarray  # [M, n] bool
+    batch: Batch  # of B >= n rows, those after the n without any modality
+
+    @property
+    def count(self) -> int:
+        """n."""
+        return self.present.shape[1]
+
+
+class Inputs:
+    """Arrays in the layout of ``own_data``, checked against the data that a model was trained on.
+
+    A modality of which there is no array is absent from all examples; labels and split are not read.
+
+    Attributes:
+      length: N, number of examples.
+      present: [M, N] bool.
+
+    Args:
+      description: of the training data.
+      rows: the arrays.
+      names: of the modalities to read; of the others nothing is. All if empty.
+
+    Raises:
+      UserError: an array is unknown, has another shape than in training, or a mask is no mask.
+    """
+
+    def __init__(self, description: Description, rows: MemoryRows | NpzRows, names: Sequence[str] = ()):
+        self._description, self._rows = description, rows
+        self.length = common_length(rows.headers)
+        if not self.length:
+            raise UserError("the input has no examples; allowed: one or more")
+        offered = modality_names(rows.headers)
+        by_name = {modality.name: modality for modality in description.modalities}
+        for name in offered:
+            if name not in by_name:
+                raise unknown_name("an array of the input", name, by_name)
+            _check_shape(by_name[name], rows.headers[name])
+        for name in names:
+            if name not in offered:
+                raise unknown_name("a modality given", name, offered)
+        self._names = [name for name in by_name if name in (names or offered)]
+        self.present = np.stack([self._read_mask(name) for name in by_name])
+
+    def _read_mask(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            return np.zeros(self.length, bool)
+        has_mask = name + MASK in self._rows.headers
+        return read_mask(self._rows.read(name + MASK) if has_mask else None, name, self.length)
+
+    def check_not_empty(self) -> None:
+        """Raises UserError if an example has no modality at all."""
+        empty = ~self.present.any(axis=0)
+        if empty.any():
+            raise UserError(
+                f"{empty.sum()} examples have no modality to start from, the first is {empty.argmax()}; "
+                "allowed: one or more each"
+            )
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """All examples in order, up to ``size`` at a time.
+
+        Raises:
+          UserError: an array has values that its modality cannot have.
+        """
+        rows = self._rows.blocks(self._names, size, self.length)
+        for start, arrays in zip(range(0, self.length, size), rows, strict=True):
+            present = self.present[:, start : start + size]
+            inputs = {}
+            for modality, there in zip(self._description.modalities, present, strict=True):
+                shape, dtype = modality.shape, self._description.dtypes[modality.name]
+                values = np.zeros((0, *shape), dtype)
+                if modality.name in arrays:
+                    check_finite(modality.name, arrays[modality.name], there, start)
+                    values = self._description.to_model(modality, arrays[modality.name], there)
+                inputs[modality.name] = _padded(values, size)
+            yield Block(arrays, present, _batch(inputs, _padded(present.T, size).T, start))
+
+
+def empty_batch(num_modalities: int, size: int, start: int) -> Batch:
+    """Examples of which nothing is known but their numbers, from ``start`` on."""
+    return _batch({}, np.zeros((num_modalities, size), bool), start)
+
+
+def _batch(inputs, present, start: int) -> Batch:
+    size = present.shape[1]
+    index = np.arange(start, start + size, dtype=np.int32)
+    return Batch(inputs, present, index, np.full(size, -1, np.int32))
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+    """``size`` rows, those after the given ones zeros."""
+    return np.concatenate([values, np.zeros((size - len(values), *values.shape[1:]), values.dtype)])
+
+
+def _check_shape(modality: Modality, header) -> None:
+    given, trained = header.shape[1:], modality.shape
+    if given != trained and not (modality.kind == "image" and (*given, 1) == trained):
+        allowed = ", ".join(map(str, ("N", *trained)))
+        raise UserError(f"array '{modality.name}' is {list(header.shape)}; allowed: [{allowed}], as in training")
