@@ -6,6 +6,7 @@ import os
 from mmvm_jax import workdir as folder
 from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.data import load_dataset
+from mmvm_jax.data.description import describe
 from mmvm_jax.data.pipeline import DataSet
 from mmvm_jax.evaluation.evaluate import evaluate
 from mmvm_jax.evaluation.trained import Trained
@@ -19,8 +20,14 @@ from mmvm_jax.train import first_batch, num_steps, restore, train
 from mmvm_jax.validation import validate
 
 
-def run(config, workdir: str, mode: str) -> None:
+def run(config, workdir: str, mode: str, command: str) -> None:
     """Trains, evaluates, or both.
+
+    Args:
+      config: of the run.
+      workdir: its folder.
+      mode: "train", "evaluate" or "train_and_evaluate".
+      command: what started the run, for its report.
 
     Raises:
       UserError: the configuration or the workdir cannot be used, or training failed.
@@ -37,7 +44,7 @@ def run(config, workdir: str, mode: str) -> None:
     if mode != "evaluate":
         fit(config, data, workdir)
     if mode != "train":
-        _evaluate_and_report(config, data, workdir)
+        _evaluate_and_report(config, data, workdir, command)
 
 
 def fit(config, data: DataSet, workdir: str) -> None:
@@ -63,7 +70,7 @@ def _is_finished(workdir: str, total_steps: int) -> bool:
         checkpoints.close()
 
 
-def _evaluate_and_report(config, data: DataSet, workdir: str) -> None:
+def _evaluate_and_report(config, data: DataSet, workdir: str, command: str) -> None:
     model, method = make_model(data.modalities, config.network), make_method(config.method)
     restored = restore(config, model, method, first_batch(config, data), workdir)
     folder.record(workdir, config, data)
@@ -77,5 +84,5 @@ def _evaluate_and_report(config, data: DataSet, workdir: str) -> None:
     folder.write(os.path.join(workdir, folder.EVALUATION_FILE), json.dumps(values, indent=2) + "\n")
     history = [line for line in read_metrics(workdir) if line["split"] == "train"]
     log.info("report: drawing figures")
-    path = write_report(config, evaluation, data.modalities, history, workdir)
+    path = write_report(config, evaluation, describe(data), history, workdir, command)
     log.info("Report: %s", path)

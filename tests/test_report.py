@@ -2,66 +2,132 @@
 
 import pathlib
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from mmvm_jax.config import base
+from mmvm_jax.data.description import Description
 from mmvm_jax.evaluation.evaluate import Evaluation
 from mmvm_jax.evaluation.examples import Examples
+from mmvm_jax.evaluation.relatedness import Relatedness
+from mmvm_jax.report.cells import Row, draw_rows
 from mmvm_jax.report.figures import latents
-from mmvm_jax.report.report import format_number, write_report
+from mmvm_jax.report.page import format_number
+from mmvm_jax.report.report import write_report
 from mmvm_jax.types import Modality
 
 HISTORY = [{"step": s, "loss": 1.0 / s, "divergence/a": 0.1, "log_likelihood/a": None} for s in (5, 10)]
+WORDS = ("<b>bird</b>", "red", "$wing$")
+MODALITIES = {
+    "grey": Modality("grey", (8, 8, 1), "image", "laplace"),
+    "colour": Modality("colour", (8, 6, 3), "image", "laplace"),
+    "caption": Modality("caption", (7,), "tokens", "categorical", vocabulary_size=3, padding=2),
+    "trace": Modality("trace", (8,), "vector", "normal"),
+    "spikes": Modality("spikes", (5, 9), "counts", "poisson"),
+}
 
 
-def _evaluation(names, shape, values):
-    generator = np.random.default_rng(0)
-    draw = lambda: generator.random((4, *shape))
-    examples = Examples(
-        {name: draw() for name in names}, np.arange(4), {s: {t: draw() for t in names} for s in names}
-    )
+@pytest.fixture(autouse=True)
+def no_open_figures():
+    yield
+    plt.close("all")
+
+
+def _evaluation(modalities, values, relatedness=None):
+    generator, names = np.random.default_rng(0), [modality.name for modality in modalities]
+
+    def draw():
+        return {
+            m.name: generator.integers(0, 3, (4, *m.shape)) if m.kind == "tokens" else generator.random((4, *m.shape))
+            for m in modalities
+        }
+
     means = generator.normal(size=(len(names), 30, 5))
-    return Evaluation(values, examples, means, np.ones((len(names), 30), bool), np.arange(30) % 3)
+    return Evaluation(
+        values=values,
+        examples=Examples(draw(), np.arange(4), {name: draw() for name in names}),
+        test_means=means,
+        test_present=np.ones((len(names), 30), bool),
+        test_labels=np.arange(30) % 3,
+        relatedness=relatedness,
+        unconditional=draw(),
+    )
+
+
+def _describe(modalities, vocabularies=()):
+    return Description(tuple(modalities), {}, {}, dict(vocabularies), (), "")
 
 
 def _coherence(names):
     values = {f"coherence/{s}_to_{t}": 0.5 for s in names for t in names}
-    values |= {f"coherence/classifier_accuracy/{name}": 0.9 for name in names}
+    values |= {f"coherence/classifier_accuracy/{name}": 0.9 for name in (*names, "mean")}
     return values | {"coherence/cross_mean": 0.5}
 
 
-def _text(path):
-    return pathlib.Path(path).read_text(encoding="utf-8")
+def _pages(tmp_path):
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_images(tmp_path, channels):
-    modalities = [Modality(name, (8, 8, channels), "image", "laplace") for name in ("a", "b")]
-    evaluation = _evaluation(("a", "b"), (8, 8, channels), _coherence(("a", "b")))
-    path = write_report(base(), evaluation, modalities, HISTORY, str(tmp_path))
-    assert _text(path).count("<figure>") == 5
-    assert len(list((tmp_path / "figures").iterdir())) == 5
+def test_every_kind_of_modality_and_every_figure(tmp_path):
+    modalities = list(MODALITIES.values())
+    distances = np.random.default_rng(0).random(20)
+    tree = np.array([[0.0, 1.0, 0.4, 2.0]])
+    pair = Relatedness(distances, distances + 1.0, np.arange(2), np.eye(2), tree)
+    unlabelled = Relatedness(distances, distances + 1.0)
+    evaluation = _evaluation(
+        modalities, _coherence(tuple(MODALITIES)), {("grey", "colour"): pair, ("grey", "trace"): unlabelled}
+    )
+    write_report(base(), evaluation, _describe(modalities, {"caption": WORDS}), HISTORY, str(tmp_path), "python -m it")
+    figures = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert figures == {
+        "cross_generation", "coherence", "reconstructions", "unconditional", "latents", "relatedness", "learning_curves",
+    }  # fmt: skip
+    page = _pages(tmp_path)
+    assert page.count("<figure>") == len(figures) and "<pre>python -m it</pre>" in page
+    assert page.count("<th>") == 2 * page.count("<table>") > 0
 
 
-def test_vectors_without_labels_have_no_pictures_of_examples(tmp_path):
-    modalities = [Modality("a", (8,), "vector", "normal")]
-    evaluation = _evaluation(("a",), (8,), {"reconstruction/mse/a": 0.5})
-    write_report(base(), evaluation, modalities, [], str(tmp_path))
-    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"latents", "learning_curves"}
+def test_one_modality_without_labels(tmp_path):
+    modalities = [MODALITIES["trace"]]
+    evaluation = _evaluation(modalities, {"reconstruction/mse/a": 0.5})
+    write_report(base(), evaluation, _describe(modalities), [], str(tmp_path), "")
+    figures = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert figures == {"reconstructions", "unconditional", "latents", "learning_curves"}
 
 
 def test_names_are_escaped(tmp_path):
     config = base()
     config.data.name = "<script>alert(1)</script>"
-    evaluation = _evaluation(("a",), (8,), {"probe/accuracy/<b>": 0.5})
-    path = write_report(config, evaluation, [Modality("a", (8,), "vector", "normal")], [], str(tmp_path))
-    assert "<script>" not in _text(path) and "<b>" not in _text(path).partition("<h2>")[2]
+    evaluation = _evaluation([MODALITIES["trace"]], {"probe/accuracy/<i>": 0.5})
+    write_report(config, evaluation, _describe([MODALITIES["trace"]]), [], str(tmp_path), "<script>")
+    assert "<script>alert" not in _pages(tmp_path) and "<i>" not in _pages(tmp_path)
+    assert "<pre><script>" not in _pages(tmp_path)
+
+
+def test_captions_are_their_words_without_padding():
+    row = Row("caption", MODALITIES["caption"], np.array([[1, 0, 2, 2, 2, 2, 2]]))
+    assert [text.get_text() for text in draw_rows([row], {"caption": WORDS}).axes[0].texts] == ["red <b>bird</b>"]
+    assert [text.get_text() for text in draw_rows([row], {}).axes[0].texts] == ["1 0"]
+
+
+def test_a_trace_rises_with_its_values_on_the_scale_of_the_real_ones():
+    real = Row("real", MODALITIES["trace"], np.array([[0.0, 1.0, 2.0, 4.0]]), is_given=True)
+    made = Row("made", MODALITIES["trace"], np.array([[0.0, 1.0, 2.0, 2.0]]))
+    first, second = (line.get_ydata() for line in draw_rows([real, made], {}).axes[0].lines)
+    assert (np.diff(first) < 0).all()  # upwards: the figure counts from its top
+    np.testing.assert_allclose(second[:3] - second[0], first[:3] - first[0])
+
+
+def test_images_keep_their_proportions():
+    row = Row("wide", Modality("wide", (4, 8, 1), "image", "laplace"), np.zeros((2, 4, 8, 1)))
+    left, right, bottom, top = draw_rows([row], {}).axes[0].images[0].get_extent()
+    assert abs((right - left) / (bottom - top) - 2.0) < 1e-6
 
 
 def test_two_dimensional_latents_are_drawn_as_they_are():
     means = np.random.default_rng(0).normal(size=(1, 20, 2))
-    figure = latents(("a",), means, np.ones((1, 20), bool), np.zeros(20, int), 20, 0)
+    figure = latents(("a",), means, np.ones((1, 20), bool), np.zeros(20, int), (), 20, 0)
     drawn = figure.axes[0].collections[0].get_offsets()
     np.testing.assert_allclose(drawn, means[0])
     assert figure.axes[0].get_title() == "a, latent"

@@ -1,0 +1,8 @@
+"""Figures and the pages that show them; drawn into files, so no screen is needed."""
+
+import matplotlib
+
+matplotlib.use("agg")
+matplotlib.rcParams.update(
+    {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110}
+)

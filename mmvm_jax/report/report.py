@@ -1,101 +1,86 @@
-"""Figures as files and one self-contained page that shows them."""
-
-import base64
-import importlib.resources
-import io
-import json
-import os
-
-import jinja2
-import matplotlib.pyplot as plt
+"""The report of one run: what the model makes of test examples, and every number."""
 
 from mmvm_jax.report import figures
+from mmvm_jax.report.page import write_page
 
-_CAPTIONS = {
-    "cross_generation": "Cross-generation. Bold rows are real test images; below each, the other modalities "
-    "generated from it alone. Agreement in the digit is what coherence counts; the background is free.",
-    "coherence": "Coherence: share of generated images that the target's classifier gives the true label. "
-    "The last row is the classifier on real images: nothing above it means anything.",
-    "reconstructions": "Reconstructions: real test images, and each decoded from its own modality.",
+CAPTIONS = {
+    "cross_generation": "Cross-generation. Bold rows are real test examples; below each, the other modalities "
+    "generated from it alone. Agreement in the label is what coherence counts; the rest is free.",
+    "coherence": "Coherence: how well the target's classifier finds the true label in generated examples. "
+    "The last row is the classifier on real ones: nothing above it means anything.",
+    "reconstructions": "Reconstructions: real test examples, and each decoded from its own modality.",
+    "unconditional": "Unconditional generation: one draw a column, seen through every decoder. Where the method has "
+    "no prior of its own, a mixture of Gaussians fitted to the training posteriors stands in.",
     "latents": "Posterior means of test examples, coloured by class.",
+    "relatedness": "Relatedness: distances between two modalities' posteriors of the same and of different test "
+    "examples, their means between classes, and the classes joined by these.",
     "learning_curves": "Learning curves, means over the training batches since the last point.",
+}
+_HEADLINE = {
+    "coherence/cross_mean": "cross coherence",
+    "coherence/classifier_accuracy/mean": "classifiers on real data",
+    "coherence/classifier_average_precision/mean": "classifiers on real data",
+    "probe/accuracy/mean": "latent probe accuracy",
+    "divergence/jensen_shannon": "Jensen-Shannon divergence (nats)",
+    "train/seconds": "seconds of training",
 }
 
 
-def write_report(config, evaluation, modalities, history: list[dict], workdir: str) -> str:
-    """Writes ``figures/*.png`` and ``report.html`` into the workdir; returns the page's path."""
-    folder = os.path.join(workdir, "figures")
-    os.makedirs(folder, exist_ok=True)
-    pictures = []
-    for name, figure in _draw(config, evaluation, modalities, history):
-        data = _png(figure)
-        with open(os.path.join(folder, f"{name}.png"), "wb") as file:
-            file.write(data)
-        pictures.append({"name": name, "data": base64.b64encode(data).decode(), "caption": _CAPTIONS[name]})
-    path = os.path.join(workdir, "report.html")
-    page = _template().render(
+def write_report(config, evaluation, description, history: list[dict], workdir: str, command: str) -> str:
+    """Writes ``figures/*.png`` and ``report.html`` into the workdir; returns the page's path.
+
+    Args:
+      config: of the run.
+      evaluation: what ``evaluate`` returned.
+      description: of the data set.
+      history: lines of ``metrics.jsonl`` from training.
+      workdir: the folder of the run.
+      command: what reproduces the run.
+    """
+    return write_page(
+        "report.html.jinja",
+        workdir,
+        _draw(config, evaluation, description, history),
+        CAPTIONS,
+        config,
         title=f"{config.method.name} on {config.data.name}",
-        config=json.dumps(config.to_dict(), indent=2),
-        headline=_headline(evaluation.values),
-        groups=_groups(evaluation.values),
-        pictures=pictures,
+        command=command,
+        headline=[(label, evaluation.values[name]) for name, label in _HEADLINE.items() if name in evaluation.values],
+        groups=group(evaluation.values),
     )
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        file.write(page)
-    os.replace(path + ".new", path)
-    return path
 
 
-def _draw(config, evaluation, modalities, history):
-    """The figures that the data allow, in the order of the page: (name, figure)."""
-    names = [modality.name for modality in modalities]
-    images = [modality.name for modality in modalities if modality.kind == "image"]
-    if images:
-        if len(images) > 1:
-            yield "cross_generation", figures.cross_generation(images, evaluation.examples)
-    if "coherence/cross_mean" in evaluation.values:
-        yield "coherence", figures.coherence_table(names, evaluation.values)
-    if images:
-        yield "reconstructions", figures.reconstructions(images, evaluation.examples)
-    count, seed = config.evaluation.embedding_examples, config.seed
-    yield "latents", figures.latents(
-        names, evaluation.test_means, evaluation.test_present, evaluation.test_labels, count, seed
-    )
-    yield "learning_curves", figures.learning_curves(history)
-
-
-def _png(figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    plt.close(figure)
-    return buffer.getvalue()
-
-
-def _template() -> jinja2.Template:
-    text = importlib.resources.files("mmvm_jax.report").joinpath("report.html.jinja").read_text("utf-8")
-    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
-
-
-def _headline(values: dict[str, float]) -> list[tuple[str, str]]:
-    labels = {
-        "coherence/cross_mean": "cross coherence",
-        "coherence/classifier_accuracy/mean": "classifiers on real data",
-        "probe/accuracy/mean": "latent probe accuracy",
-        "divergence/jensen_shannon": "Jensen-Shannon divergence (nats)",
-        "train/seconds": "seconds of training",
-    }
-    return [(label, format_number(values[name])) for name, label in labels.items() if name in values]
-
-
-def _groups(values: dict[str, float]) -> dict[str, list[tuple[str, str]]]:
+def group(values: dict[str, float]) -> dict[str, list[tuple[str, float]]]:
     """The metrics by the first part of their names: {group: [(rest of the name, value)]}."""
     groups = {}
     for name, value in sorted(values.items()):
-        group, _, rest = name.partition("/")
-        groups.setdefault(group, []).append((rest, format_number(value)))
+        first, _, rest = name.partition("/")
+        groups.setdefault(first, []).append((rest, value))
     return groups
 
 
-def format_number(value: float) -> str:
-    """Four significant digits, and none after the point of large numbers."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def _draw(config, evaluation, description, history):
+    """The figures that the data allow, in the order of the page: (name, figure)."""
+    modalities, words = description.modalities, description.vocabularies
+    names = [modality.name for modality in modalities]
+    if len(names) > 1:
+        yield "cross_generation", figures.cross_generation(modalities, evaluation.examples, words)
+    if "coherence/cross_mean" in evaluation.values:
+        yield "coherence", figures.coherence_table(names, evaluation.values)
+    yield "reconstructions", figures.reconstructions(modalities, evaluation.examples, words)
+    yield "unconditional", figures.unconditional(modalities, evaluation.unconditional, words)
+    yield (
+        "latents",
+        figures.latents(
+            names,
+            evaluation.test_means,
+            evaluation.test_present,
+            evaluation.test_labels,
+            description.class_names,
+            config.evaluation.embedding_examples,
+            config.seed,
+        ),
+    )
+    if evaluation.relatedness:
+        yield "relatedness", figures.relatedness(evaluation.relatedness, description.class_names)
+    yield "learning_curves", figures.learning_curves(history)

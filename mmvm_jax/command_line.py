@@ -1,0 +1,69 @@
+"""What the commands share: flags that are wrong and work that fails are answered in one line with an exit code."""
+
+import shlex
+import sys
+from typing import Callable
+
+from absl import app, flags, logging
+
+from mmvm_jax.errors import UserError
+from mmvm_jax.progress import show_log
+
+
+def start(work: Callable[[], None], config: flags.FlagHolder | None = None) -> None:
+    """Runs a command: reads the flags, then ``work()``.
+
+    Args:
+      work: raises ``UserError`` for what the user can put right.
+      config: the flag that holds a configuration, if the command has one.
+    """
+
+    def main(argv):
+        logging.set_verbosity(logging.WARNING)  # the libraries'; ours is next
+        show_log()
+        try:
+            if len(argv) > 1:
+                raise UserError(f"{argv[1]!r} is no flag; flags begin with --")
+            work()
+        except UserError as error:
+            _stop(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _stop("stopped; the same command goes on from where it was", 1)
+
+    app.run(main, flags_parser=lambda argv: _parse_flags(argv, config))
+
+
+def command(module: str) -> str:
+    """The command line that started this process, for a report."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
+def _parse_flags(argv: list[str], config: flags.FlagHolder | None) -> list[str]:
+    """Reads the flags; anything wrong with them, the configuration's fields included, is one line."""
+    try:
+        rest = flags.FLAGS(argv)
+        if config is not None and config.value is not None:
+            config.value.keys()  # a file that could not be read shows only now
+        return rest
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, UserError) as error:
+        _stop(_one_line(error, argv), 2)
+
+
+def _one_line(error: Exception, argv: list[str]) -> str:
+    """What went wrong, from the several lines that the library makes of it."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
+    if isinstance(error, OSError):
+        paths = [argument.partition("=")[2] for argument in argv if argument.startswith("--config=")]
+        return f"--config={''.join(paths[-1:])} cannot be read: {lines[-1]}"
+    if isinstance(error, (AttributeError, KeyError)):
+        return f"the configuration has no field {'. '.join(lines)}"
+    if any(line.startswith("Traceback") for line in lines):  # an error inside the configuration's own file
+        return f"--config: {lines[-1]}"
+    return " ".join(lines)
+
+
+def _stop(message: str, code: int) -> None:
+    print(f"mmvm_jax: error: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,105 @@
+"""Examples side by side, whatever they are: images, captions, traces and rasters, each in its cell of one axis."""
+
+import textwrap
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from mmvm_jax.types import Modality
+
+_SIDE = 0.75  # inches, of a cell
+_TEXT_WIDTH = 1.9  # inches, of a cell in a figure that has captions
+_TEXT_COLUMNS = 5  # as many as are readable
+_CHARACTERS = 34  # in a line of a caption
+
+
+class Row(NamedTuple):
+    """Examples of one modality."""
+
+    label: str
+    modality: Modality
+    values: np.ndarray  # [E, ...] as the network sees them, images in [0, 1]; token ids
+    is_given: bool = False  # real rather than generated
+
+
+def draw_rows(rows: list[Row], vocabularies: dict[str, tuple[str, ...]]) -> Figure:
+    """One figure of all rows, one column an example; what is real has a bold label.
+
+    Args:
+      rows: of equally many examples.
+      vocabularies: the words of token ids, by modality; ids themselves are shown where there are none.
+    """
+    has_text = any(row.modality.kind == "tokens" for row in rows)
+    width = _TEXT_WIDTH if has_text else _SIDE
+    columns = min(len(rows[0].values), _TEXT_COLUMNS if has_text else len(rows[0].values))
+    size = (1.7 + width * columns, 0.1 + _SIDE * len(rows))
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    limits = _limits(rows)
+    for place, row in enumerate(rows):
+        for column in range(columns):
+            box = (column * width, (column + 1) * width, place * _SIDE, (place + 1) * _SIDE)
+            _draw_cell(axis, box, row, row.values[column], limits, vocabularies)
+    axis.set(xlim=(0, columns * width), ylim=(len(rows) * _SIDE, 0), aspect="equal", xticks=[])
+    axis.set_yticks((np.arange(len(rows)) + 0.5) * _SIDE, [row.label for row in rows])
+    for text, row in zip(axis.get_yticklabels(), rows):
+        text.set_fontweight("bold" if row.is_given else "normal")
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    return figure
+
+
+def _draw_cell(axis, box, row: Row, value: np.ndarray, limits, vocabularies) -> None:
+    if row.modality.kind == "tokens":
+        _draw_text(axis, box, _words(value, row.modality, vocabularies))
+    elif row.modality.kind == "image":
+        _draw_image(axis, box, np.clip(value, 0.0, 1.0))
+    else:
+        _draw_numbers(axis, box, value, limits[row.modality.name])
+
+
+def _limits(rows: list[Row]) -> dict[str, tuple[float, float]]:
+    """The range of each modality in all its rows: that of its real values where there are any."""
+    limits = {}
+    for row in sorted(rows, key=lambda row: row.is_given):
+        low, high = float(row.values.min()), float(row.values.max())
+        limits[row.modality.name] = low, max(high, low + 1e-6)
+    return limits
+
+
+def _draw_text(axis, box, text: str) -> None:
+    left, _, top, _ = box
+    lines = textwrap.wrap(text, _CHARACTERS, max_lines=6, placeholder=" ...")
+    axis.text(left + 0.04, top + 0.04, "\n".join(lines), fontsize=6.5, va="top", parse_math=False)
+
+
+def _draw_image(axis, box, image: np.ndarray) -> None:
+    """As large as the cell allows; grey images have one channel."""
+    left, right, top, bottom = box
+    scale = 0.95 * min((right - left) / image.shape[1], (bottom - top) / image.shape[0])
+    half_width, half_height = 0.5 * scale * image.shape[1], 0.5 * scale * image.shape[0]
+    x, y = 0.5 * (left + right), 0.5 * (top + bottom)
+    extent = (x - half_width, x + half_width, y + half_height, y - half_height)
+    shown = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
+    axis.imshow(shown, extent=extent, interpolation="nearest")
+
+
+def _draw_numbers(axis, box, value: np.ndarray, limits: tuple[float, float]) -> None:
+    """A vector as a trace, anything with more axes as a raster, rows its first axis."""
+    left, right, top, bottom = box
+    low, high = limits
+    if value.ndim > 1:
+        extent = (left + 0.03, right - 0.03, bottom - 0.03, top + 0.03)
+        raster = value.reshape(len(value), -1)
+        axis.imshow(raster, extent=extent, vmin=low, vmax=high, cmap="cividis", interpolation="nearest", aspect="auto")
+        return
+    heights = (np.clip(value, low, high) - low) / (high - low)
+    y = bottom - 0.06 - heights * (bottom - top - 0.12)
+    axis.plot(np.linspace(left + 0.06, right - 0.06, len(value)), y, color="#0072b2", linewidth=0.8)
+
+
+def _words(ids: np.ndarray, modality: Modality, vocabularies: dict[str, tuple[str, ...]]) -> str:
+    words = vocabularies.get(modality.name)
+    kept = [int(one) for one in ids if one != modality.padding]
+    return " ".join(words[one] if words else str(one) for one in kept)

@@ -1,0 +1,143 @@
+"""The report of a sweep: methods compared over betas and seeds."""
+
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from mmvm_jax.report.figures import CLASS_COLORS
+from mmvm_jax.report.page import write_page
+
+OBJECTIVE = "objective"
+RECONSTRUCTION = "reconstruction error"
+COLUMNS = {
+    RECONSTRUCTION: "reconstruction/mse/mean",
+    "probe accuracy": "probe/accuracy/mean",
+    "probe average precision": "probe/average_precision/mean",
+    "cross coherence": "coherence/cross_mean",
+    "leave-one-out coherence": "coherence/leave_one_out_mean",
+    "joint coherence": "coherence/joint",
+    "Jensen-Shannon": "divergence/jensen_shannon",
+    OBJECTIVE: "objective",
+    "examples/s": "train/examples_per_second",
+}
+_MARKERS = "os^Dv<>PX*hp"
+_CAPTIONS = {
+    "trade_off": "Mean over seeds, bars are standard errors; the points of a method are joined from its smallest beta "
+    "(small marker) to its largest. Up and to the left is better.",
+    "objective": "What each method maximises, at the end of training, against beta. The dashed line is the plain "
+    "autoencoder (beta 0), which no evidence lower bound of the same networks can be expected to exceed. Methods whose "
+    "objective is another one (importance weighting, several bounds added up) compare only with themselves.",
+}
+
+
+class Result(NamedTuple):
+    """What one run ended with."""
+
+    method: str
+    beta: float
+    seed: int
+    values: dict[str, float]
+
+
+class Summary(NamedTuple):
+    """The runs of a method and a beta: {column: (mean, standard error over seeds)}; NaN error for one seed."""
+
+    method: str
+    beta: float
+    num_seeds: int
+    cells: dict[str, tuple[float, float]]
+
+
+def summarise(results: list[Result]) -> list[Summary]:
+    """Means and standard errors over seeds, in the order in which methods appear, by beta."""
+    summaries = []
+    for method in dict.fromkeys(result.method for result in results):
+        mine = [result for result in results if result.method == method]
+        for beta in sorted({result.beta for result in mine}):
+            runs = [result.values for result in mine if result.beta == beta]
+            cells = {}
+            for column, name in COLUMNS.items():
+                numbers = [values[name] for values in runs if name in values]
+                if numbers:
+                    cells[column] = _mean_and_error(numbers)
+            summaries.append(Summary(method, beta, len(runs), cells))
+    return summaries
+
+
+def _mean_and_error(numbers: list[float]) -> tuple[float, float]:
+    error = np.std(numbers, ddof=1) / np.sqrt(len(numbers)) if len(numbers) > 1 else np.nan
+    return float(np.mean(numbers)), float(error)
+
+
+def write_comparison(
+    config, results: list[Result], bound: float | None, failures: dict[str, str], workdir: str, command: str
+) -> str:
+    """Writes ``figures/*.png`` and ``report.html`` into the workdir of a sweep; returns the page's path.
+
+    Args:
+      config: that all runs share.
+      results: of the finished runs, one or more.
+      bound: objective of the plain autoencoder, if it was trained.
+      failures: {run: what went wrong}.
+      workdir: the folder.
+      command: what reproduces the sweep.
+    """
+    summaries = summarise(results)
+    columns = [column for column in COLUMNS if any(column in summary.cells for summary in summaries)]
+    return write_page(
+        "comparison.html.jinja",
+        workdir,
+        _draw(summaries, columns, bound),
+        _CAPTIONS,
+        config,
+        title=f"Methods compared on {config.data.name}",
+        command=command,
+        columns=columns,
+        summaries=summaries,
+        failures=failures,
+    )
+
+
+def _draw(summaries, columns, bound):
+    scores = [column for column in ("probe accuracy", "cross coherence") if column in columns]
+    if scores and RECONSTRUCTION in columns:
+        yield "trade_off", trade_off(summaries, scores)
+    if OBJECTIVE in columns:
+        yield "objective", objectives(summaries, bound)
+
+
+def trade_off(summaries: list[Summary], scores: list[str]) -> Figure:
+    """Reconstruction error against each score, one marker a method, one point a beta."""
+    figure, axes = plt.subplots(1, len(scores), figsize=(5.0 * len(scores) + 1.5, 4.2), squeeze=False, layout="constrained")
+    for axis, score in zip(axes[0], scores):
+        for style, method, points in _by_method(summaries, (RECONSTRUCTION, score)):
+            (x, x_error), (y, y_error) = (np.array([p.cells[c] for p in points]).T for c in (RECONSTRUCTION, score))
+            axis.errorbar(x, y, y_error, x_error, color=style[0], linewidth=0.8)
+            axis.scatter(x, y, np.linspace(15, 60, len(x)), color=style[0], marker=style[1], label=method, zorder=3)
+        axis.set(xlabel=RECONSTRUCTION, ylabel=score)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return figure
+
+
+def objectives(summaries: list[Summary], bound: float | None) -> Figure:
+    """The objective against beta on a logarithmic axis."""
+    figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for (color, marker), method, points in _by_method(summaries, (OBJECTIVE,)):
+        y, error = np.array([point.cells[OBJECTIVE] for point in points]).T
+        axis.errorbar([p.beta for p in points], y, error, color=color, marker=marker, markersize=5, label=method)
+    if bound is not None:
+        axis.axhline(bound, color="black", linestyle="--", label="autoencoder")
+    axis.set(xlabel="beta", ylabel="nats per example")
+    axis.set_xscale("symlog", linthresh=1e-3)
+    figure.legend(loc="outside right center", frameon=False)
+    return figure
+
+
+def _by_method(summaries, columns):
+    """((colour, marker), method, its summaries that have the columns), one method after the other."""
+    for place, method in enumerate(dict.fromkeys(summary.method for summary in summaries)):
+        points = [s for s in summaries if s.method == method and all(column in s.cells for column in columns)]
+        if points:
+            yield (CLASS_COLORS[place % len(CLASS_COLORS)], _MARKERS[place % len(_MARKERS)]), method, points

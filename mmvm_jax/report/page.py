@@ -1,0 +1,56 @@
+"""A page in one file: pictures inside, tables that sort by a click, nothing from the network."""
+
+import base64
+import io
+import json
+import os
+
+import jinja2
+import matplotlib.pyplot as plt
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("mmvm_jax.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+
+
+def write_page(template: str, workdir: str, pictures, captions: dict[str, str], config, **content) -> str:
+    """Writes ``figures/*.png`` and ``report.html`` into the workdir.
+
+    Args:
+      template: file name of the page's template, which extends ``page.html.jinja``.
+      workdir: the folder.
+      pictures: iterable of (name, figure), in the order of the page.
+      captions: ``{name: caption}``.
+      config: shown at the end.
+      content: what else the template shows.
+
+    Returns:
+      The page's path.
+    """
+    os.makedirs(os.path.join(workdir, "figures"), exist_ok=True)
+    shown = [_picture(workdir, name, figure, captions[name]) for name, figure in pictures]
+    page = _TEMPLATES.get_template(template).render(
+        pictures=shown, config=json.dumps(config.to_dict(), indent=2), **content
+    )
+    path = os.path.join(workdir, "report.html")
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(page)
+    os.replace(path + ".new", path)
+    return path
+
+
+def format_number(value: float) -> str:
+    """Four significant digits, and none after the point of large numbers."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _picture(workdir: str, name: str, figure, caption: str) -> dict[str, str]:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    with open(os.path.join(workdir, "figures", f"{name}.png"), "wb") as file:
+        file.write(buffer.getvalue())
+    return {"name": name, "caption": caption, "data": base64.b64encode(buffer.getvalue()).decode()}
+
+
+_TEMPLATES.filters["number"] = format_number

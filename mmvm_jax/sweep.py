@@ -1,0 +1,41 @@
+"""Trains methods x betas x seeds, one run after the other, and compares them in one report.
+
+    python -m mmvm_jax.sweep --config=configs/polydigits.py --workdir=runs/sweep --methods=mmvm,poe --betas=0.5,1 --seeds=0,1
+
+The same command goes on with a sweep that was stopped. A run that fails is reported and stops no other.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from mmvm_jax import command_line
+from mmvm_jax.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file that all runs share.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep: a folder a run, figures, report.")
+_METHODS = flags.DEFINE_list("methods", [], "Methods; average, poe, moe and mopoe are those of joint. [all of them]")
+_BETAS = flags.DEFINE_list("betas", ["0.25", "1", "2.5"], "Values of config.method.beta.")
+_SEEDS = flags.DEFINE_list("seeds", ["0"], "Values of config.seed.")
+
+
+def work() -> None:
+    """Does what the flags ask for."""
+    if _CONFIG.value is None or _WORKDIR.value is None:
+        raise UserError(f"--config and --workdir are needed, for example:{__doc__.splitlines()[2]}")
+    betas, seeds = _numbers("betas", _BETAS.value, float), _numbers("seeds", _SEEDS.value, int)
+    from mmvm_jax.sweeping import METHODS, sweep  # only now, so that wrong flags are answered without waiting for JAX
+
+    methods = _METHODS.value or list(METHODS)
+    sweep(_CONFIG.value, _WORKDIR.value, methods, betas, seeds, command_line.command("mmvm_jax.sweep"))
+
+
+def _numbers(flag: str, values: list[str], kind: type) -> list:
+    try:
+        return [kind(value) for value in dict.fromkeys(values)]
+    except ValueError as error:
+        what = "integers" if kind is int else "numbers"
+        raise UserError(f"--{flag}={','.join(values)}; allowed: {what}, separated by commas") from error
+
+
+if __name__ == "__main__":
+    command_line.start(work, _CONFIG)

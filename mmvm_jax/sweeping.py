@@ -1,0 +1,91 @@
+"""A sweep: the runs of all methods, betas and seeds, each in its own folder, and what they ended with."""
+
+import copy
+import json
+import os
+import traceback
+
+import jax
+import numpy as np
+
+from mmvm_jax import workdir as folder
+from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.metrics import read_metrics
+from mmvm_jax.objectives import METHODS as _METHODS
+from mmvm_jax.objectives.joint import AGGREGATIONS
+from mmvm_jax.progress import log
+from mmvm_jax.report.comparison import COLUMNS, OBJECTIVE, RECONSTRUCTION, Result, write_comparison
+from mmvm_jax.run import run
+from mmvm_jax.validation import validate
+
+# By these names a sweep calls methods; the method joint goes by its aggregations.
+METHODS = tuple(AGGREGATIONS) + tuple(name for name in _METHODS if name != "joint")
+_AUTOENCODER = "autoencoder"
+
+
+def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: list[int], command: str) -> None:
+    """Runs what is not yet finished, and writes ``report.html`` after every run.
+
+    Raises:
+      UserError: a run has a configuration that is not allowed, before any begins; or all runs failed.
+    """
+    configs = {}
+    for method in methods:
+        for beta in betas:
+            configs |= {(method, beta, seed): _configure(config, method, beta, seed) for seed in seeds}
+    configs[_AUTOENCODER, 0.0, seeds[0]] = _configure(config, "independent", 0.0, seeds[0])
+    for one in configs.values():
+        validate(one)
+    results, failures, bound = [], {}, None
+    for number, ((method, beta, seed), one) in enumerate(configs.items()):
+        name = os.path.join(method, f"beta_{beta:g}", f"seed_{seed}")
+        log.info("sweep: run %d of %d, %s", number + 1, len(configs), name)
+        values = _run(one, os.path.join(workdir, name), command, failures, name)
+        if values is not None and method == _AUTOENCODER:
+            bound = values.get(COLUMNS[OBJECTIVE])
+        elif values is not None:
+            results.append(Result(method, beta, seed, values))
+        if results:
+            path = write_comparison(config, results, bound, failures, workdir, command)
+    if not results:
+        raise UserError(f"all runs failed; the first: {next(iter(failures.values()))}", exit_code=1)
+    log.info("Report: %s", path)
+
+
+def _configure(config, method: str, beta: float, seed: int):
+    """The configuration of one run."""
+    if method not in METHODS:
+        raise unknown_name("--methods", method, METHODS)
+    changed = copy.deepcopy(config)
+    changed.seed, changed.method.beta = seed, beta
+    changed.method.name = "joint" if method in AGGREGATIONS else method
+    if method in AGGREGATIONS:
+        changed.method.joint.aggregation = method
+    return changed
+
+
+def _run(config, workdir: str, command: str, failures: dict, name: str) -> dict[str, float] | None:
+    """What the run ended with; None, and an entry in ``failures``, if it failed."""
+    try:
+        run(config, workdir, "train_and_evaluate", command)
+        return _values(workdir)
+    except Exception as error:  # whatever it is, the other runs are none the worse for it
+        failures[name] = str(error) or type(error).__name__
+        log.error("sweep: %s failed: %s", name, failures[name])
+        folder.write(os.path.join(workdir, "failure.txt"), traceback.format_exc())
+        return None
+    finally:
+        jax.clear_caches()  # compiled programs of a run serve no other, and hold memory
+
+
+def _values(workdir: str) -> dict[str, float]:
+    """The metrics of a finished run, the mean reconstruction error and the objective among them."""
+    with open(os.path.join(workdir, folder.EVALUATION_FILE)) as file:
+        values = json.load(file)
+    errors = [value for name, value in values.items() if name.startswith("reconstruction/mse/")]
+    if errors:
+        values[COLUMNS[RECONSTRUCTION]] = float(np.mean(errors))
+    losses = [line["loss"] for line in read_metrics(workdir) if line["split"] == "train"]
+    if losses and losses[-1] is not None:
+        values[COLUMNS[OBJECTIVE]] = -losses[-1]
+    return values

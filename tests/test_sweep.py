@@ -1,0 +1,127 @@
+"""The sweep: what it runs, how it summarises, and that it neither repeats nor loses a run."""
+
+import json
+import pathlib
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from mmvm_jax import sweeping
+from mmvm_jax.config import base, quick
+from mmvm_jax.errors import UserError
+from mmvm_jax.report.comparison import Result, objectives, summarise, trade_off
+
+CELLS = {"reconstruction/mse/mean": 0.5, "coherence/cross_mean": 0.25, "probe/accuracy/mean": 0.75, "objective": -2.0}
+
+
+def _results():
+    for method in ("mmvm", "poe"):
+        for beta in (1.0, 0.25):
+            for seed in (0, 1, 2):
+                shift = 0.1 * seed + beta
+                yield Result(method, beta, seed, {name: value + shift for name, value in CELLS.items()})
+
+
+def test_the_summary_is_mean_and_standard_error_over_seeds():
+    summaries = summarise(list(_results()))
+    assert [(s.method, s.beta, s.num_seeds) for s in summaries] == [
+        ("mmvm", 0.25, 3), ("mmvm", 1.0, 3), ("poe", 0.25, 3), ("poe", 1.0, 3),
+    ]  # fmt: skip
+    mean, error = summaries[1].cells["cross coherence"]
+    values = np.array([1.25, 1.35, 1.45])
+    np.testing.assert_allclose((mean, error), (values.mean(), values.std(ddof=1) / np.sqrt(3)))
+
+
+def test_one_seed_has_no_error_and_a_missing_number_no_cell():
+    (summary,) = summarise([Result("mmvm", 1.0, 0, {"objective": 3.0})])
+    assert list(summary.cells) == ["objective"]
+    assert summary.cells["objective"][0] == 3.0 and np.isnan(summary.cells["objective"][1])
+
+
+def test_the_figures_hold_every_method_and_beta():
+    summaries = summarise(list(_results()))
+    figure = trade_off(summaries, ["probe accuracy", "cross coherence"])
+    for axis in figure.axes:
+        assert [len(points.get_offsets()) for points in axis.collections if points.get_label() in ("mmvm", "poe")] == [2, 2]
+    axis = objectives(summaries, -1.0).axes[0]
+    assert [label for label in axis.get_legend_handles_labels()[1]] == ["autoencoder", "mmvm", "poe"]
+    plt.close("all")
+
+
+def _config(folder):
+    """A few steps on a few numbers."""
+    generator = np.random.default_rng(0)
+    arrays = {name: generator.normal(size=(60, 4)) for name in ("a", "b")}
+    np.savez(folder / "data.npz", **arrays, labels=np.arange(60) % 2)
+    config = quick(base())
+    config.data.update({"name": "own_data", "path": str(folder / "data.npz"), "dir": str(folder / "data")})
+    config.network.update({"name": "mlp", "latent_dim": 2})
+    config.network.mlp.hidden_dims = (8,)
+    config.train.update({"steps": 2, "checkpoint_every": 2, "log_every": 1, "batch_size": 8})
+    config.evaluation.batch_size = 8
+    return config
+
+
+@pytest.fixture
+def finished(monkeypatch):
+    """Runs that end at once, their order recorded; those in ``broken`` fail."""
+    order, broken = [], {}
+
+    def run(config, workdir, mode, command):
+        order.append((config.method.name, config.method.beta, config.seed))
+        pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+        if order[-1] in broken:
+            raise broken[order[-1]]
+        values = {"reconstruction/mse/a": 0.25, "reconstruction/mse/b": 0.75, "probe/accuracy/mean": 0.5}
+        (pathlib.Path(workdir) / "evaluation.json").write_text(json.dumps(values))
+        line = {"step": 2, "split": "train", "loss": 10.0 * config.method.beta + 1.0}
+        (pathlib.Path(workdir) / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+
+    monkeypatch.setattr(sweeping, "run", run)
+    return order, broken
+
+
+def test_all_runs_and_the_autoencoder(tmp_path, finished):
+    sweeping.sweep(base(), str(tmp_path), ["mmvm", "mopoe"], [0.5, 2.0], [0, 1], "the command")
+    expected = [(method, beta, seed) for method in ("mmvm", "joint") for beta in (0.5, 2.0) for seed in (0, 1)]
+    assert finished[0] == [*expected, ("independent", 0.0, 0)]
+    page = (tmp_path / "report.html").read_text()
+    assert "the command" in page and "mopoe" in page and "0.5" in page and "-21 ± 0" in page
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"trade_off", "objective"}
+
+
+def test_a_run_that_fails_is_reported_and_stops_no_other(tmp_path, finished):
+    order, broken = finished
+    broken["mmvm", 1.0, 0] = UserError("config.train.batch_size is <8>")
+    broken["mmvm", 1.0, 1] = ZeroDivisionError()
+    sweeping.sweep(base(), str(tmp_path), ["mmvm"], [1.0], [0, 1, 2], "")
+    assert len(order) == 4
+    page = (tmp_path / "report.html").read_text()
+    assert "config.train.batch_size is &lt;8&gt;" in page and "ZeroDivisionError" in page
+    assert "Traceback" in (tmp_path / "mmvm" / "beta_1" / "seed_1" / "failure.txt").read_text()
+
+
+def test_all_runs_failed(tmp_path, finished):
+    finished[1].update({("mmvm", 1.0, 0): UserError("no"), ("independent", 0.0, 0): UserError("neither")})
+    with pytest.raises(UserError, match="all runs failed; the first: no") as caught:
+        sweeping.sweep(base(), str(tmp_path), ["mmvm"], [1.0], [0], "")
+    assert caught.value.exit_code == 1
+
+
+def test_wrong_requests_are_refused_before_any_run(tmp_path, finished):
+    with pytest.raises(UserError, match="--methods is 'pow'; allowed: average,"):
+        sweeping.sweep(base(), str(tmp_path), ["mmvm", "pow"], [1.0], [0], "")
+    with pytest.raises(UserError, match="config.method.beta is -1"):
+        sweeping.sweep(base(), str(tmp_path), ["mmvm"], [1.0, -1.0], [0], "")
+    assert not finished[0]
+
+
+def test_real_runs_go_on_where_they_were(tmp_path):
+    config = _config(tmp_path)
+    sweeping.sweep(config, str(tmp_path), ["mmvm"], [1.0], [0], "")
+    first = (tmp_path / "mmvm" / "beta_1" / "seed_0" / "evaluation.json").stat().st_mtime_ns
+    sweeping.sweep(config, str(tmp_path), ["mmvm", "poe"], [1.0], [0], "")
+    assert (tmp_path / "mmvm" / "beta_1" / "seed_0" / "evaluation.json").stat().st_mtime_ns == first
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<td>poe</td>") == page.count("<td>mmvm</td>") == 1 and "Failed runs" not in page
