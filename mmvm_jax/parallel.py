@@ -33,6 +33,12 @@ def largest_batch_size(wanted: int, num_examples: int) -> int:
     return max(min(wanted, num_examples) // devices, 1) * devices
 
 
+def on_this_machine(tree):
+    """Types and shapes of arrays that are to lie on a device of this process, wherever they lay before."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+
 def sum_over_devices(tree):
     """The sum of every leaf over all devices; to be called inside ``spread``."""
     return jax.lax.psum(tree, _AXIS)

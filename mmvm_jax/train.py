@@ -67,7 +67,7 @@ def first_batch(config, data: DataSet) -> Batch:
 
 
 def restore(config, model: Model, method: Method, batch: Batch, workdir: str) -> Restored:
-    """The newest checkpoint of a run; of ``batch`` only types and shapes are read.
+    """The newest checkpoint of a run, on whatever machine it was saved; of ``batch`` only types and shapes are read.
 
     Raises:
       UserError: there is none.
@@ -75,7 +75,7 @@ def restore(config, model: Model, method: Method, batch: Batch, workdir: str) ->
     like = jax.eval_shape(lambda: init_state(config, model, method, batch))
     checkpoints = Checkpoints(workdir)
     try:
-        restored = checkpoints.restore(like)
+        restored = checkpoints.restore(parallel.on_this_machine(like))
     finally:
         checkpoints.close()
     if restored is None:
