@@ -45,13 +45,20 @@ def test_a_run_writes_everything_that_others_read(finished):
     pairs = [f"{a}_to_{b}" for a in names for b in names]
     crossed = [f"{a}_to_{b}" for a in names for b in names if a != b]
     metrics = ("accuracy", "average_precision", "auroc")
-    expected = [f"probe/{metric}/{name}" for metric in metrics for name in (*names, "mean")]
+    probes = ("probe", "probe_shared")
+    expected = [f"{probe}/{metric}/{name}" for probe in probes for metric in metrics for name in (*names, "mean")]
     expected += [f"coherence/{pair}" for pair in pairs]
-    expected += ["coherence/cross_mean", "coherence/leave_one_out_mean"]
+    expected += ["coherence/cross_mean", "coherence/leave_one_out_mean", "coherence/joint"]
     expected += [f"coherence/classifier_accuracy/{name}" for name in (*names, "mean")]
     expected += [f"reconstruction/{q}/{name}" for q in ("log_likelihood", "mse") for name in names]
     expected += [f"imputation/{q}/{pair}" for q in ("log_likelihood", "mse") for pair in crossed]
     expected += [f"imputation/{q}/others_to_{name}" for q in ("log_likelihood", "mse") for name in names]
+    scores = ("normalized_mutual_information", "adjusted_rand_index")
+    expected += [f"cluster/{score}/{name}" for score in scores for name in (*names, "mean")]
+    expected += [f"frechet/classifier/{pair}" for pair in pairs]
+    couples = ("m0_m1", "m0_m2", "m1_m2")
+    expected += [f"relatedness/{what}/{couple}" for what in ("matched", "unmatched", "auroc") for couple in couples]
+    expected += [f"correlation/{couple}" for couple in couples]
     expected += ["divergence/jensen_shannon", "train/examples_per_second", "train/seconds"]
     assert sorted(values) == sorted(expected)
     assert -0.05 < values["divergence/jensen_shannon"] < np.log(3) + 0.05
@@ -63,7 +70,9 @@ def test_a_run_writes_everything_that_others_read(finished):
 def test_the_report_is_one_file_with_its_pictures_inside(finished):
     page = (finished / "report.html").read_text()
     figures = {path.stem for path in (finished / "figures").iterdir()}
-    assert figures == {"cross_generation", "coherence", "reconstructions", "latents", "learning_curves"}
+    assert figures == {
+        "cross_generation", "coherence", "reconstructions", "unconditional", "latents", "relatedness", "learning_curves",
+    }  # fmt: skip
     assert page.count("data:image/png;base64,") == len(figures)
     assert not re.search(r'(src|href)="(?!data:)', page)
 
