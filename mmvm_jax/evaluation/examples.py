@@ -51,13 +51,14 @@ def unconditional_examples(
 
 
 def _choose(split: Split, count: int) -> Batch:
-    """The first complete examples, class by class in turn."""
-    complete = np.flatnonzero(split.present.all(axis=0))
-    labels = split.labels[complete] if split.labels.ndim == 1 else np.zeros(len(complete))
-    turn = np.zeros(len(complete))
+    """The first complete examples, class by class in turn; if none is complete, of those that most is known of."""
+    observed = split.present.sum(axis=0)
+    best = np.flatnonzero(observed == observed.max())
+    labels = split.labels[best] if split.labels.ndim == 1 else np.zeros(len(best))
+    turn = np.zeros(len(best))
     for label in np.unique(labels):
         members = labels == label
         turn[members] = np.arange(members.sum())
-    rows = complete[np.lexsort((labels, turn))][:count].astype(np.int32)
+    rows = best[np.lexsort((labels, turn))][:count].astype(np.int32)
     inputs = {name: array[rows] for name, array in split.inputs.items()}
     return Batch(inputs, split.present[:, rows], rows, split.labels[rows])
