@@ -12,6 +12,7 @@ from scipy.spatial.distance import squareform
 from sklearn.metrics import roc_auc_score
 
 from mmvm_jax.evaluation.trained import Encoded
+from mmvm_jax.types import DiagonalGaussian
 
 
 class Relatedness(NamedTuple):
@@ -26,15 +27,13 @@ class Relatedness(NamedTuple):
 
 def relatedness(names: tuple[str, ...], test: Encoded, seed: int) -> dict[tuple[str, str], Relatedness]:
     """Every two modalities that at least two examples have: {(a, b): Relatedness}."""
-    scale = np.exp(0.5 * test.posteriors.log_variance.astype(np.float64))
-    # Between diagonal Gaussians the distance is that of these points.
-    points = np.concatenate([test.posteriors.mean, scale], axis=-1)
     results = {}
     for a, b in itertools.combinations(range(len(names)), 2):
         both = np.flatnonzero(test.present[a] & test.present[b])
         if len(both) > 1:
-            distances = _distances(points[a, both], points[b, both], seed)
-            by_class = _by_class(points[[a, b]], test.present[[a, b]], test.labels) if test.labels.ndim == 1 else ()
+            points = [_points(test.posteriors, row) for row in (a, b)]
+            distances = _distances(*(side[both] for side in points), seed)
+            by_class = _by_class(points, test.present[[a, b]], test.labels) if test.labels.ndim == 1 else ()
             results[names[a], names[b]] = Relatedness(*distances, *by_class)
     return results
 
@@ -50,6 +49,12 @@ def relatedness_values(results: dict[tuple[str, str], Relatedness]) -> dict[str,
     return values
 
 
+def _points(posteriors: DiagonalGaussian, row: int) -> np.ndarray:
+    """Means beside scales: the distance of two posteriors is that of these points: [M, N, D] -> [N, 2 D]."""
+    mean, log_variance = (leaf[row].astype(np.float64) for leaf in posteriors)
+    return np.concatenate([mean, np.exp(0.5 * log_variance)], axis=1)
+
+
 def _distances(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Squared, of the points [N, F] of the same and of another example; every example is another's other once."""
     order = np.random.default_rng(seed).permutation(len(a))
@@ -58,11 +63,11 @@ def _distances(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[np.ndarray, np.
     return tuple(np.square(a - partner).sum(axis=1) for partner in (b, b[other]))
 
 
-def _by_class(points: np.ndarray, present: np.ndarray, labels: np.ndarray) -> tuple:
+def _by_class(points: list[np.ndarray], present: np.ndarray, labels: np.ndarray) -> tuple:
     """(classes, mean distances between them, linkage); empty unless two modalities share several classes.
 
     Args:
-      points: [2, N, F].
+      points: of both, [N, F].
       present: [2, N] bool.
       labels: [N].
     """
