@@ -10,7 +10,6 @@ import statistics
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
@@ -18,7 +17,7 @@ from mmvm_jax import train as training
 from mmvm_jax.config import base
 from mmvm_jax.data.pipeline import DataSet, complete_split
 from mmvm_jax.errors import UserError
-from mmvm_jax.method import final_hyper, make_method
+from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
 from mmvm_jax.types import Modality
 
@@ -82,7 +81,7 @@ def measure(config, count: int) -> tuple[float, list[float]]:
     model, method = make_model(modalities, config.network), make_method(config.method)
     batch = training.first_batch(config, data)
     state = training.init_state(config, model, method, batch)
-    hyper = final_hyper(config.method) | {"learning_rate": jnp.float32(1e-3)}
+    hyper = training.hyper_parameters(config)
     step = training.make_step(config, model, method, 100)
     times = []
     for _ in range(_STEPS.value + 1):

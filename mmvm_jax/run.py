@@ -3,9 +3,11 @@
 import json
 import os
 
+import jax
+
 from mmvm_jax import workdir as folder
 from mmvm_jax.checkpoints import Checkpoints
-from mmvm_jax.data import load_dataset
+from mmvm_jax.data import builders, load_dataset
 from mmvm_jax.data.description import describe
 from mmvm_jax.data.pipeline import DataSet
 from mmvm_jax.evaluation.evaluate import evaluate
@@ -33,6 +35,7 @@ def run(config, workdir: str, mode: str, command: str) -> None:
       UserError: the configuration or the workdir cannot be used, or training failed.
     """
     validate(config)
+    _keep_compiled_programs(config)
     unchanged = folder.check(workdir, config)
     data = load_dataset(config.data, config.modalities)
     if mode != "evaluate":
@@ -45,6 +48,14 @@ def run(config, workdir: str, mode: str, command: str) -> None:
         fit(config, data, workdir)
     if mode != "train":
         _evaluate_and_report(config, data, workdir, command)
+
+
+def _keep_compiled_programs(config) -> None:
+    """The next start of an equal model compiles nothing; what the environment says comes first."""
+    if jax.config.jax_compilation_cache_dir is None:
+        directory = os.path.join(builders.data_directory(config.data.dir), "compiled")
+        jax.config.update("jax_compilation_cache_dir", directory)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def fit(config, data: DataSet, workdir: str) -> None:

@@ -61,6 +61,12 @@ def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState
     return jax.jit(init)(config.seed, batch)
 
 
+def hyper_parameters(config) -> dict[str, Array]:
+    """The numbers that runs of one program may differ in: seed, learning rate, beta and what else the method has."""
+    numbers = {"seed": jnp.uint32(config.seed), "learning_rate": jnp.asarray(config.optimizer.learning_rate, float)}
+    return final_hyper(config.method) | numbers
+
+
 def first_batch(config, data: DataSet) -> Batch:
     """The batch that training begins with."""
     return next(Batches(data.train, config.train.batch_size, config.seed))
@@ -84,7 +90,7 @@ def restore(config, model: Model, method: Method, batch: Batch, workdir: str) ->
 
 
 def make_step(config, model: Model, method: Method, total_steps: int) -> Callable:
-    """One step of training on all devices: (state, batch, hyper) -> (state, metrics).
+    """One step of training on all devices: (state, batch, hyper) -> (state, metrics), ``hyper_parameters`` given.
 
     The metrics are means over the batch, so the terms add up to the loss; ``grad_norm`` is that of the gradient.
     """
@@ -98,7 +104,7 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
         return sums["loss"], (sums, functions.updated_statistics)
 
     def step(state: TrainState, batch: Batch, hyper: dict):
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(hyper["seed"]), state.step)
         moving = hyper_at(config.method, hyper, state.step, total_steps)
         gradients, (sums, statistics) = jax.grad(loss_sum, has_aux=True)(
             state.params, state.statistics, key, model.prepare(batch), moving
@@ -145,8 +151,7 @@ class _Loop:
         self._config, self._step, self._batches = config, step, batches
         self._writer, self._checkpoints = writer, checkpoints
         self._seconds = seconds  # trained by the runs before this one
-        self._hyper = final_hyper(config.method)
-        self._hyper["learning_rate"] = jnp.asarray(config.optimizer.learning_rate, jnp.result_type(float))
+        self._hyper = hyper_parameters(config)
 
     def run(self, state: TrainState, start: int, total_steps: int) -> TrainState:
         """Trains from step ``start`` to ``total_steps``."""

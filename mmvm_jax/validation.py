@@ -24,7 +24,7 @@ _SHARE = _Range("0 to 1", lambda value: 0 <= value <= 1)
 _DECAY = _Range("0 to less than 1", lambda value: 0 <= value < 1)
 
 RANGES = {
-    "seed": _NOT_NEGATIVE,
+    "seed": _Range("0 to 4294967295", lambda value: 0 <= value < 2**32),
     "data.missing.rate": _SHARE,
     "method.beta": _NOT_NEGATIVE,
     "method.mmvm.alpha": _SHARE,

@@ -13,7 +13,7 @@ from mmvm_jax import train as training
 from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.config import base
 from mmvm_jax.data.pipeline import Batches, DataSet, Split
-from mmvm_jax.method import final_hyper, make_method
+from mmvm_jax.method import make_method
 from mmvm_jax.model import join_statistics, make_model, split_statistics
 from mmvm_jax.networks.normalization import BatchNorm, Dropout
 from mmvm_jax.types import DiagonalGaussian, Modality
@@ -70,7 +70,7 @@ def _prepare(config, data):
     model, method = make_model(data.modalities, config.network), make_method(config.method)
     state = training.init_state(config, model, method, training.first_batch(config, data))
     step = training.make_step(config, model, method, config.train.steps)
-    return model, state, step, final_hyper(config.method) | {"learning_rate": jnp.float32(1e-2)}
+    return model, state, step, training.hyper_parameters(config) | {"learning_rate": jnp.float32(1e-2)}
 
 
 def _steps(config, data, count=4):

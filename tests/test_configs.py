@@ -4,7 +4,6 @@ import importlib.util
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,7 +11,7 @@ from mmvm_jax import train as training
 from mmvm_jax.config import base
 from mmvm_jax.data import DATASETS, celeba, hippocampal, mimic_cxr, mnist_svhn, uci_multiple_features
 from mmvm_jax.errors import UserError
-from mmvm_jax.method import final_hyper, make_method
+from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
 from mmvm_jax.networks import NETWORKS
 from mmvm_jax.types import Batch, Modality
@@ -136,7 +135,7 @@ def test_a_step_of_training_is_finite(name):
     model, method = make_model(modalities, config.network), make_method(config.method)
     batch = _synthetic_batch(modalities)
     state = training.init_state(config, model, method, batch)
-    hyper = final_hyper(config.method) | {"learning_rate": jnp.float32(config.optimizer.learning_rate)}
+    hyper = training.hyper_parameters(config)
     after, metrics = training.make_step(config, model, method, 10)(state, batch, hyper)
     assert all(np.isfinite(value) for value in jax.device_get(metrics).values())
     for old, new in zip(jax.tree.leaves(state.params), jax.tree.leaves(after.params)):

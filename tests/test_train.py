@@ -13,7 +13,7 @@ from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.config import base
 from mmvm_jax.data.pipeline import Batches, DataSet, Split
 from mmvm_jax.errors import UserError
-from mmvm_jax.method import final_hyper, make_method
+from mmvm_jax.method import make_method
 from mmvm_jax.metrics import read_metrics
 from mmvm_jax.model import make_model
 from mmvm_jax.types import Modality
@@ -57,7 +57,7 @@ def _prepare(config, data):
     model, method = make_model(data.modalities, config.network), make_method(config.method)
     batch = training.first_batch(config, data)
     state = training.init_state(config, model, method, batch)
-    hyper = final_hyper(config.method) | {"learning_rate": jnp.float32(1e-2)}
+    hyper = training.hyper_parameters(config) | {"learning_rate": jnp.float32(1e-2)}
     return model, method, state, hyper
 
 
