@@ -125,12 +125,20 @@ def test_images_keep_their_proportions():
     assert abs((right - left) / (bottom - top) - 2.0) < 1e-6
 
 
-def test_two_dimensional_latents_are_drawn_as_they_are():
-    means = np.random.default_rng(0).normal(size=(1, 20, 2))
-    figure = latents(("a",), means, np.ones((1, 20), bool), np.zeros(20, int), (), 20, 0)
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_latents_of_up_to_two_dimensions_are_drawn_as_they_are(dimensions):
+    means = np.random.default_rng(0).normal(size=(1, 30, dimensions))
+    evaluation = _evaluation([MODALITIES["trace"]], {})._replace(test_means=means, test_labels=np.zeros(30, int))
+    figure = latents(("a",), evaluation, (), 20, 0)
     drawn = figure.axes[0].collections[0].get_offsets()
-    np.testing.assert_allclose(drawn, means[0])
+    np.testing.assert_allclose(drawn[:, :dimensions], means[0, :20])
     assert figure.axes[0].get_title() == "a, latent"
+
+
+def test_latents_of_more_dimensions_have_two_maps_and_named_classes():
+    figure = latents(("a",), _evaluation([MODALITIES["trace"]], {}), ("ant", "bee"), 20, 0)
+    assert [axis.get_title() for axis in figure.axes] == ["a, PCA", "a, t-SNE"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ant", "bee", "2"]
 
 
 def test_numbers():

@@ -63,9 +63,10 @@ def unconditional(modalities, samples, vocabularies) -> Figure:
     return draw_rows([Row(m.name, m, samples[m.name]) for m in modalities], vocabularies)
 
 
-def latents(names, means, present, labels, class_names, count: int, seed: int) -> Figure:
+def latents(names, evaluation, class_names, count: int, seed: int) -> Figure:
     """Posterior means by class, one column a modality: the latent itself at two dimensions, else two maps of it."""
-    maps = {"latent": lambda features: features} if means.shape[-1] == 2 else _maps(seed)
+    means, present, labels = evaluation.test_means, evaluation.test_present, evaluation.test_labels
+    maps = {"latent": _first_two} if means.shape[-1] <= 2 else _maps(seed)
     size = (3.2 * len(names) + 1.0, 3.2 * len(maps))
     figure, axes = plt.subplots(len(maps), len(names), figsize=size, squeeze=False, layout="constrained")
     for column, (name, mean, observed) in enumerate(zip(names, means, present)):
@@ -87,13 +88,18 @@ def _scatter(axis, points, classes, class_names) -> None:
         axis.scatter(*points[classes == value].T, s=7, color=color, marker=marker, label=label, linewidths=0)
 
 
+def _first_two(features):
+    """Latents of one or two dimensions as they are: [N, 1 or 2] -> [N, 2]."""
+    return np.pad(features, ((0, 0), (0, 2 - features.shape[1])))
+
+
 def _maps(seed):
-    """{name: function [N, D] -> [N, 2]}; t-SNE is left to enough examples to have neighbours."""
-    pca = lambda features: PCA(2).fit_transform(features)
-    tsne = lambda features: (
-        TSNE(perplexity=30, init="pca", random_state=seed).fit_transform(features) if len(features) > 100 else pca(features)
-    )
-    return {"PCA": pca, "t-SNE": tsne}
+    """{name: function [N, D] -> [N, 2]}; few examples have few neighbours."""
+    tsne = lambda features: TSNE(perplexity=min(30.0, len(features) / 4), init="pca", random_state=seed)
+    return {
+        "PCA": lambda features: PCA(2).fit_transform(features),
+        "t-SNE": lambda features: tsne(features).fit_transform(features),
+    }
 
 
 def coherence_table(names, values: dict[str, float]) -> Figure:

@@ -16,6 +16,7 @@ CAPTIONS = {
     "examples, their means between classes, and the classes joined by these.",
     "learning_curves": "Learning curves, means over the training batches since the last point.",
 }
+_FEWEST_ON_A_MAP = 4  # examples
 _HEADLINE = {
     "coherence/cross_mean": "cross coherence",
     "coherence/classifier_accuracy/mean": "classifiers on real data",
@@ -69,18 +70,9 @@ def _draw(config, evaluation, description, history):
         yield "coherence", figures.coherence_table(names, evaluation.values)
     yield "reconstructions", figures.reconstructions(modalities, evaluation.examples, words)
     yield "unconditional", figures.unconditional(modalities, evaluation.unconditional, words)
-    yield (
-        "latents",
-        figures.latents(
-            names,
-            evaluation.test_means,
-            evaluation.test_present,
-            evaluation.test_labels,
-            description.class_names,
-            config.evaluation.embedding_examples,
-            config.seed,
-        ),
-    )
+    if evaluation.test_present.sum(axis=1).min() >= _FEWEST_ON_A_MAP:
+        count, seed = config.evaluation.embedding_examples, config.seed
+        yield "latents", figures.latents(names, evaluation, description.class_names, count, seed)
     if evaluation.relatedness:
         yield "relatedness", figures.relatedness(evaluation.relatedness, description.class_names)
     yield "learning_curves", figures.learning_curves(history)
