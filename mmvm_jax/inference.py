@@ -201,6 +201,7 @@ def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype.kind == "f":
         return values.astype(dtype)
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    high = high if high < 2**53 else np.nextafter(float(high), 0)  # which as a real number is one too many
     return np.clip(np.rint(values.astype(np.float64)), low, high).astype(dtype)
 
 

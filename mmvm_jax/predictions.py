@@ -9,7 +9,8 @@ from mmvm_jax.evaluation.trained import Trained
 from mmvm_jax.model import BoundModel
 from mmvm_jax.types import Array, Batch, LatentMixture
 
-_RANGES = {"image": (0.0, 1.0), "counts": (0.0, None)}  # of what a kind's data can be, as the network sees them
+# Of what a kind's data can be, as the network sees them. Counts are int32, and exp of a wild latent is infinite.
+_RANGES = {"image": (0.0, 1.0), "counts": (0.0, 2.0**31)}
 
 
 def encode(trained: Trained, params: dict, batch: Batch) -> dict:

@@ -1,0 +1,64 @@
+"""Uses a trained model on an .npz file: represents its examples, fills in what is missing, or makes new ones.
+
+    python -m mmvm_jax.infer --workdir=runs/mine --task=impute --input=in.npz --output=out.npz
+
+The input has the layout of ``mmvm_jax.data.own_data``; a modality without an array is absent from all examples. What
+the output holds stands at the task's method of ``mmvm_jax.inference.Inference``.
+"""
+
+from absl import flags
+
+from mmvm_jax import command_line
+from mmvm_jax.errors import UserError
+
+TASKS = ("encode", "impute", "generate")
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of mmvm_jax.main.")
+_TASK = flags.DEFINE_enum("task", None, TASKS, "What to do.")
+_INPUT = flags.DEFINE_string("input", None, "The .npz file to read; for generate, with --given.")
+_OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 20, "impute: draws of what is missing.", lower_bound=1)
+_KEEP_SAMPLES = flags.DEFINE_bool("keep_samples", False, "impute: writes every draw, as <name>__samples.")
+_GIVEN = flags.DEFINE_list("given", [], "generate: names of the modalities of --input to start from.")
+_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 100, "generate, without --given: how many.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0)
+
+
+def work() -> None:
+    """Does what the flags ask for."""
+    _check_flags()
+    from mmvm_jax.data.rows import write_npz  # only now, so that wrong flags are answered without waiting for JAX
+
+    length, outputs = _start()
+    write_npz(_OUTPUT.value, outputs, length)
+
+
+def _check_flags() -> None:
+    if None in (_WORKDIR.value, _TASK.value, _OUTPUT.value):
+        raise UserError(f"--workdir, --task and --output are needed, for example:{__doc__.splitlines()[2]}")
+    if _TASK.value == "generate" and bool(_GIVEN.value) != bool(_INPUT.value):
+        raise UserError("--task=generate takes --given and --input together, or neither of them")
+    if _TASK.value != "generate" and not _INPUT.value:
+        raise UserError(f"--task={_TASK.value} needs --input, an .npz file with an array a modality")
+
+
+def _start():
+    """The number of examples, and their outputs block by block."""
+    from mmvm_jax import inference
+    from mmvm_jax.data.inputs import Inputs
+    from mmvm_jax.data.rows import NpzRows
+
+    model = inference.load(_WORKDIR.value)
+    if not _INPUT.value:
+        return _NUM_EXAMPLES.value, model.generate(_NUM_EXAMPLES.value, _SEED.value)
+    inputs = Inputs(model.description, NpzRows(_INPUT.value, "--input"), _GIVEN.value)
+    tasks = {
+        "encode": lambda: model.encode(inputs),
+        "impute": lambda: model.impute(inputs, _NUM_SAMPLES.value, _KEEP_SAMPLES.value, _SEED.value),
+        "generate": lambda: model.generate_given(inputs, _SEED.value),
+    }
+    return inputs.length, tasks[_TASK.value]()
+
+
+if __name__ == "__main__":
+    command_line.start(work)
