@@ -11,9 +11,7 @@ from mmvm_jax.evaluation.trained import Trained, map_split
 from mmvm_jax.objectives.common import modality_keys
 
 
-def jensen_shannon(
-    trained: Trained, split: Split, batch_size: int, num_samples: int, seed: int
-) -> dict[str, float]:
+def jensen_shannon(trained: Trained, split: Split, batch_size: int, num_samples: int, seed: int) -> dict[str, float]:
     """Jensen-Shannon divergence of the posteriors: Monte Carlo mean_m KL(q_m || h), 0 to log M nats.
 
     The mean is over examples with at least two observed modalities; empty where there are none.

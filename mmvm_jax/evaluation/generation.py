@@ -1,7 +1,7 @@
 """Examples out of nothing: latents drawn from the method's prior, or from one fitted to what training left."""
 
-from typing import NamedTuple
 import warnings
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -112,4 +112,3 @@ def _squared_errors(model, generated, batch):
         # The distance of two token ids says nothing.
         rows.append(jnp.full(len(errors), jnp.nan) if modality.kind == "tokens" else jnp.mean(errors, axis=1))
     return jnp.stack(rows)
-

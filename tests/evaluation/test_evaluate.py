@@ -29,7 +29,9 @@ def _data(label_kind, num_test=18, names=NAMES, num_classes=3):
 
     modalities = tuple(Modality(name, (4,), "vector", "normal") for name in names)
     kinds = {"class": num_classes, "multilabel": 3, "none": 0}
-    return DataSet(modalities, split(40), split(num_test), kinds[label_kind], label_kind, f"{label_kind}{names}{num_classes}")
+    return DataSet(
+        modalities, split(40), split(num_test), kinds[label_kind], label_kind, f"{label_kind}{names}{num_classes}"
+    )
 
 
 def _evaluate(data, data_dir, method="mmvm", **settings):

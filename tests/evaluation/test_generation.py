@@ -76,7 +76,11 @@ def test_draws_are_the_same_whatever_their_number():
 
 @pytest.mark.parametrize(
     "method, shared, private",  # dimensions that the decoders read the same in, and those that they do not
-    [("joint", slice(0, 3), slice(0, 0)), ("independent", slice(0, 0), slice(0, 3)), ("mmvae_plus", slice(1, 3), slice(0, 1))],
+    [
+        ("joint", slice(0, 3), slice(0, 0)),
+        ("independent", slice(0, 0), slice(0, 3)),
+        ("mmvae_plus", slice(1, 3), slice(0, 1)),
+    ],
 )
 def test_methods_with_a_prior_draw_from_it(method, shared, private):
     z = np.asarray(sample_latents(_trained(method), None, 4000, jax.random.key(1)))

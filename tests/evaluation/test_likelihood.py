@@ -120,7 +120,9 @@ def test_only_examples_that_have_the_modalities_count():
     split.present[1, 8:] = False
     split.inputs["b"][8:] = 1e3
     values = likelihood(trained, split, 16, 2000, 0)
-    assert values["likelihood/conditional/a_to_b"] == pytest.approx(_exact(MATRICES[1], split.inputs["b"][:8]).mean(), abs=0.1)
+    assert values["likelihood/conditional/a_to_b"] == pytest.approx(
+        _exact(MATRICES[1], split.inputs["b"][:8]).mean(), abs=0.1
+    )
     split.present[1] = False
     assert likelihood(trained, split, 16, 2, 0) == {}
 
