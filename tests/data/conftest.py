@@ -1,13 +1,20 @@
 """Polydigits, prepared once for all tests: whole, and in a small edition where the size does not matter."""
 
+import importlib.util
+import json
 import os
+import pathlib
 import shutil
 import sys
 
+import numpy as np
 import pytest
 
 from mmvm_jax import config
 from mmvm_jax.data import load_dataset, polydigits
+from mmvm_jax.run import run
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 
 def _data(directory, **changes):
@@ -73,5 +80,27 @@ def pack():
         made = shutil.make_archive(str(folder) + ".made", kind, folder.parent, folder.name)
         shutil.rmtree(folder)
         os.rename(made, folder.parent / archive)
+
+    return make
+
+
+@pytest.fixture
+def quicktest(tmp_path):
+    """A function (name, modalities) that runs a data set's variant ``:quicktest`` on the files in ``manual(name)``.
+
+    Some tests write but a handful of files, so batches are smaller, and steps fewer, than the variant's.
+    """
+
+    def make(name: str, modalities=()):
+        spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        changed = module.get_config("quicktest")
+        changed.update({"modalities": modalities, "data": {"dir": str(tmp_path)}, "evaluation": {"batch_size": 8}})
+        changed.train.update({"steps": 2, "checkpoint_every": 2, "log_every": 1, "batch_size": 4})
+        run(changed, str(tmp_path / "run"), "train_and_evaluate", "a command")
+        values = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+        assert np.isfinite(list(values.values())).all() and (tmp_path / "run" / "report.html").exists()
+        return values
 
     return make

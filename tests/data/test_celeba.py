@@ -100,3 +100,10 @@ def test_damaged_attributes(raw_files, load):
     path.write_text(path.read_text().rstrip()[:-3] + "\n")
     with pytest.raises(UserError, match="the row of 000001.jpg has 39 values; expected 40"):
         load("celeba")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("raw_files", ["csv"], indirect=True)
+def test_the_whole_path(raw_files, quicktest):
+    values = quicktest("celeba")
+    assert {f"reconstruction/log_likelihood/{name}" for name in ("image", "text")} <= set(values)

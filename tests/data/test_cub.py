@@ -171,3 +171,8 @@ def test_damaged_files(raw_files, load, manual):
 def test_wrong_policy(load):
     with pytest.raises(UserError, match="config.data.policy is 'random'; allowed: class_disjoint, official"):
         load("cub", policy="random")
+
+
+def test_the_whole_path(raw_files, quicktest):
+    values = quicktest("cub")
+    assert {"imputation/mse/caption_to_image", "imputation/log_likelihood/image_to_caption"} <= set(values)

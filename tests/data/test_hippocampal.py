@@ -112,3 +112,10 @@ def test_wrong_files(name, change, message, raw_files, load):
         np.save(path, change(np.load(path)))
     with pytest.raises(UserError, match=message):
         load("hippocampal")
+
+
+def test_the_whole_path(raw_files, quicktest):
+    for path in raw_files.glob("*/*spike_data_binned.npy"):
+        np.save(path, np.load(path) % 3)  # as few spikes as neurons fire
+    values = quicktest("hippocampal", tuple(hippocampal.RATS)[:2])
+    assert len([name for name in values if name.startswith("reconstruction/mse/")]) == 2

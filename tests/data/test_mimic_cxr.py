@@ -162,3 +162,10 @@ def test_wrong_requests(raw_files, load):
     path.unlink()
     with pytest.raises(UserError, match="mimic_cxr: mimic-cxr-2.0.0-metadata.csv.gz is missing"):
         load("mimic_cxr")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("raw_files", ["2.1.0"], indirect=True)
+def test_the_whole_path(raw_files, quicktest):
+    values = quicktest("mimic_cxr")
+    assert {"imputation/mse/frontal_to_lateral", "imputation/mse/lateral_to_frontal"} <= set(values)

@@ -72,3 +72,8 @@ def test_missing_and_damaged_files(raw_files, manual, load):
     path.unlink()
     with pytest.raises(UserError, match="mnist_svhn: test_32x32.mat is missing"):
         load("mnist_svhn")
+
+
+def test_the_whole_path(raw_files, quicktest):
+    values = quicktest("mnist_svhn")
+    assert {"coherence/mnist_to_svhn", "coherence/svhn_to_mnist"} <= set(values)

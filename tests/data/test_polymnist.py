@@ -173,3 +173,11 @@ def test_nothing_there(load, tmp_path):
 def test_wrong_number_of_modalities(load):
     with pytest.raises(UserError, match="config.data.num_modalities is 6; allowed: 2 to 5"):
         load("polymnist", num_modalities=6)
+
+
+@pytest.mark.parametrize("name", ["polymnist", "polymnist_translated"])
+def test_the_whole_path(name, manual, quicktest):
+    write_mnist(manual(name), {"train": 40, "test": 20})
+    write_photographs(manual(name), 5)
+    values = quicktest(name, ("m0", "m1"))
+    assert {"coherence/m0_to_m1", "coherence/m1_to_m0"} <= set(values)

@@ -82,3 +82,9 @@ def test_labels_must_agree(raw_files, load):
         path.write_text("\n".join([lines[0], *reversed(lines[1:])]))
         with pytest.raises(UserError, match="zer.csv cannot be read: its labels differ"):
             load("uci_multiple_features")
+
+
+@pytest.mark.parametrize("raw_files", ["csv"], indirect=True)
+def test_the_whole_path(raw_files, quicktest):
+    values = quicktest("uci_multiple_features", ("fou", "mor"))
+    assert {"coherence/fou_to_mor", "coherence/mor_to_fou"} <= set(values)
