@@ -111,8 +111,8 @@ def test_few_samples_stay_below_and_more_come_closer():
     split, trained = _split(), Trained(Linear(), _method("mmvae"), {})
     both = np.concatenate([split.inputs[name] for name in NAMES], axis=1)
     exact = _exact(np.concatenate(MATRICES, axis=1), both).mean()
-    bounds = [likelihood(trained, split, 16, samples, 0)["likelihood/joint"] for samples in (1, 10, 100)]
-    assert bounds[0] < bounds[1] < bounds[2] < exact + 0.05
+    bounds = [likelihood(trained, split, 16, samples, 0)["likelihood/joint"] for samples in (1, 30)]
+    assert bounds[0] < bounds[1] < exact + 0.05
 
 
 def test_only_examples_that_have_the_modalities_count():
