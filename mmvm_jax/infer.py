@@ -48,10 +48,11 @@ def _start():
     from mmvm_jax.data.inputs import Inputs
     from mmvm_jax.data.rows import NpzRows
 
+    rows = NpzRows(_INPUT.value, "--input") if _INPUT.value else None
     model = inference.load(_WORKDIR.value)
-    if not _INPUT.value:
+    if rows is None:
         return _NUM_EXAMPLES.value, model.generate(_NUM_EXAMPLES.value, _SEED.value)
-    inputs = Inputs(model.description, NpzRows(_INPUT.value, "--input"), _GIVEN.value)
+    inputs = Inputs(model.description, rows, _GIVEN.value)
     tasks = {
         "encode": lambda: model.encode(inputs),
         "impute": lambda: model.impute(inputs, _NUM_SAMPLES.value, _KEEP_SAMPLES.value, _SEED.value),
