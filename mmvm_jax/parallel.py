@@ -56,9 +56,13 @@ def spread(function: Callable, reduced: bool) -> Callable:
       A function of the same arguments, with the whole batch.
     """
     compiled = functools.cache(lambda num_rest: _pmap(function, num_rest, reduced))
+    # Several CPU devices share their threads: with two sums over devices under way, each may wait for the other.
+    one_at_a_time = jax.default_backend() == "cpu" and num_devices() > 1
 
     def run(state, batch: Batch, *rest):
         output = compiled(len(rest))(state, _shard(batch), *rest)
+        if one_at_a_time:
+            jax.block_until_ready(output)
         return output if reduced else jax.tree.map(_unshard, output)
 
     return run

@@ -128,8 +128,7 @@ def _train(model, data, networks, variables, epochs):
     steps, state = epochs * batches.steps_per_epoch, (variables, optimizer.init(variables))
     with Progress(steps, "steps", "classifiers that coherence is judged by") as progress:
         for _ in range(steps):
-            # One step at a time: small steps that pile up on several CPU devices wait for each other for ever.
-            state = jax.block_until_ready(run(state, next(batches)))
+            state = run(state, next(batches))
             progress.update(1)
     return jax.device_get(state[0])
 
