@@ -32,14 +32,14 @@ def average_of_experts(experts: DiagonalGaussian, present: Array | None = None) 
 
 
 def product_of_experts(
-    experts: DiagonalGaussian, present: Array | None = None, prior_expert: bool = False
+    experts: DiagonalGaussian, present: Array | None = None, prior_expert: bool | Array = False
 ) -> DiagonalGaussian:
     """The normalised product of the observed Gaussians (MVAE): precisions add.
 
     Args:
       experts: [M, ..., D].
       present: [M, ...] bool; None if all are.
-      prior_expert: whether N(0, I) is one more factor.
+      prior_expert: whether N(0, I) is one more factor; may differ between examples, [...] bool.
 
     Returns:
       [..., D].
@@ -65,14 +65,28 @@ def mixture_of_experts(experts: DiagonalGaussian, present: Array | None = None) 
     return joint_mixture(experts, present)
 
 
-def mixture_of_products(experts: DiagonalGaussian, present: Array | None = None) -> LatentMixture:
+def mixture_of_products(
+    experts: DiagonalGaussian, present: Array | None = None, prior_expert: bool = False
+) -> LatentMixture:
     """The uniform mixture of the products over all non-empty subsets of the observed (MoPoE).
+
+    Args:
+      experts: [M, ..., D].
+      present: [M, ...] bool; None if all are.
+      prior_expert: whether N(0, I) is one more factor of the product of all that was observed, and of no other, as
+        in the authors' code.
 
     Returns:
       components [2**M - 1, 1, ..., D] and log_weights [2**M - 1, 1, ...].
     """
     present, experts = _observed(experts, present)
-    return joint_mixture(subset_posteriors(experts, present), subset_mask(present))
+    products, active = subset_posteriors(experts, present), subset_mask(present)
+    if prior_expert:
+        sizes = subsets(present.shape[0]).sum(axis=1).reshape(-1, *(1,) * (present.ndim - 1))
+        is_whole = (active & (sizes == jnp.sum(present, axis=0)[None]))[..., None]
+        whole = product_of_experts(experts, present, prior_expert=True)
+        products = jax.tree.map(lambda leaf, other: jnp.where(is_whole, other[None], leaf), products, whole)
+    return joint_mixture(products, active)
 
 
 def joint_mixture(components: DiagonalGaussian, active: Array) -> LatentMixture:

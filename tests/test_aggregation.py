@@ -152,6 +152,20 @@ def test_mixture_of_products_weighs_the_observed_subsets_equally(random_gaussian
     np.testing.assert_allclose(np.exp(log_weights[:, 0]), weights, rtol=1e-12)
 
 
+def test_the_prior_expert_joins_the_product_of_all_that_was_observed_alone(random_gaussian, x64):
+    experts = random_gaussian(4, *PRESENT.shape, 2)
+    plain, _ = mixture_of_products(experts, PRESENT)
+    joined, _ = mixture_of_products(experts, PRESENT, prior_expert=True)
+    whole = product_of_experts(experts, PRESENT, prior_expert=True)
+    for example, observed in enumerate(np.asarray(PRESENT).T):
+        changed = np.flatnonzero((plain.mean[:, 0, example] != joined.mean[:, 0, example]).any(axis=-1))
+        assert len(changed) == observed.any()
+        for row in changed:
+            np.testing.assert_array_equal(subsets(len(observed))[row], observed)
+            for leaf, expected in zip(joined, whole):
+                np.testing.assert_allclose(leaf[row, 0, example], expected[example], rtol=1e-12)
+
+
 def test_mixture_of_products_of_one_modality_is_its_posterior(random_gaussian, precision):
     experts = random_gaussian(58, 1, 4, 2)
     components, log_weights = mixture_of_products(experts)

@@ -34,7 +34,7 @@ prior = standard_normal_prior
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which aggregation, and whether N(0, I) is one more factor of the product."""
+    """Which aggregation, and whether N(0, I) is one more factor of the product of all that was observed."""
 
     aggregation: str = "poe"
     prior_expert: bool = False
@@ -42,6 +42,11 @@ class Options:
     def __post_init__(self):
         if self.aggregation not in AGGREGATIONS:
             raise unknown_name("config.method.joint.aggregation", self.aggregation, AGGREGATIONS)
+        if self.prior_expert and self.aggregation not in ("poe", "mopoe"):
+            raise UserError(
+                f"config.method.joint.prior_expert is True with the aggregation {self.aggregation!r}, which is no "
+                "product; allowed: with 'poe' and 'mopoe'"
+            )
 
 
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
@@ -81,7 +86,7 @@ def posterior(
         return single_latent(aggregation.product_of_experts(posteriors, present, options.prior_expert))
     if options.aggregation == "moe":
         return aggregation.mixture_of_experts(posteriors, present)
-    return aggregation.mixture_of_products(posteriors, present)
+    return aggregation.mixture_of_products(posteriors, present, options.prior_expert)
 
 
 def _drawn_component(key, experts, batch, functions, options) -> DiagonalGaussian:
@@ -90,8 +95,10 @@ def _drawn_component(key, experts, batch, functions, options) -> DiagonalGaussia
         return aggregation.average_of_experts(experts, batch.present)
     if options.aggregation == "poe":
         return aggregation.product_of_experts(experts, batch.present, options.prior_expert)
-    members = random_member if options.aggregation == "moe" else random_subset
-    return aggregation.product_of_experts(experts, members(key, batch, functions))
+    choose = random_member if options.aggregation == "moe" else random_subset
+    members = choose(key, batch, functions)
+    is_whole = jnp.all(members == batch.present, axis=0)
+    return aggregation.product_of_experts(experts, members, options.prior_expert & is_whole)
 
 
 def _mean_divergence(mixture: LatentMixture) -> Array:

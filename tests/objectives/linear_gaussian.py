@@ -129,6 +129,7 @@ CASES = {
     "poe_prior_expert": ("joint", {"aggregation": "poe", "prior_expert": True}),
     "moe": ("joint", {"aggregation": "moe"}),
     "mopoe": ("joint", {"aggregation": "mopoe"}),
+    "mopoe_prior_expert": ("joint", {"aggregation": "mopoe", "prior_expert": True}),
     "mvae": ("mvae", {"num_subsets": 2}),
     "mvae_full": ("mvae", {"subsampling": False}),
     "mmvae_loose": ("mmvae", {"num_samples": 3}),

@@ -88,7 +88,9 @@ def joint(e, z, options):
         divergence = kl(product([e.q[m] for m in e.observed] + [(0.0, 1.0)] * options.prior_expert))
     else:
         groups = subsets(e.observed) if options.aggregation == "mopoe" else [[m] for m in e.observed]
-        divergence = np.mean([kl(product([e.q[m] for m in group])) for group in groups])
+        prior = [(0.0, 1.0)] * options.prior_expert  # of the whole alone
+        products = [product([e.q[m] for m in g] + prior * (len(g) == len(e.observed))) for g in groups]
+        divergence = np.mean([kl(q) for q in products])
     return -sum(e.log_p(m, z[m]) for m in e.observed) + BETA * divergence
 
 
