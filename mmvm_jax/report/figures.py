@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from mmvm_jax.report.cells import Row, draw_rows
 
@@ -63,6 +64,7 @@ def unconditional(modalities, samples, vocabularies) -> Figure:
     return draw_rows([Row(m.name, m, samples[m.name]) for m in modalities], vocabularies)
 
 
+@threadpool_limits.wrap(limits=1)  # threads that wait for each other make t-SNE tens of times slower
 def latents(names, evaluation, class_names, count: int, seed: int) -> Figure:
     """Posterior means by class, one column a modality: the latent itself at two dimensions, else two maps of it."""
     means, present, labels = evaluation.test_means, evaluation.test_present, evaluation.test_labels
