@@ -13,7 +13,7 @@ from mmvm_jax.evaluation.examples import Examples
 from mmvm_jax.evaluation.relatedness import Relatedness
 from mmvm_jax.report.cells import Row, draw_rows
 from mmvm_jax.report.figures import latents
-from mmvm_jax.report.page import format_number
+from mmvm_jax.report.page import format_number, format_with_error
 from mmvm_jax.report.report import write_report
 from mmvm_jax.types import Modality
 
@@ -143,3 +143,9 @@ def test_latents_of_more_dimensions_have_two_maps_and_named_classes():
 
 def test_numbers():
     assert [format_number(v) for v in (0.123456, 12345.6, -3778.2, 0.0)] == ["0.1235", "12,346", "-3,778", "0"]
+
+
+def test_numbers_with_errors():
+    assert format_with_error(0.123456, 0.0321) == "0.123 ± 0.032"
+    assert format_with_error(-5804.4, 75.86) == "-5,804 ± 76"
+    assert format_with_error(0.25, 0.0) == format_with_error(0.25, float("nan")) == "0.25"

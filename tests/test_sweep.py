@@ -87,7 +87,7 @@ def test_all_runs_and_the_autoencoder(tmp_path, finished):
     expected = [(method, beta, seed) for method in ("mmvm", "joint") for beta in (0.5, 2.0) for seed in (0, 1)]
     assert finished[0] == [*expected, ("independent", 0.0, 0)]
     page = (tmp_path / "report.html").read_text()
-    assert "the command" in page and "mopoe" in page and "0.5" in page and "-21 ± 0" in page
+    assert "the command" in page and "mopoe" in page and "0.5" in page and ">-21<" in page
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"trade_off", "objective"}
 
 

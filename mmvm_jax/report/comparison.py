@@ -130,7 +130,10 @@ def objectives(summaries: list[Summary], bound: float | None) -> Figure:
     if bound is not None:
         axis.axhline(bound, color="black", linestyle="--", label="autoencoder")
     axis.set(xlabel="beta", ylabel="nats per example")
+    betas = sorted({summary.beta for summary in summaries})
     axis.set_xscale("symlog", linthresh=1e-3)
+    axis.set_xticks(betas, [f"{beta:g}" for beta in betas])
+    axis.minorticks_off()
     figure.legend(loc="outside right center", frameon=False)
     return figure
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import os
 
 import jinja2
@@ -44,6 +45,14 @@ def format_number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def format_with_error(mean: float, error: float) -> str:
+    """Mean ± standard error, both to the error's second digit; the mean alone without an error."""
+    if not error > 0:  # NaN too
+        return format_number(mean)
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{mean:,.{digits}f} ± {error:,.{digits}f}"
+
+
 def _picture(workdir: str, name: str, figure, caption: str) -> dict[str, str]:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -54,3 +63,4 @@ def _picture(workdir: str, name: str, figure, caption: str) -> dict[str, str]:
 
 
 _TEMPLATES.filters["number"] = format_number
+_TEMPLATES.globals["with_error"] = format_with_error
