@@ -7,12 +7,12 @@
 ``<name>__present``, ``labels`` and ``split``. A modality without an array is absent from all examples.
 """
 
-from collections.abc import Mapping
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 
-from ml_collections import ConfigDict
 import numpy as np
+from ml_collections import ConfigDict
 
 from mmvm_jax import inference, parallel, run
 from mmvm_jax import workdir as folder
@@ -32,7 +32,7 @@ class FittedModel:
     inference: inference.Inference
 
     def encode(self, data: Mapping) -> dict[str, np.ndarray]:
-        """Representations of every modality and of all together: ``<name>__mean`` [N, D], ``joint__mean`` [N, D], ..."""
+        """Representations of every modality and of all: ``<name>__mean`` [N, D], ``joint__mean`` [N, D], ..."""
         return _whole(self.inference.encode(self._inputs(data)))
 
     def impute(

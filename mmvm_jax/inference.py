@@ -5,10 +5,10 @@ examples block by block, and yields its outputs so. What it says of an example d
 and the seed alone, not on the batch it is in.
 """
 
-from collections.abc import Iterator
 import dataclasses
 import functools
 import os
+from collections.abc import Iterator
 
 import jax
 import numpy as np

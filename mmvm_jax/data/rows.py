@@ -1,10 +1,10 @@
 """Arrays by name, read and written some rows at a time, so that a file may be larger than memory."""
 
-from collections.abc import Iterator, Mapping
 import os
 import tempfile
-from typing import NamedTuple
 import zipfile
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
