@@ -28,7 +28,7 @@ def start(work: Callable[[], None], config: flags.FlagHolder | None = None) -> N
         except UserError as error:
             _stop(str(error), error.exit_code)
         except KeyboardInterrupt:
-            _stop("stopped; the same command goes on from where it was", 1)
+            _stop("stopped; the same command goes on from what it has saved", 1)
 
     app.run(main, flags_parser=lambda argv: _parse_flags(argv, config))
 

@@ -174,10 +174,12 @@ def load(workdir: str) -> Inference:
     return Inference(trained, description, _read_prior(workdir, restored.step), config.evaluation.batch_size)
 
 
-def record_prior(config, trained: Trained, data: DataSet, workdir: str, step: int) -> None:
-    """Fits a prior to what training left after ``step`` steps and keeps it, if the method has none of its own."""
-    if has_prior(trained) or _read_prior(workdir, step) is not None:
-        return
+def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: int) -> GaussianMixturePrior | None:
+    """The prior fitted to what training left after ``step`` steps, kept in the workdir; None if the method has its own."""
+    if has_prior(trained):
+        return None
+    if (kept := _read_prior(workdir, step)) is not None:
+        return kept
     log.info("fitting a prior to the posteriors of the training examples")
     posteriors, _ = encode_split(trained, data.train, config.evaluation.batch_size)
     prior = fit_prior(posteriors.mean, data.train.present, config.evaluation.mixture_components, config.seed)
@@ -185,10 +187,11 @@ def record_prior(config, trained: Trained, data: DataSet, workdir: str, step: in
     with open(path + ".new", "wb") as file:
         np.savez(file, step=step, **prior._asdict())
     os.replace(path + ".new", path)
+    return prior
 
 
 def _read_prior(workdir: str, step: int) -> GaussianMixturePrior | None:
-    """What ``record_prior`` kept, unless it was of another step."""
+    """What ``fitted_prior`` kept, unless it was of another step."""
     path = os.path.join(workdir, PRIOR_FILE)
     if not os.path.exists(path):
         return None

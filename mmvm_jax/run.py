@@ -12,7 +12,7 @@ from mmvm_jax.data.description import describe
 from mmvm_jax.data.pipeline import DataSet
 from mmvm_jax.evaluation.evaluate import evaluate
 from mmvm_jax.evaluation.trained import Trained
-from mmvm_jax.inference import record_prior
+from mmvm_jax.inference import fitted_prior
 from mmvm_jax.method import make_method
 from mmvm_jax.metrics import read_metrics
 from mmvm_jax.model import make_model
@@ -67,7 +67,7 @@ def fit(config, data: DataSet, workdir: str) -> None:
     model, method = make_model(data.modalities, config.network), make_method(config.method)
     folder.record(workdir, config, data)
     state = train(config, model, method, data, workdir)
-    record_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
+    fitted_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
 
 
 def _is_finished(workdir: str, total_steps: int) -> bool:
@@ -86,8 +86,8 @@ def _evaluate_and_report(config, data: DataSet, workdir: str, command: str) -> N
     restored = restore(config, model, method, first_batch(config, data), workdir)
     folder.record(workdir, config, data)
     trained = Trained(model, method, restored.state.variables)
-    record_prior(config, trained, data, workdir, restored.step)
-    evaluation = evaluate(config, trained, data)
+    prior = fitted_prior(config, trained, data, workdir, restored.step)
+    evaluation = evaluate(config, trained, data, prior)
     seconds = restored.progress["seconds"]
     evaluation.values["train/seconds"] = seconds
     evaluation.values["train/examples_per_second"] = restored.step * config.train.batch_size / seconds

@@ -181,7 +181,7 @@ def test_few_examples_need_no_configuration(monkeypatch):
 def test_a_prior_of_other_steps_is_not_used(fitted, tmp_path):
     model, _, _ = fitted
     dataset = dataset_from_arrays(tiny.arrays(), tiny.config().data)
-    inference.record_prior(tiny.config(), model.inference.trained, dataset, str(tmp_path), 3)
+    inference.fitted_prior(tiny.config(), model.inference.trained, dataset, str(tmp_path), 3)
     assert inference._read_prior(str(tmp_path), 3) is not None
     assert inference._read_prior(str(tmp_path), 4) is None
     without = FittedModel(dataclasses.replace(model.inference, prior=None))

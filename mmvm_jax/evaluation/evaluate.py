@@ -15,7 +15,7 @@ from mmvm_jax.evaluation.correlation import correlation
 from mmvm_jax.evaluation.divergence import jensen_shannon
 from mmvm_jax.evaluation.examples import Examples, example_translations, unconditional_examples
 from mmvm_jax.evaluation.frechet import frechet
-from mmvm_jax.evaluation.generation import GaussianMixturePrior, fit_prior, has_prior
+from mmvm_jax.evaluation.generation import GaussianMixturePrior
 from mmvm_jax.evaluation.joint_coherence import joint_coherence
 from mmvm_jax.evaluation.likelihood import likelihood
 from mmvm_jax.evaluation.probe import probe_all
@@ -39,8 +39,15 @@ class Evaluation(NamedTuple):
 
 
 @threadpool_limits.wrap(limits=1)  # threads that wait for each other make the linear algebra several times slower
-def evaluate(config, trained: Trained, data: DataSet) -> Evaluation:
-    """All metrics that the data set allows, on its test split; deterministic in ``config.seed``."""
+def evaluate(config, trained: Trained, data: DataSet, fitted: GaussianMixturePrior | None) -> Evaluation:
+    """All metrics that the data set allows, on its test split; deterministic in ``config.seed``.
+
+    Args:
+      config: of the run.
+      trained: the model.
+      data: what it was trained on, and the test split.
+      fitted: the prior that unconditional latents are drawn from; read only where the method has none of its own.
+    """
     settings, names, seed = config.evaluation, trained.model.names, config.seed
     log.info("evaluate: encoding both splits")
     train, test = (_encode(trained, split, settings.batch_size) for split in (data.train, data.test))
@@ -49,9 +56,6 @@ def evaluate(config, trained: Trained, data: DataSet) -> Evaluation:
     log.info("evaluate: distances and correlations between posteriors")
     pairs = relatedness(names, test, seed)
     values |= relatedness_values(pairs) | correlation(names, train, test, settings.probe_examples)
-    fitted = None
-    if not has_prior(trained):
-        fitted = fit_prior(train.posteriors.mean, train.present, settings.mixture_components, seed)
     classifiers = None
     if data.label_kind != "none":
         cache = os.path.join(builders.data_directory(config.data.dir), "classifiers")

@@ -7,7 +7,8 @@ import pytest
 from mmvm_jax.config import base, quick
 from mmvm_jax.data.pipeline import DataSet, Split
 from mmvm_jax.evaluation.evaluate import evaluate
-from mmvm_jax.evaluation.trained import Trained
+from mmvm_jax.evaluation.generation import fit_prior, has_prior
+from mmvm_jax.evaluation.trained import Trained, encode_split
 from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
 from mmvm_jax.types import Modality
@@ -41,7 +42,11 @@ def _evaluate(data, data_dir, method="mmvm", **settings):
     config.evaluation.update({"batch_size": 8, "mixture_components": 4} | settings)
     model = make_model(data.modalities, config.network)
     trained = Trained(model, make_method(config.method), jax.jit(model.init)(jax.random.key(0)) | {"method": {}})
-    evaluation = evaluate(config, trained, data)
+    fitted = None
+    if not has_prior(trained):
+        posteriors, _ = encode_split(trained, data.train, config.evaluation.batch_size)
+        fitted = fit_prior(posteriors.mean, data.train.present, config.evaluation.mixture_components, config.seed)
+    evaluation = evaluate(config, trained, data, fitted)
     assert all(isinstance(value, float) and np.isfinite(value) for value in evaluation.values.values())
     return evaluation
 
