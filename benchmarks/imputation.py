@@ -38,7 +38,8 @@ def main():
             present = draw_presence("random", rate, len(views), len(is_test), [seed], None)
             for name, imputer in {"mean": _mean, "IterativeImputer": _iterative, "mmvm": _mmvm}.items():
                 filled = imputer(views, present, is_test, seed)
-                print(f"| {rate:g} | {seed} | {name} | {' | '.join(_errors(views, filled, present, is_test))} |", flush=True)
+                errors = _errors(views, filled, present, is_test)
+                print(f"| {rate:g} | {seed} | {name} | {' | '.join(errors)} |", flush=True)
 
 
 def _complete_views() -> tuple[dict[str, np.ndarray], np.ndarray]:

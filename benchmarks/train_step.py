@@ -79,9 +79,7 @@ def jax_step(params, x):
     compiled = jax.jit(step, donate_argnums=0).lower(carry[0], x, carry[1]).compile()
     memory = compiled.memory_analysis()
     megabytes = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 1e6
-    print(
-        f"jax: compiled in {time.perf_counter() - start:.1f} s; arguments and temporaries {megabytes:.0f} MB"
-    )
+    print(f"jax: compiled in {time.perf_counter() - start:.1f} s; arguments and temporaries {megabytes:.0f} MB")
     x = jnp.asarray(x)
 
     def run():

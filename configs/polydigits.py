@@ -1,6 +1,6 @@
 """MMVM on polydigits: three views of a digit, each over crops of its own photograph.
 
-    python -m mmvm_jax.main --config=configs/polydigits.py --workdir=runs/polydigits
+python -m mmvm_jax.main --config=configs/polydigits.py --workdir=runs/polydigits
 """
 
 from mmvm_jax import config as base_config

@@ -1,8 +1,8 @@
 """Multimodal variational autoencoders in JAX and Flax.
 
-    model = mmvm_jax.fit(data)         # {name: [N, ...]}, see mmvm_jax.api
-    model = mmvm_jax.load(workdir)     # of an earlier run
-    model.encode(data), model.impute(data), model.generate(num_examples=10)
+model = mmvm_jax.fit(data)         # {name: [N, ...]}, see mmvm_jax.api
+model = mmvm_jax.load(workdir)     # of an earlier run
+model.encode(data), model.impute(data), model.generate(num_examples=10)
 """
 
 import importlib

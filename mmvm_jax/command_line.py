@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from typing import Callable
+from collections.abc import Callable
 
 from absl import app, flags, logging
 

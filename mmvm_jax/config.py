@@ -143,4 +143,3 @@ def variant(config: ConfigDict, name: str) -> ConfigDict:
     if name not in ("", "quicktest"):
         raise UserError(f"the variant is {name!r}; allowed: quicktest")
     return quick(config) if name else config
-

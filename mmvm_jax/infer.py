@@ -35,7 +35,7 @@ def work() -> None:
 
 def _check_flags() -> None:
     if None in (_WORKDIR.value, _TASK.value, _OUTPUT.value):
-        raise UserError(f"--workdir, --task and --output are needed, for example:{__doc__.splitlines()[2]}")
+        raise UserError(f"--workdir, --task and --output are needed, for example: {__doc__.splitlines()[2].strip()}")
     if _TASK.value == "generate" and bool(_GIVEN.value) != bool(_INPUT.value):
         raise UserError("--task=generate takes --given and --input together, or neither of them")
     if _TASK.value != "generate" and not _INPUT.value:

@@ -175,7 +175,10 @@ def load(workdir: str) -> Inference:
 
 
 def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: int) -> GaussianMixturePrior | None:
-    """The prior fitted to what training left after ``step`` steps, kept in the workdir; None if the method has its own."""
+    """The prior fitted to what training left after ``step`` steps, kept in the workdir.
+
+    None where the method has a prior of its own.
+    """
     if has_prior(trained):
         return None
     if (kept := _read_prior(workdir, step)) is not None:

@@ -1,6 +1,7 @@
 """What a decoder's output means: the likelihood of each kind of data, by name."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

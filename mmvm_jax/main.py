@@ -1,6 +1,6 @@
 """Trains a multimodal variational autoencoder, evaluates it and writes a report.
 
-    python -m mmvm_jax.main --config=configs/polydigits.py --workdir=runs/polydigits
+python -m mmvm_jax.main --config=configs/polydigits.py --workdir=runs/polydigits
 """
 
 from absl import flags
@@ -19,7 +19,7 @@ _MODE = flags.DEFINE_enum("mode", MODES[0], MODES, "What to do.")
 def work() -> None:
     """Does what the flags ask for."""
     if _CONFIG.value is None or _WORKDIR.value is None:
-        raise UserError(f"--config and --workdir are needed, for example:{__doc__.splitlines()[2]}")
+        raise UserError(f"--config and --workdir are needed, for example: {__doc__.splitlines()[2].strip()}")
     from mmvm_jax.run import run  # only now, so that wrong flags are answered without waiting for JAX
 
     run(_CONFIG.value, _WORKDIR.value, _MODE.value, command_line.command("mmvm_jax.main"))

@@ -20,7 +20,7 @@ class MetricWriter:
         with open(temporary, "w") as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
         os.replace(temporary, self._path)
-        self._file = open(self._path, "a")
+        self._file = open(self._path, "a")  # noqa: SIM115, closed by close
         self._tensorboard = SummaryWriter(os.path.join(workdir, "tensorboard"), purge_step=from_step + 1)
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:

@@ -10,7 +10,8 @@ with running statistics only where a network has any. Training keeps them apart 
 """
 
 import dataclasses
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -5,7 +5,7 @@ division happens once, after the sums are added up: masks may differ from device
 """
 
 import functools
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import numpy as np

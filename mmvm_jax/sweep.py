@@ -1,6 +1,6 @@
 """Trains methods x betas x seeds, one run after the other, and compares them in one report.
 
-    python -m mmvm_jax.sweep --config=configs/polydigits.py --workdir=runs/sweep --methods=mmvm,poe --betas=0.5,1 --seeds=0,1
+    python -m mmvm_jax.sweep --config=configs/polydigits.py --workdir=runs/sweep --methods=mmvm,poe --seeds=0,1
 
 The same command goes on with a sweep that was stopped. A run that fails is reported and stops no other.
 """
@@ -21,7 +21,7 @@ _SEEDS = flags.DEFINE_list("seeds", ["0"], "Values of config.seed.")
 def work() -> None:
     """Does what the flags ask for."""
     if _CONFIG.value is None or _WORKDIR.value is None:
-        raise UserError(f"--config and --workdir are needed, for example:{__doc__.splitlines()[2]}")
+        raise UserError(f"--config and --workdir are needed, for example: {__doc__.splitlines()[2].strip()}")
     betas, seeds = _numbers("betas", _BETAS.value, float), _numbers("seeds", _SEEDS.value, int)
     from mmvm_jax.sweeping import METHODS, sweep  # only now, so that wrong flags are answered without waiting for JAX
 

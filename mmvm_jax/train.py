@@ -1,7 +1,8 @@
 """The training step and the loop around it."""
 
 import time
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

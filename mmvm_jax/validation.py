@@ -1,15 +1,16 @@
 """Checks of a configuration before any long work: one error that names the field, the value and what is allowed."""
 
 import math
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from mmvm_jax.data import DATASETS
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.method import make_method
 from mmvm_jax.networks import NETWORKS
 from mmvm_jax.parallel import check_batch_size
-from mmvm_jax.data import DATASETS
 from mmvm_jax.schedules import SHAPES
 
 

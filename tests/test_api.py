@@ -84,7 +84,7 @@ def test_what_is_there_stays_to_the_bit_and_the_rest_is_the_mean_of_the_draws(mo
         assert samples.shape == (tiny.N, 5, *data[name].shape[1:])
         assert imputed[name][there].tobytes() == data[name][there].tobytes()
         if name == "note":
-            assert samples.dtype == np.int32 and 0 <= samples.min() and samples.max() < 9
+            assert samples.dtype == np.int32 and samples.min() >= 0 and samples.max() < 9
             continue
         half = 0.5 if data[name].dtype.kind in "iu" else 0.0
         difference = np.abs(imputed[name] - samples.mean(axis=1))[~there]

@@ -71,7 +71,8 @@ def test_the_report_is_one_file_with_its_pictures_inside(finished):
     page = (finished / "report.html").read_text()
     figures = {path.stem for path in (finished / "figures").iterdir()}
     assert figures == {
-        "cross_generation", "coherence", "reconstructions", "unconditional", "latents", "relatedness", "learning_curves",
+        "cross_generation", "coherence", "reconstructions", "unconditional", "latents", "relatedness",
+        "learning_curves",
     }  # fmt: skip
     assert page.count("data:image/png;base64,") == len(figures)
     assert not re.search(r'(src|href)="(?!data:)', page)

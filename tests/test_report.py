@@ -1,7 +1,5 @@
 """The report: figures for whatever the data set has, and a page that is safe and whole."""
 
-import pathlib
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -81,7 +79,8 @@ def test_every_kind_of_modality_and_every_figure(tmp_path):
     write_report(base(), evaluation, _describe(modalities, {"caption": WORDS}), HISTORY, str(tmp_path), "python -m it")
     figures = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert figures == {
-        "cross_generation", "coherence", "reconstructions", "unconditional", "latents", "relatedness", "learning_curves",
+        "cross_generation", "coherence", "reconstructions", "unconditional", "latents", "relatedness",
+        "learning_curves",
     }  # fmt: skip
     page = _pages(tmp_path)
     assert page.count("<figure>") == len(figures) and "<pre>python -m it</pre>" in page

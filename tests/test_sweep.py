@@ -43,9 +43,10 @@ def test_the_figures_hold_every_method_and_beta():
     summaries = summarise(list(_results()))
     figure = trade_off(summaries, ["probe accuracy", "cross coherence"])
     for axis in figure.axes:
-        assert [len(points.get_offsets()) for points in axis.collections if points.get_label() in ("mmvm", "poe")] == [2, 2]
+        named = [points for points in axis.collections if points.get_label() in ("mmvm", "poe")]
+        assert [len(points.get_offsets()) for points in named] == [2, 2]
     axis = objectives(summaries, -1.0).axes[0]
-    assert [label for label in axis.get_legend_handles_labels()[1]] == ["autoencoder", "mmvm", "poe"]
+    assert axis.get_legend_handles_labels()[1] == ["autoencoder", "mmvm", "poe"]
     plt.close("all")
 
 

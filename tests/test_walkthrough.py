@@ -62,5 +62,9 @@ def test_the_representations_tell_digits_apart(outputs):
     assert values["probe/accuracy/mean"] > 0.6  # of ten classes
     assert (folder / "runs" / "mine" / "report.html").exists()
     assert {path.name for path in folder.glob("*.npz")} == {
-        "my.npz", "truth.npz", "filled.npz", "encoded.npz", "made.npz"
+        "my.npz",
+        "truth.npz",
+        "filled.npz",
+        "encoded.npz",
+        "made.npz",
     }

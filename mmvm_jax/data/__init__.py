@@ -4,16 +4,18 @@ import dataclasses
 
 import numpy as np
 
-from mmvm_jax.data import celeba
-from mmvm_jax.data import cub
-from mmvm_jax.data import hippocampal
-from mmvm_jax.data import mimic_cxr
-from mmvm_jax.data import missing
-from mmvm_jax.data import mnist_svhn
-from mmvm_jax.data import own_data
-from mmvm_jax.data import polydigits
-from mmvm_jax.data import polymnist
-from mmvm_jax.data import uci_multiple_features
+from mmvm_jax.data import (
+    celeba,
+    cub,
+    hippocampal,
+    mimic_cxr,
+    missing,
+    mnist_svhn,
+    own_data,
+    polydigits,
+    polymnist,
+    uci_multiple_features,
+)
 from mmvm_jax.data.pipeline import DataSet
 from mmvm_jax.errors import unknown_name
 

@@ -4,14 +4,10 @@ import csv
 import io
 
 import numpy as np
-from PIL import Image
 import tensorflow_datasets as tfds
+from PIL import Image
 
-from mmvm_jax.data import builders
-from mmvm_jax.data import pipeline
-from mmvm_jax.data import raw
-from mmvm_jax.data import streaming
-from mmvm_jax.data import text
+from mmvm_jax.data import builders, pipeline, raw, streaming, text
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
 
@@ -95,9 +91,7 @@ def read_attributes(files: raw.RawFiles) -> tuple[list[str], dict[str, np.ndarra
     attributes = {}
     for image, *values in rows:
         if not len(values) == len(names) == NUM_ATTRIBUTES:
-            raise files.damaged(
-                path, f"the row of {image} has {len(values)} values; expected {NUM_ATTRIBUTES}"
-            )
+            raise files.damaged(path, f"the row of {image} has {len(values)} values; expected {NUM_ATTRIBUTES}")
         attributes[image] = np.array([value == "1" for value in values], np.uint8)
     return list(names), attributes
 

@@ -1,13 +1,10 @@
 """CUB: photographs of birds, each with ten captions; a photograph and one of its captions are an example."""
 
 import numpy as np
-from PIL import Image
 import tensorflow_datasets as tfds
+from PIL import Image
 
-from mmvm_jax.data import builders
-from mmvm_jax.data import pipeline
-from mmvm_jax.data import raw
-from mmvm_jax.data import text
+from mmvm_jax.data import builders, pipeline, raw, text
 from mmvm_jax.errors import unknown_name
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
@@ -76,9 +73,7 @@ class Cub(tfds.core.GeneratorBasedBuilder):
         for image, sentences in captions.items():
             captions[image] = np.stack([text.word_ids(words, ids, CAPTION_LENGTH) for words in sentences])
         return {
-            split: self._generate_examples(
-                files, split, [(images[i], captions[i], colours[i]) for i in chosen]
-            )
+            split: self._generate_examples(files, split, [(images[i], captions[i], colours[i]) for i in chosen])
             for split, chosen in members.items()
         }
 

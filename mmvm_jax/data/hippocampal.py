@@ -7,9 +7,7 @@ trial is cut into overlapping windows.
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders
-from mmvm_jax.data import pipeline
-from mmvm_jax.data import raw
+from mmvm_jax.data import builders, pipeline, raw
 from mmvm_jax.errors import UserError
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
@@ -45,9 +43,7 @@ class Hippocampal(tfds.core.GeneratorBasedBuilder):
 
     name = "hippocampal"
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name="spikes", description="Spike counts in windows of ten bins.")
-    ]
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="spikes", description="Spike counts in windows of ten bins.")]
 
     def _info(self) -> tfds.core.DatasetInfo:
         counts = {
@@ -119,8 +115,7 @@ def split_trials(odours: list[np.ndarray]) -> dict[str, tuple[np.ndarray, np.nda
             members[split][0].append(np.full(chosen.shape[1], label, np.int32))
             members[split][1].append(chosen)
     return {
-        split: (np.concatenate(labels), np.concatenate(trials, axis=1))
-        for split, (labels, trials) in members.items()
+        split: (np.concatenate(labels), np.concatenate(trials, axis=1)) for split, (labels, trials) in members.items()
     }
 
 

@@ -6,13 +6,10 @@ import io
 import math
 
 import numpy as np
-from PIL import ImageOps
 import tensorflow_datasets as tfds
+from PIL import ImageOps
 
-from mmvm_jax.data import builders
-from mmvm_jax.data import pipeline
-from mmvm_jax.data import raw
-from mmvm_jax.data import streaming
+from mmvm_jax.data import builders, pipeline, raw, streaming
 from mmvm_jax.errors import unknown_name
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
@@ -83,9 +80,7 @@ class MimicCxr(tfds.core.GeneratorBasedBuilder):
             if study.number in findings and (self.builder_config.name == "all" or all(study.views.values()))
         ]
         split_of = split_subjects({study.subject for study in studies})
-        members = {
-            name: [study for study in studies if split_of[study.subject] == name] for name in READ_SPLITS
-        }
+        members = {name: [study for study in studies if split_of[study.subject] == name] for name in READ_SPLITS}
         raw.check_not_empty(self.name, members)
         parts = {}
         for split, chosen in members.items():
@@ -115,9 +110,7 @@ def read_studies(files: raw.RawFiles) -> list[Study]:
         view = VIEWS.get(row["ViewPosition"])
         if view:
             subject, number = row["subject_id"], row["study_id"]
-            study = studies.setdefault(
-                (subject, number), Study(subject, number, {name: [] for name in NAMES})
-            )
+            study = studies.setdefault((subject, number), Study(subject, number, {name: [] for name in NAMES}))
             study.views[view].append(f"p{subject[:2]}/p{subject}/s{number}/{row['dicom_id']}.jpg")
     for study in studies.values():
         for paths in study.views.values():
@@ -150,9 +143,7 @@ def split_subjects(subjects: set[str]) -> dict[str, str]:
     ordered = sorted(subjects)
     order = np.random.default_rng(SEED).permutation(len(ordered))
     starts = [round(share * len(ordered)) for share in SHARES]
-    return {
-        ordered[place]: SPLITS[np.searchsorted(starts, rank, "right")] for rank, place in enumerate(order)
-    }
+    return {ordered[place]: SPLITS[np.searchsorted(starts, rank, "right")] for rank, place in enumerate(order)}
 
 
 def read_views(files: raw.RawFiles, study: Study) -> dict[str, list[np.ndarray]]:

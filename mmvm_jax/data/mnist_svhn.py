@@ -7,10 +7,7 @@ import numpy as np
 import scipy.io
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders
-from mmvm_jax.data import pipeline
-from mmvm_jax.data import raw
-from mmvm_jax.data import streaming
+from mmvm_jax.data import builders, pipeline, raw, streaming
 from mmvm_jax.errors import UserError
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
@@ -124,7 +121,6 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     builder = builders.prepare(MnistSvhn, f"pairings_{config_data.pairings}", directory)
     names = [modality.name for modality in chosen]
     train, test = (
-        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb))
-        for split in SPLITS
+        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb)) for split in SPLITS
     )
     return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test))

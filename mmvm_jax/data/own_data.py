@@ -16,8 +16,7 @@ What an array means is inferred from its type and shape, shown, and can be overr
 
 import numpy as np
 
-from mmvm_jax.data import pipeline
-from mmvm_jax.data import units
+from mmvm_jax.data import pipeline, units
 from mmvm_jax.data.arrays import MASK, as_kind, check_finite, common_length, modality_names, read_mask
 from mmvm_jax.data.rows import NpzRows
 from mmvm_jax.errors import UserError, unknown_name
@@ -83,9 +82,7 @@ def infer_kind(array: np.ndarray, present: np.ndarray) -> str:
     """The kind of an array [N, ...], by the rules at the head of this file."""
     observed = array[present]
     if array.ndim in (3, 4):
-        is_image = array.dtype.kind in "iub" or (
-            observed.size and observed.min() >= 0 and observed.max() <= 1
-        )
+        is_image = array.dtype.kind in "iub" or (observed.size and observed.min() >= 0 and observed.max() <= 1)
         return "image" if is_image else "vector"
     if array.ndim != 2 or array.dtype.kind not in "iub" or (observed < 0).any():
         return "vector"
@@ -151,8 +148,7 @@ def _read_split(arrays, length: int) -> np.ndarray:
     values = [_SPLIT_NAMES.get(value, value) for value in split.ravel().tolist()]
     if split.shape != (length,) or not set(values) <= {0, 1}:
         raise UserError(
-            f"array 'split' is {split.dtype} {list(split.shape)}; "
-            f"allowed: 0 or 1, 'train' or 'test', [{length}]"
+            f"array 'split' is {split.dtype} {list(split.shape)}; allowed: 0 or 1, 'train' or 'test', [{length}]"
         )
     return np.array(values, bool)
 

@@ -1,9 +1,9 @@
 """Data sets, in memory or on disk, and the batches drawn from them."""
 
-from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np

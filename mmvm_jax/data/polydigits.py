@@ -9,13 +9,11 @@ import dataclasses
 import importlib.resources
 
 import numpy as np
+import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn import datasets
-import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders
-from mmvm_jax.data import pipeline
-from mmvm_jax.data import streaming
+from mmvm_jax.data import builders, pipeline, streaming
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
@@ -183,8 +181,7 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
         count = config_data.num_modalities
         raise UserError(f"config.data.num_modalities is {count}; allowed: 2 to {len(NAMES)}")
     offered = [
-        Modality(name, (SIDE, SIDE, 3), "image", "laplace", scale=0.75)
-        for name in NAMES[: config_data.num_modalities]
+        Modality(name, (SIDE, SIDE, 3), "image", "laplace", scale=0.75) for name in NAMES[: config_data.num_modalities]
     ]
     chosen = pipeline.select_modalities(offered, modalities)
     builder = builders.prepare(Polydigits, config_data.variant, builders.data_directory(config_data.dir))

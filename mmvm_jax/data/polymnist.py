@@ -10,10 +10,7 @@ import re
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders
-from mmvm_jax.data import pipeline
-from mmvm_jax.data import raw
-from mmvm_jax.data import streaming
+from mmvm_jax.data import builders, pipeline, raw, streaming
 from mmvm_jax.errors import UserError
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
@@ -148,9 +145,7 @@ def read_photographs(files: raw.RawFiles, count: int) -> list[np.ndarray]:
     photographs = [np.asarray(files.image(path, "RGB")) for path in paths[:count]]
     for path, photograph in zip(paths, photographs, strict=False):
         if min(photograph.shape[:2]) < SIDE:
-            raise files.damaged(
-                path, f"{photograph.shape[1]}x{photograph.shape[0]} pixels; expected {SIDE} or more"
-            )
+            raise files.damaged(path, f"{photograph.shape[1]}x{photograph.shape[0]} pixels; expected {SIDE} or more")
     return photographs
 
 
@@ -223,7 +218,6 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     builder = builders.prepare(Polymnist, variant, builders.data_directory(config_data.dir))
     names = [modality.name for modality in chosen]
     train, test = (
-        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb))
-        for split in SPLITS
+        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb)) for split in SPLITS
     )
     return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test))

@@ -1,7 +1,6 @@
 """Raw files as their publishers ship them: in folders, zip or tar archives, all read alike, none unpacked."""
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
 import concurrent.futures
 import contextlib
 import functools
@@ -13,10 +12,11 @@ import re
 import shutil
 import tarfile
 import tempfile
-from typing import NamedTuple
 import weakref
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -69,9 +69,7 @@ class RawFiles:
             return
         for name, reader in members.items():
             if name.startswith("/") or ".." in name.split("/"):
-                raise UserError(
-                    f"{path} holds '{name}', a path that leads out of it; fetch the archive again"
-                )
+                raise UserError(f"{path} holds '{name}', a path that leads out of it; fetch the archive again")
             # What is also there unpacked is read from the folder, whichever comes first.
             self._readers.setdefault((relative.parent / name).as_posix(), reader)
 
@@ -161,9 +159,7 @@ def check_not_empty(name: str, members: dict) -> None:
     """
     for split, examples in members.items():
         if not examples:
-            raise UserError(
-                f"{name}: the raw files hold no example of the split '{split}'; fetch all of them"
-            )
+            raise UserError(f"{name}: the raw files hold no example of the split '{split}'; fetch all of them")
 
 
 def natural_key(name: str) -> list:
@@ -193,9 +189,7 @@ def read_mnist(files: RawFiles, split: str) -> tuple[np.ndarray, np.ndarray]:
     images = read_idx(files, f"{prefix}-images-idx3-ubyte")
     labels = read_idx(files, f"{prefix}-labels-idx1-ubyte")
     if images.shape != (len(labels), 28, 28):
-        raise files.damaged(
-            f"{prefix}-images-idx3-ubyte", f"shape {images.shape} beside {len(labels)} labels"
-        )
+        raise files.damaged(f"{prefix}-images-idx3-ubyte", f"shape {images.shape} beside {len(labels)} labels")
     return images, labels.astype(np.int32)
 
 
@@ -245,7 +239,7 @@ def _tar_members(path, opened):
     stream = opened.enter_context(path.open("rb"))
     if not path.name.lower().endswith(".tar"):
         # A compressed archive can only be read from its start; a plain copy can be read anywhere.
-        compressed, stream = gzip.GzipFile(fileobj=stream), opened.enter_context(tempfile.TemporaryFile())
+        compressed, stream = gzip.GzipFile(fileobj=stream), opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         shutil.copyfileobj(compressed, stream)
         stream.seek(0)
     with tarfile.TarFile(fileobj=stream) as archive:

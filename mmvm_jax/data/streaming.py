@@ -1,10 +1,10 @@
 """Splits that do not fit in memory: their examples stay on disk and are read when they are wanted."""
 
-from collections.abc import Callable, Iterator, Mapping
 import hashlib
 import itertools
 import math
 import os
+from collections.abc import Callable, Iterator, Mapping
 
 import grain.python as grain
 import numpy as np

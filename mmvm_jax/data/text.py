@@ -1,8 +1,8 @@
 """Text as token ids: words of English captions, and characters of a fixed alphabet."""
 
 import collections
-from collections.abc import Iterable, Sequence
 import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 

@@ -5,10 +5,7 @@ import csv
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders
-from mmvm_jax.data import pipeline
-from mmvm_jax.data import raw
-from mmvm_jax.data import units
+from mmvm_jax.data import builders, pipeline, raw, units
 from mmvm_jax.progress import Progress
 from mmvm_jax.types import Modality
 
@@ -28,8 +25,7 @@ VIEWS = {
 }
 MODALITIES = tuple(Modality(name, (size,), "vector", "normal") for name, size in VIEWS.items())
 ORIGIN = raw.Origin(
-    files=", ".join(f"mfeat-{name}" for name in VIEWS)
-    + " (or with a heading and labels, mfeat-fou.csv, ...)",
+    files=", ".join(f"mfeat-{name}" for name in VIEWS) + " (or with a heading and labels, mfeat-fou.csv, ...)",
     source="Multiple Features (Duin, 1998), UCI Machine Learning Repository, doi 10.24432/C5HC70",
     licence="CC BY 4.0",
 )

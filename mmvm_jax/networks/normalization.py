@@ -4,8 +4,8 @@ A network with such layers is called with its input and a ``Training`` in traini
 evaluation. The model knows it by its running statistics, so dropout comes only with batch normalisation.
 """
 
-from typing import Callable
 import zlib
+from collections.abc import Callable
 
 import flax.linen as nn
 import flax.struct

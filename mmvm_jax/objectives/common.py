@@ -1,7 +1,8 @@
 """What several objectives share: keyed noise and choices, and the bounds put together."""
 
 import math
-from typing import Callable, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -76,9 +77,7 @@ def random_subset(key: Array, batch: Batch, functions: Functions) -> Array:
 
 def _size_thresholds(num_modalities: int) -> np.ndarray:
     """P(size <= k), k = 1..M, of a uniform non-empty subset of n = 0..M: [M + 1, M], 1 from k = n on."""
-    sizes = np.array(
-        [[math.comb(n, k) for k in range(1, num_modalities + 1)] for n in range(num_modalities + 1)]
-    )
+    sizes = np.array([[math.comb(n, k) for k in range(1, num_modalities + 1)] for n in range(num_modalities + 1)])
     return np.cumsum(sizes, axis=1) / np.maximum(sizes.sum(axis=1, keepdims=True), 1)
 
 
@@ -97,9 +96,7 @@ def highest(scores: Array, present: Array, count: Array | int) -> Array:
     return present & (jnp.sum(higher, axis=1) < count)
 
 
-def per_modality_bound(
-    names: tuple[str, ...], log_likelihood: Array, divergence: Array, beta: Array
-) -> LossOutput:
+def per_modality_bound(names: tuple[str, ...], log_likelihood: Array, divergence: Array, beta: Array) -> LossOutput:
     """Negative evidence lower bound with one divergence a modality: [M, B], [M, B] -> LossOutput."""
     terms = {f"divergence/{name}": row for name, row in zip(names, divergence)}
     return _bound(names, log_likelihood, jnp.sum(divergence, axis=0), beta, terms)
@@ -161,9 +158,7 @@ def importance_weighted_loss(
       options: with ``bound`` and ``gradient``.
     """
     if options.gradient == "dreg":
-        bound, (log_likelihood, divergence) = _doubly_reparametrised(
-            log_weight, z, present, beta, options.bound
-        )
+        bound, (log_likelihood, divergence) = _doubly_reparametrised(log_weight, z, present, beta, options.bound)
     else:
         log_weights, (log_likelihood, divergence) = log_weight(z)
         bound = importance_weighted_bound(log_weights, options.bound, present)
@@ -190,9 +185,7 @@ def _doubly_reparametrised(log_weight: Callable, z: Array, present: Array, beta:
     return importance_weighted_bound(log_weights, bound, present) + carrier, parts
 
 
-def own_or_mixture(
-    posteriors: DiagonalGaussian, present: Array, scores: Array | None = None
-) -> LatentMixture:
+def own_or_mixture(posteriors: DiagonalGaussian, present: Array, scores: Array | None = None) -> LatentMixture:
     """Own posterior where observed, the mixture of the observed ones where not: components [M, M, B, D].
 
     Axis 0 is the component, axis 1 the decoder; with nothing observed it is N(0, I).

@@ -29,17 +29,13 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     return per_modality_bound(functions.names, functions.log_likelihood(batch, z), divergence, hyper["beta"])
 
 
-def posterior(
-    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
-) -> LatentMixture:
+def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """Own posterior where observed, the prior where not: components [1, M, B, D]."""
     components = jax.tree.map(lambda leaf: leaf[None], where_present(present, posteriors))
     return LatentMixture(components, jnp.zeros(components.mean.shape[:-1], posteriors.mean.dtype))
 
 
-def prior(
-    functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int
-) -> LatentMixture:
+def prior(functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
     """N(0, I) for every modality by itself: components [1, M, B, D]."""
     zeros = jnp.zeros((1, len(functions.names), num_examples, latent_dim))
     return LatentMixture(DiagonalGaussian(zeros, zeros), zeros[..., 0])

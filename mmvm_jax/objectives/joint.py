@@ -76,9 +76,7 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     return joint_bound(functions.names, log_likelihood, divergence, hyper["beta"])
 
 
-def posterior(
-    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
-) -> LatentMixture:
+def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """The joint posterior given the observed: components [K, 1, B, D], K = 1, M or 2**M - 1."""
     if options.aggregation == "average":
         return single_latent(aggregation.average_of_experts(posteriors, present))

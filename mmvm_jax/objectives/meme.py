@@ -115,12 +115,8 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 
     alone = present & (jnp.sum(present, axis=0, keepdims=True) == 1)
     paired_divergence = _divergence_to_others(posteriors, z[:, 0], present, options)
-    divergence = jnp.where(
-        alone, _divergence_to_pseudo_inputs(posteriors, z[:, 0], functions), paired_divergence
-    )
-    bound = (
-        weight * (own - label[:, 0] - hyper["beta"] * divergence) + hyper["label_weight"] * label_given_source
-    )
+    divergence = jnp.where(alone, _divergence_to_pseudo_inputs(posteriors, z[:, 0], functions), paired_divergence)
+    bound = weight * (own - label[:, 0] - hyper["beta"] * divergence) + hyper["label_weight"] * label_given_source
     count = jnp.maximum(jnp.sum(present, axis=0), 1)
     mean = lambda values: jnp.sum(jnp.where(present, values, 0.0), axis=0) / count
     terms = {f"log_likelihood/{name}": row for name, row in zip(functions.names, own)}
@@ -132,9 +128,7 @@ def _divergence_to_others(posteriors: DiagonalGaussian, z: Array, present: Array
     """KL(q_s || p(z | T)) of every s, from z [M, B, D] or in closed form: [M, B] nats; 0 where T is empty."""
     others = _others(len(present)) & present[:, None]
     if options.divergence == "closed_form":
-        source, target = (
-            jax.tree.map(lambda leaf: jnp.expand_dims(leaf, axis), posteriors) for axis in (0, 1)
-        )
+        source, target = (jax.tree.map(lambda leaf: jnp.expand_dims(leaf, axis), posteriors) for axis in (0, 1))
         count = jnp.maximum(jnp.sum(others, axis=0), 1)
         return jnp.sum(jnp.where(others, gaussian_kl(source, target), 0.0), axis=0) / count
     densities = gaussian_log_density(jax.tree.map(lambda leaf: leaf[:, None], posteriors), z[None])
@@ -154,16 +148,12 @@ def _others(num_modalities: int) -> Array:
     return ~jnp.eye(num_modalities, dtype=bool)[:, :, None]
 
 
-def posterior(
-    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
-) -> LatentMixture:
+def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """Own posterior where observed, the mixture of the observed ones where not: components [M, M, B, D]."""
     return own_or_mixture(posteriors, present)
 
 
-def prior(
-    functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int
-) -> LatentMixture:
+def prior(functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
     """The mixture of the posteriors of all pseudo-inputs, read by all decoders: components [M P, 1, B, D]."""
     pseudo = _pseudo_posteriors(functions)
     shape = (len(functions.names) * options.num_pseudo_inputs, 1, num_examples, latent_dim)

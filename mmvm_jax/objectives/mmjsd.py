@@ -61,8 +61,6 @@ def jensen_shannon(experts: DiagonalGaussian, present: Array) -> Array:
     return weight * jnp.sum(jnp.where(active, divergences, 0.0), axis=0)
 
 
-def posterior(
-    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
-) -> LatentMixture:
+def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """The uniform mixture of the observed posteriors: components [M, 1, B, D]."""
     return mixture_of_experts(posteriors, present)

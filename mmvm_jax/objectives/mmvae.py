@@ -68,8 +68,6 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     return importance_weighted_loss(functions.names, log_weight, z, present, beta, options)
 
 
-def posterior(
-    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
-) -> LatentMixture:
+def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """The uniform mixture of the observed posteriors: components [M, 1, B, D]."""
     return mixture_of_experts(posteriors, present)

@@ -123,9 +123,7 @@ def _as_read(z: Array, others: Array) -> Array:
     return jnp.concatenate([jnp.where(own, w, others), u], axis=-1)
 
 
-def posterior(
-    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
-) -> LatentMixture:
+def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """Components [M, M, B, D]: axis 0 is the observed modality that gives u, axis 1 the decoder, with its w.
 
     The w of an absent modality is that of ``absent_private``. Laplace components go by mean and variance.
@@ -159,9 +157,7 @@ def draw(key: Array, index: Array, mixture: LatentMixture, options: Options) -> 
     return jax.vmap(draw_example, in_axes=(0, 2, 2), out_axes=1)(keys, *mixture)
 
 
-def prior(
-    functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int
-) -> LatentMixture:
+def prior(functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
     """The posterior given nothing: components [M, M, B, D], all alike; ``draw`` takes one u for all."""
     zeros = jnp.zeros((len(functions.names), num_examples, latent_dim))
     return posterior(DiagonalGaussian(zeros, zeros), jnp.zeros(zeros.shape[:-1], bool), functions, options)
@@ -174,9 +170,7 @@ def _distribution(encoded: DiagonalGaussian, options: Options) -> DiagonalGaussi
     """What an encoder's output says: for Laplace, logits of the scales stand where log-variances would."""
     if options.latent_distribution == "normal":
         return encoded
-    scales = [
-        jax.nn.softmax(part, axis=-1) * part.shape[-1] for part in _split(encoded.log_variance, options)
-    ]
+    scales = [jax.nn.softmax(part, axis=-1) * part.shape[-1] for part in _split(encoded.log_variance, options)]
     scale = jnp.concatenate(scales, axis=-1) + _LEAST_SCALE
     return encoded._replace(log_variance=math.log(2.0) + 2.0 * jnp.log(scale))
 

@@ -61,9 +61,7 @@ class Options:
         check_at_least(1, "mmvm", "num_samples", self)
         check_at_least(0, "mmvm", "num_experts", self)
         if self.hard and self.gate == "none":
-            raise UserError(
-                "config.method.mmvm.hard is True without a gate; allowed: with gate=global or per_example"
-            )
+            raise UserError("config.method.mmvm.hard is True without a gate; allowed: with gate=global or per_example")
 
 
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
@@ -129,9 +127,7 @@ def _kept(scores: Array, ranks: Array, present: Array, options: Options) -> Arra
     return jnp.where(kept, 0.0 if options.hard else scores, -jnp.inf)
 
 
-def posterior(
-    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
-) -> LatentMixture:
+def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """Own posterior where observed, the mixture of the observed ones where not: components [M, M, B, D].
 
     The mixture has the weights of the gate where there is one, else uniform ones over all of the observed.

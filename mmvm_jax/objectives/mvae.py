@@ -74,8 +74,6 @@ def _of_singles(key, experts, batch, functions):
     return z, batch.present, jnp.sum(gaussian_kl(q), axis=0)
 
 
-def posterior(
-    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
-) -> LatentMixture:
+def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """The product of the observed and N(0, I): components [1, 1, B, D]."""
     return single_latent(product_of_experts(posteriors, present, prior_expert=True))

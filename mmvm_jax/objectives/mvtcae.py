@@ -48,13 +48,9 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     count = jnp.maximum(jnp.sum(present, axis=0), 1)
     conditional = jnp.sum(jnp.where(present, to_experts, 0.0), axis=0) / count
     divergence = (1.0 - alpha) * gaussian_kl(q) + alpha * conditional
-    return joint_bound(
-        functions.names, (1.0 - alpha / count)[None] * log_likelihood, divergence, hyper["beta"]
-    )
+    return joint_bound(functions.names, (1.0 - alpha / count)[None] * log_likelihood, divergence, hyper["beta"])
 
 
-def posterior(
-    posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options
-) -> LatentMixture:
+def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """The product of the observed: components [1, 1, B, D]."""
     return single_latent(product_of_experts(posteriors, present))

@@ -3,6 +3,4 @@
 import matplotlib
 
 matplotlib.use("agg")
-matplotlib.rcParams.update(
-    {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110}
-)
+matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110})

@@ -110,7 +110,8 @@ def _draw(summaries, columns, bound):
 
 def trade_off(summaries: list[Summary], scores: list[str]) -> Figure:
     """Reconstruction error against each score, one marker a method, one point a beta."""
-    figure, axes = plt.subplots(1, len(scores), figsize=(5.0 * len(scores) + 1.5, 4.2), squeeze=False, layout="constrained")
+    size = (5.0 * len(scores) + 1.5, 4.2)
+    figure, axes = plt.subplots(1, len(scores), figsize=size, squeeze=False, layout="constrained")
     for axis, score in zip(axes[0], scores):
         for style, method, points in _by_method(summaries, (RECONSTRUCTION, score)):
             (x, x_error), (y, y_error) = (np.array([p.cells[c] for p in points]).T for c in (RECONSTRUCTION, score))

@@ -1,8 +1,8 @@
 """CUB: photographs, captions and attributes in the published layout, odd cases included."""
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from mmvm_jax.data import text
 from mmvm_jax.errors import UserError
@@ -37,9 +37,7 @@ def raw_files(manual):
         for parent in (root / "images" / name, captions / name):
             parent.mkdir(parents=True, exist_ok=True)
         size = (90 + image, 60)
-        picture = (
-            Image.new("L", size, 8 * image) if image == 2 else Image.new("RGB", size, (8 * image, 0, 90))
-        )
+        picture = Image.new("L", size, 8 * image) if image == 2 else Image.new("RGB", size, (8 * image, 0, 90))
         picture.save(root / "images" / f"{names[image]}.jpg", quality=100)
         lines = "".join(f"{caption(image, place)}\n" for place in range(10))
         (captions / f"{names[image]}.txt").write_bytes(lines.encode())
@@ -162,9 +160,7 @@ def test_damaged_files(raw_files, load, manual):
         load("cub")
     path = manual("cub") / "CUB_200_2011" / "images.txt"
     path.write_text("1\n")
-    with pytest.raises(
-        UserError, match="images.txt cannot be read: line 1 is '1'; expected 2 columns or more"
-    ):
+    with pytest.raises(UserError, match="images.txt cannot be read: line 1 is '1'; expected 2 columns or more"):
         load("cub")
 
 

@@ -44,9 +44,7 @@ def test_windows_of_paired_trials(packed, raw_files, load, pack):
     dataset = load("hippocampal")
     expected = [("barat", 92), ("buchanan", 79), ("mitt", 104), ("stella", 49), ("superchris", 46)]
     assert [(m.name, m.shape) for m in dataset.modalities] == [(rat, (n, 10)) for rat, n in expected]
-    assert {(m.kind, m.likelihood, round(m.scale**2, 9)) for m in dataset.modalities} == {
-        ("counts", "normal", 0.5)
-    }
+    assert {(m.kind, m.likelihood, round(m.scale**2, 9)) for m in dataset.modalities} == {("counts", "normal", 0.5)}
     assert (dataset.class_names, dataset.label_kind) == (("A", "B", "C", "D"), "class")
     for split in (dataset.train, dataset.test):
         windows = np.arange(len(split.labels)) % 16

@@ -5,8 +5,8 @@ import gzip
 import io
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from mmvm_jax.data import mimic_cxr, streaming
 from mmvm_jax.errors import UserError

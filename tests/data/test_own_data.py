@@ -137,9 +137,7 @@ def test_units_come_from_present_training_examples(own):
     for place, part in ((0, dataset.train), (1, dataset.test)):
         there = part.present[0]
         np.testing.assert_array_equal(there, present[place::2])
-        np.testing.assert_allclose(
-            (part.inputs["a"] * scale + mean)[there], values[place::2][there], rtol=1e-5
-        )
+        np.testing.assert_allclose((part.inputs["a"] * scale + mean)[there], values[place::2][there], rtol=1e-5)
         assert (part.inputs["a"][~there] == 0).all()
 
 
@@ -179,9 +177,7 @@ def test_missing_adds_to_the_masks(own):
     contents = {name: rng.normal(size=(2000, 2)) for name in "ab"}
     present = {name: rng.random(2000) < 0.6 for name in "ab"}
     present["b"] |= ~present["a"]
-    contents |= {f"{name}__present": mask for name, mask in present.items()} | {
-        "split": np.arange(2000) >= 1900
-    }
+    contents |= {f"{name}__present": mask for name, mask in present.items()} | {"split": np.arange(2000) >= 1900}
     before = own(contents)
     changed = {"pattern": "one_modality", "rate": 0.5, "modality": "b", "split": "train", "seed": 0}
     after = own(contents, missing=changed)

@@ -36,9 +36,7 @@ def in_subprocess(code: str, *arguments) -> subprocess.CompletedProcess:
 def test_default_data_set(full_config):
     dataset = load_dataset(full_config)
     names = ("m0", "m1", "m2")
-    assert dataset.modalities == tuple(
-        Modality(name, (28, 28, 3), "image", "laplace", scale=0.75) for name in names
-    )
+    assert dataset.modalities == tuple(Modality(name, (28, 28, 3), "image", "laplace", scale=0.75) for name in names)
     assert (dataset.num_classes, dataset.label_kind, len(dataset.fingerprint)) == (10, "class", 16)
     for split, size in ((dataset.train, 10_000), (dataset.test, 2_000)):
         assert tuple(split.inputs) == names

@@ -4,8 +4,8 @@ import gzip
 import struct
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from mmvm_jax.data import polymnist
 from mmvm_jax.errors import UserError
@@ -147,17 +147,13 @@ def test_digits_are_where_mnist_is_bright():
     places = (np.arange(21) + 0.5) * 4 / 3 - 0.5
     for slope in (5, 6, 7, 8, 9):
         ramp = np.tile(np.arange(28, dtype=np.uint8) * slope, (1, 28, 1))
-        np.testing.assert_array_equal(
-            polymnist.digit_masks(ramp, True)[0], np.tile(slope * places > 128, (21, 1))
-        )
+        np.testing.assert_array_equal(polymnist.digit_masks(ramp, True)[0], np.tile(slope * places > 128, (21, 1)))
 
 
 def test_photographs_must_suffice(manual, load):
     write_mnist(manual("polymnist"), {"train": 20, "test": 20})
     write_photographs(manual("polymnist"), 2)
-    with pytest.raises(
-        UserError, match="backgrounds holds 2 photographs; allowed: 3 or more.*num_modalities=2"
-    ):
+    with pytest.raises(UserError, match="backgrounds holds 2 photographs; allowed: 3 or more.*num_modalities=2"):
         load("polymnist", num_modalities=3)
     Image.new("RGB", (20, 50)).save(manual("polymnist") / "backgrounds" / "1.png")
     with pytest.raises(UserError, match="1.png cannot be read: 20x50 pixels; expected 28 or more"):

@@ -7,8 +7,8 @@ import tarfile
 import zipfile
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from mmvm_jax.data import raw
 from mmvm_jax.errors import UserError

@@ -47,8 +47,7 @@ def _value_and_pullback(function, arguments, cotangent):
 def test_formulations_of_the_convolution_agree(size, dtype):
     x, kernel, y, bias, _ = _arrays(size, dtype)
     matrix, convolution = (
-        _value_and_pullback(formulation[0], (x, kernel, bias), y)
-        for formulation in layers.FORMULATIONS.values()
+        _value_and_pullback(formulation[0], (x, kernel, bias), y) for formulation in layers.FORMULATIONS.values()
     )
     _assert_same(matrix, convolution, dtype)
 
@@ -111,9 +110,7 @@ def test_modules_mirror_each_other():
     assert jax.tree.map(jnp.shape, variables) == {"params": {"kernel": (3, 3, 3, 8), "bias": (3,)}}
 
 
-@pytest.mark.parametrize(
-    "module", [layers.Conv(2), layers.ConvTranspose(2, (8, 8))], ids=lambda m: type(m).__name__
-)
+@pytest.mark.parametrize("module", [layers.Conv(2), layers.ConvTranspose(2, (8, 8))], ids=lambda m: type(m).__name__)
 def test_biases_are_added(module):
     x = jnp.zeros((1, 4, 4, 3))
     variables = module.init(jax.random.key(0), x)

@@ -47,9 +47,7 @@ class LinearGaussian:
         for name in self.names:
             p = self.params["encoders"][name]
             mean = inputs[name] @ p["matrix"] + p["offset"][None]
-            rows.append(
-                DiagonalGaussian(mean, jnp.tanh(inputs[name] @ p["spread"]) + p["log_variance"][None])
-            )
+            rows.append(DiagonalGaussian(mean, jnp.tanh(inputs[name] @ p["spread"]) + p["log_variance"][None]))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
     def log_likelihood(self, batch, z):
@@ -92,9 +90,7 @@ def make_batch(params, present, seed=0, first_index=0):
     z = np.random.default_rng(seed).normal(size=(present.shape[1], latent_dim))
     inputs = {}
     for row, (name, p) in zip(present, decoders.items()):
-        noise = np.random.default_rng([seed, zlib.crc32(name.encode())]).normal(
-            size=(len(z), p["offset"].size)
-        )
+        noise = np.random.default_rng([seed, zlib.crc32(name.encode())]).normal(size=(len(z), p["offset"].size))
         x = z @ p["matrix"] + p["offset"] + np.exp(p["log_scale"]) * noise
         inputs[name] = jnp.asarray(np.where(row[:, None], x, 0.0))
     index = jnp.arange(first_index, first_index + len(z), dtype=jnp.int32)

@@ -80,9 +80,7 @@ def test_latents_of_the_loss_follow_the_posterior(case, x64):
     @quick_jit
     def latents(params):
         model = LinearGaussian(params)
-        module.loss(
-            jax.random.key(1), batch, model, {name: jnp.asarray(v) for name, v in HYPER.items()}, options
-        )
+        module.loss(jax.random.key(1), batch, model, {name: jnp.asarray(v) for name, v in HYPER.items()}, options)
         return model.drawn[0]
 
     z = np.asarray(latents(params))
@@ -145,9 +143,7 @@ def test_draw_of_mmvae_plus_shares_u_and_not_w():
         np.testing.assert_array_equal(means, [5.0, 5.0, expected])
 
 
-@pytest.mark.parametrize(
-    "case", ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd"]
-)
+@pytest.mark.parametrize("case", ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd"])
 def test_every_method_answers_posterior_prior_and_draw(case):
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), make_params(NAMES))
     batch = make_batch(params, np.ones((3, 2), bool))
@@ -159,9 +155,7 @@ def test_every_method_answers_posterior_prior_and_draw(case):
     assert (mixtures[1] is None) == (CASES[case][0] == "mmvm")
     for mixture in mixtures[: 1 if mixtures[1] is None else 2]:
         z = quick_jit(lambda mixture: module.draw(jax.random.key(0), batch.index, mixture, options))(mixture)
-        assert (
-            z.shape == mixture.components.mean.shape[1:] and z.shape[0] in (1, 3) and np.all(np.isfinite(z))
-        )
+        assert z.shape == mixture.components.mean.shape[1:] and z.shape[0] in (1, 3) and np.all(np.isfinite(z))
 
 
 def test_weights_of_the_gate_are_those_of_the_posterior_of_an_absent_modality(x64):
@@ -169,9 +163,7 @@ def test_weights_of_the_gate_are_those_of_the_posterior_of_an_absent_modality(x6
     model = LinearGaussian(params)
     q = DiagonalGaussian(jnp.zeros((3, 1, 3)), jnp.zeros((3, 1, 3)))
     present = jnp.array([[True], [True], [False]])
-    weights = lambda **options: np.exp(
-        mmvm.posterior(q, present, model, mmvm.Options(**options)).log_weights
-    )[:, 2, 0]
+    weights = lambda **options: np.exp(mmvm.posterior(q, present, model, mmvm.Options(**options)).log_weights)[:, 2, 0]
     np.testing.assert_allclose(weights(gate="global"), [math.e / (1 + math.e), 1 / (1 + math.e), 0.0])
     np.testing.assert_allclose(weights(gate="global", hard=True), [1.0, 0.0, 0.0])
     np.testing.assert_allclose(weights(gate="none", num_experts=1), [0.5, 0.5, 0.0])

@@ -64,9 +64,7 @@ def test_private_latents_are_hidden_from_other_decoders(x64):
     """The gradient of decoder n's likelihood with respect to [w_m, u_m] is zero in w_m unless n = m."""
     z = jax.random.normal(jax.random.key(0), (3, 2, 4, 3))  # [M, S, B, D], private_dim 1
     others = jax.random.normal(jax.random.key(1), (3, 3, 2, 4, 1))
-    jacobian = jax.jacobian(lambda z: jnp.sum(mmvae_plus._as_read(z, others), axis=(1, 2, 3)))(
-        z
-    )  # [3, D, *z]
+    jacobian = jax.jacobian(lambda z: jnp.sum(mmvae_plus._as_read(z, others), axis=(1, 2, 3)))(z)  # [3, D, *z]
     private, shared = np.abs(jacobian[..., :1]).sum((1, 3, 4, 5)), np.abs(jacobian[..., 1:]).sum((1, 3, 4, 5))
     np.testing.assert_array_equal(private > 0, np.eye(3, dtype=bool))
     assert np.all(shared > 0)
@@ -90,9 +88,7 @@ def test_weight_of_meme_carries_no_gradient(x64, monkeypatch):
     def gradient_if_stopped_by(function):
         def total(params):
             seen.clear()
-            monkeypatch.setattr(
-                jax.lax, "stop_gradient", lambda value: seen.append(function(value)) or seen[-1]
-            )
+            monkeypatch.setattr(jax.lax, "stop_gradient", lambda value: seen.append(function(value)) or seen[-1])
             values = loss_of("meme", params, batch)
             return values.sum(), seen[0]
 
@@ -161,9 +157,7 @@ def test_hard_gate_learns_straight_through(x64):
     params = make_params(NAMES)
     batch = make_batch(params, np.ones((3, 1), bool))
     output = jnp.array([0.3, -0.2, 0.1])
-    kls = gaussian_kl(jax.tree.map(lambda leaf: leaf[:, None], q), jax.tree.map(lambda leaf: leaf[None], q))[
-        ..., 0
-    ]
+    kls = gaussian_kl(jax.tree.map(lambda leaf: leaf[:, None], q), jax.tree.map(lambda leaf: leaf[None], q))[..., 0]
 
     class Fixed(LinearGaussian):
         def encode(self, inputs):
@@ -172,15 +166,11 @@ def test_hard_gate_learns_straight_through(x64):
     def divergence(output):
         model = Fixed(params | {"method": {"output": output}})
         hyper = {"beta": jnp.asarray(1.0), "alpha": jnp.asarray(0.0), "temperature": jnp.asarray(1.0)}
-        terms = mmvm.loss(
-            jax.random.key(0), batch, model, hyper, mmvm.Options(gate="global", hard=True)
-        ).terms
+        terms = mmvm.loss(jax.random.key(0), batch, model, hyper, mmvm.Options(gate="global", hard=True)).terms
         return sum(terms[f"divergence/{name}"][0] for name in NAMES)
 
     value, gradient = quick_jit(jax.value_and_grad(divergence))(output)
-    np.testing.assert_allclose(
-        value, kls[:, 0].sum(), rtol=1e-12
-    )  # all compared with the first, of largest weight
+    np.testing.assert_allclose(value, kls[:, 0].sum(), rtol=1e-12)  # all compared with the first, of largest weight
     soft = jax.grad(lambda output: jnp.sum(jax.nn.softmax(output)[None] * kls))(output)
     np.testing.assert_allclose(gradient, soft, rtol=1e-10)
     assert np.all(gradient != 0)

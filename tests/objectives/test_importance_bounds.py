@@ -41,9 +41,7 @@ def loss_of_example(params, batch, module, options, beta, key):
 def repeated_losses(params, batch, module, options, repeats):
     """Losses of independent draws: [R] nats."""
     keys = jax.random.split(jax.random.key(0), repeats)
-    return jax.lax.map(
-        lambda key: loss_of_example(params, batch, module, options, 1.0, key), keys, batch_size=100
-    )
+    return jax.lax.map(lambda key: loss_of_example(params, batch, module, options, 1.0, key), keys, batch_size=100)
 
 
 @functools.partial(quick_jit, static_argnames=("module", "options", "repeats"))
@@ -53,9 +51,7 @@ def repeated_gradients(params, batch, module, options, beta, repeats):
     def loss(encoders, key):
         return loss_of_example(params | {"encoders": encoders}, batch, module, options, beta, key)
 
-    return jax.vmap(jax.grad(loss), (None, 0))(
-        params["encoders"], jax.random.split(jax.random.key(0), repeats)
-    )
+    return jax.vmap(jax.grad(loss), (None, 0))(params["encoders"], jax.random.split(jax.random.key(0), repeats))
 
 
 def mean_and_error(values):
@@ -167,8 +163,7 @@ def test_dreg_is_exactly_zero_at_the_exact_posterior(module, bound, x64):
     params["encoders"]["alpha"] = constant_encoder(params["encoders"]["alpha"], mean, np.diag(covariance))
     options = {"num_samples": 3, "bound": bound} | ({"private_dim": 1} if module is mmvae_plus else {})
     plain, dreg = (
-        encoder_gradients(params, batch, 10, module=module, gradient=name, **options)
-        for name in common.GRADIENTS
+        encoder_gradients(params, batch, 10, module=module, gradient=name, **options) for name in common.GRADIENTS
     )
     assert np.abs(dreg).max() < 1e-12
     assert np.abs(plain).max() > 0.1

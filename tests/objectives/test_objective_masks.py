@@ -125,9 +125,7 @@ def test_content_of_absent_inputs_changes_no_bit(case):
     @quick_jit
     def values_and_gradient(params, batch):
         def loss(params):
-            values = module.loss(
-                jax.random.key(2), model.prepare(batch), model.bind(params), HYPER, options
-            ).loss
+            values = module.loss(jax.random.key(2), model.prepare(batch), model.bind(params), HYPER, options).loss
             return jnp.sum(values), values
 
         gradient, values = jax.grad(loss, has_aux=True)(params)

@@ -27,9 +27,7 @@ PATTERNS = {
     2: np.array(list(itertools.product([True, False], repeat=2))).T,
     3: np.array(list(itertools.product([True, False], repeat=3))).T,
 }
-BETA, ALPHA, TEMPERATURE, LABEL_WEIGHT = (
-    HYPER[name] for name in ("beta", "alpha", "temperature", "label_weight")
-)
+BETA, ALPHA, TEMPERATURE, LABEL_WEIGHT = (HYPER[name] for name in ("beta", "alpha", "temperature", "label_weight"))
 
 
 def kl(q, p=(0.0, 1.0)):
@@ -167,9 +165,7 @@ def gate_weights(e, options):
     if options.gate == "per_example":
         hidden = sum(e.q[m][0] @ e.method_params["input"][m] for m in e.observed) + e.method_params["bias"]
         output = output @ np.tanh(hidden)
-    kept = sorted(e.observed, key=lambda m: -output[m])[
-        : options.num_experts or (1 if options.hard else None)
-    ]
+    kept = sorted(e.observed, key=lambda m: -output[m])[: options.num_experts or (1 if options.hard else None)]
     scores = np.array([0.0 if options.hard else output[m] for m in kept])
     return dict(zip(kept, (1 - ALPHA) * np.exp(scores - logsumexp(scores))))
 
@@ -195,9 +191,7 @@ def meme(e, z, options):
         if options.divergence == "closed_form":
             divergence = np.mean([kl(e.q[s], e.q[t]) for t in others])
         else:
-            divergence = (
-                log_q - logsumexp([log_normal(sample, e.q[t]) for t in others]) + math.log(len(others))
-            )
+            divergence = log_q - logsumexp([log_normal(sample, e.q[t]) for t in others]) + math.log(len(others))
         total += weight * (e.log_p(s, sample) - label[0] - BETA * divergence) + LABEL_WEIGHT * log_label
     return -total / len(e.observed)
 
@@ -236,19 +230,14 @@ DREG = tuple(case for case in CASES if "dreg" in case)
 @pytest.mark.parametrize(
     ("case", "num_modalities"),
     [(case, 3) for case in CASES if case not in UNSEEN + DREG]
-    + [
-        (case, 2)
-        for case in ("mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd", "mvtcae")
-    ],
+    + [(case, 2) for case in ("mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd", "mvtcae")],
 )
 def test_loss_is_the_formula(case, num_modalities, x64, monkeypatch):
     names = ("alpha", "beta", "gamma")[:num_modalities]
     batch = make_batch(make_params(names), PATTERNS[num_modalities])
     params = with_method_params(make_params(names), case, batch)
     chosen, random_subset = [], mvae.random_subset
-    monkeypatch.setattr(
-        mvae, "random_subset", lambda *args: chosen.append(random_subset(*args)) or chosen[-1]
-    )
+    monkeypatch.setattr(mvae, "random_subset", lambda *args: chosen.append(random_subset(*args)) or chosen[-1])
 
     @quick_jit
     def loss_and_draws(params, batch):
@@ -286,6 +275,4 @@ def test_dreg_changes_the_gradient_but_not_the_value(case, x64):
     for part in ("decoders", "method"):
         jax.tree.map(close, gradient[part], plain_gradient[part])
     largest = lambda a, b: np.abs(a - b).max()
-    assert (
-        min(jax.tree.leaves(jax.tree.map(largest, gradient["encoders"], plain_gradient["encoders"]))) > 1e-3
-    )
+    assert min(jax.tree.leaves(jax.tree.map(largest, gradient["encoders"], plain_gradient["encoders"]))) > 1e-3
