@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmvm_jax.evaluation.generation import GaussianMixturePrior, draw_latents
-from mmvm_jax.evaluation.trained import Trained
+from mmvm_jax.evaluation.trained import Trained, weighted_mean
 from mmvm_jax.model import BoundModel
-from mmvm_jax.types import Array, Batch, LatentMixture
+from mmvm_jax.types import Array, Batch
 
 # Of what a kind's data can be, as the network sees them. Counts are int32, and exp of a wild latent is infinite.
 _RANGES = {"image": (0.0, 1.0), "counts": (0.0, 2.0**31)}
@@ -27,17 +27,12 @@ def encode(trained: Trained, params: dict, batch: Batch) -> dict:
         decoder = min(row, alone.log_weights.shape[1] - 1)
         # A single component has weight here, so that the mean over the components is its own log-variance.
         moments = zip(("mean", "log_variance"), alone.components, strict=True)
-        outputs[name] = {quantity: _weighted(alone, values)[decoder] for quantity, values in moments}
+        outputs[name] = {quantity: weighted_mean(alone, values)[decoder] for quantity, values in moments}
     everything = given(np.ones(len(functions.names), bool))
-    outputs["joint"] = {"mean": jnp.mean(_weighted(everything, everything.components.mean), axis=0)}
+    outputs["joint"] = {"mean": jnp.mean(weighted_mean(everything, everything.components.mean), axis=0)}
     if everything.log_weights.shape[:2] == (1, 1):
         outputs["joint"]["log_variance"] = everything.components.log_variance[0, 0]
     return outputs
-
-
-def _weighted(mixture: LatentMixture, values: Array) -> Array:
-    """The mean over the components: [K, M or 1, B, D] -> [M or 1, B, D]."""
-    return jnp.sum(jnp.exp(mixture.log_weights)[..., None] * values, axis=0)
 
 
 def impute(keep_samples: bool, trained: Trained, params: dict, batch: Batch, keys: Array) -> dict:

@@ -35,6 +35,14 @@ def compiled_for_one_module_only():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def compiled_quickly():
+    """Small programs that run once or twice: optimising them would take longer than they do."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 class Precision(NamedTuple):
     """A float type, and how closely a closed form must meet a float64 reference in it."""
 

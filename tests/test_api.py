@@ -18,12 +18,7 @@ from mmvm_jax.errors import UserError
 NAMES = tuple(tiny.KINDS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-    """Small programs that run once or twice: optimising them would take longer than they do."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture(scope="module")

@@ -27,12 +27,7 @@ from mmvm_jax.types import DiagonalGaussian, Modality
 FEW = ("height", "spikes", "note")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-    """Small programs that run once or twice: optimising them would take longer than they do."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +103,10 @@ def test_the_joint_representation_is_that_of_the_evaluation(name, untrained):
         np.testing.assert_allclose(own[present], posteriors.mean[present], atol=1e-5)
 
 
-class Votes:
-    """A model of one token: seven draws of ten say 1 by a little, the others 0 by far."""
+class Unprepared:
+    """A model that takes its inputs as they are and has no parameters."""
 
-    modalities = (Modality("note", (1,), "tokens", "categorical", vocabulary_size=2),)
-    names, latent_dim, method_params = ("note",), 1, {}
-    identifiers = jnp.array([modalities[0].identifier], jnp.uint32)
+    method_params = {}
     model = property(lambda self: self)
 
     def prepare(self, batch):
@@ -121,6 +114,14 @@ class Votes:
 
     def bind(self, params):
         return self
+
+
+class Votes(Unprepared):
+    """A model of one token: seven draws of ten say 1 by a little, the others 0 by far."""
+
+    modalities = (Modality("note", (1,), "tokens", "categorical", vocabulary_size=2),)
+    names, latent_dim = ("note",), 1
+    identifiers = jnp.array([modalities[0].identifier], jnp.uint32)
 
     def encode(self, inputs):
         return DiagonalGaussian(*jnp.zeros((2, 1, len(inputs["note"]), 1)))
@@ -147,20 +148,12 @@ def _description(modalities, units=None):
     return Description(modalities, dtypes, units or {}, {}, (), "")
 
 
-class Identity:
+class Identity(Unprepared):
     """A model whose latents are its inputs, and whose decoders give them back."""
 
-    method_params = {}
     modalities = tuple(Modality(name, (2,), "vector", "normal") for name in ("a", "b"))
     names, latent_dim = ("a", "b"), 2
     identifiers = jnp.array([modality.identifier for modality in modalities], jnp.uint32)
-    model = property(lambda self: self)
-
-    def prepare(self, batch):
-        return batch
-
-    def bind(self, params):
-        return self
 
     def encode(self, inputs):
         means = jnp.stack([inputs[name] for name in self.names])

@@ -22,6 +22,21 @@ def data_directory(configured: str) -> pathlib.Path:
     return pathlib.Path(cache).expanduser() / "mmvm_jax" / "data"
 
 
+def stored_info(builder, arrays: dict[str, tuple], numbers=("label",), metadata=None) -> tfds.core.DatasetInfo:
+    """What a builder stores of every example, in the order in which it makes them.
+
+    Args:
+      builder: the builder itself.
+      arrays: ``{name: (shape, type)}``, stored as their bytes.
+      numbers: names of what is a single integer.
+      metadata: a ``tfds.core.MetadataDict``, where the builder fills one.
+    """
+    stored = {name: tfds.features.Tensor(shape=s, dtype=dtype, encoding="bytes") for name, (s, dtype) in arrays.items()}
+    stored |= {name: tfds.features.Scalar(np.int32) for name in numbers}
+    features = tfds.features.FeaturesDict(stored)
+    return tfds.core.DatasetInfo(builder=builder, features=features, disable_shuffling=True, metadata=metadata)
+
+
 def prepare(builder_class, config_name: str, data_dir) -> tfds.core.DatasetBuilder:
     """Returns a builder whose data lie complete under ``data_dir``, preparing them if they do not yet.
 

@@ -43,16 +43,12 @@ class Celeba(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="aligned", description="Centre crops of aligned faces.")]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Tensor(shape=(SIDE, SIDE, 3), dtype=np.uint8, encoding="bytes"),
-                "text": tfds.features.Tensor(shape=(TEXT_LENGTH,), dtype=np.int32, encoding="bytes"),
-                "label": tfds.features.Tensor(shape=(NUM_ATTRIBUTES,), dtype=np.uint8, encoding="bytes"),
-            }
-        )
-        return tfds.core.DatasetInfo(
-            builder=self, features=features, disable_shuffling=True, metadata=tfds.core.MetadataDict()
-        )
+        arrays = {
+            "image": ((SIDE, SIDE, 3), np.uint8),
+            "text": ((TEXT_LENGTH,), np.int32),
+            "label": ((NUM_ATTRIBUTES,), np.uint8),
+        }
+        return builders.stored_info(self, arrays, numbers=(), metadata=tfds.core.MetadataDict())
 
     def _split_generators(self, dl_manager):
         del dl_manager

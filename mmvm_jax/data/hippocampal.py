@@ -46,12 +46,7 @@ class Hippocampal(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="spikes", description="Spike counts in windows of ten bins.")]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        counts = {
-            modality.name: tfds.features.Tensor(shape=modality.shape, dtype=np.float32, encoding="bytes")
-            for modality in MODALITIES
-        }
-        features = tfds.features.FeaturesDict({**counts, "label": tfds.features.Scalar(np.int32)})
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+        return builders.stored_info(self, {modality.name: (modality.shape, np.float32) for modality in MODALITIES})
 
     def _split_generators(self, dl_manager):
         del dl_manager

@@ -60,15 +60,9 @@ class MimicCxr(tfds.core.GeneratorBasedBuilder):
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        picture = tfds.features.Tensor(shape=(SIDE, SIDE, 1), dtype=np.uint8, encoding="bytes")
-        features = tfds.features.FeaturesDict(
-            {
-                **dict.fromkeys(NAMES, picture),
-                "present": tfds.features.Tensor(shape=(len(NAMES),), dtype=np.uint8, encoding="bytes"),
-                "label": tfds.features.Tensor(shape=(len(FINDINGS),), dtype=np.uint8, encoding="bytes"),
-            }
-        )
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+        arrays = dict.fromkeys(NAMES, ((SIDE, SIDE, 1), np.uint8))
+        arrays |= {"present": ((len(NAMES),), np.uint8), "label": ((len(FINDINGS),), np.uint8)}
+        return builders.stored_info(self, arrays, numbers=())
 
     def _split_generators(self, dl_manager):
         del dl_manager

@@ -43,12 +43,7 @@ class MnistSvhn(tfds.core.GeneratorBasedBuilder):
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        pictures = {
-            modality.name: tfds.features.Tensor(shape=modality.shape, dtype=np.uint8, encoding="bytes")
-            for modality in MODALITIES
-        }
-        features = tfds.features.FeaturesDict({**pictures, "label": tfds.features.Scalar(np.int32)})
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+        return builders.stored_info(self, {modality.name: (modality.shape, np.uint8) for modality in MODALITIES})
 
     def _split_generators(self, dl_manager):
         del dl_manager

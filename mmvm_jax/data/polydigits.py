@@ -56,10 +56,7 @@ class Polydigits(tfds.core.GeneratorBasedBuilder):
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        picture = tfds.features.Tensor(shape=(SIDE, SIDE, 3), dtype=np.uint8, encoding="bytes")
-        numbers = {"label": tfds.features.Scalar(np.int32), "index": tfds.features.Scalar(np.int32)}
-        features = tfds.features.FeaturesDict({**dict.fromkeys(NAMES, picture), **numbers})
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+        return builders.stored_info(self, dict.fromkeys(NAMES, ((SIDE, SIDE, 3), np.uint8)), ("label", "index"))
 
     def _split_generators(self, dl_manager):
         del dl_manager

@@ -58,11 +58,7 @@ class Polymnist(tfds.core.GeneratorBasedBuilder):
         return [f"m{number}" for number in range(self.builder_config.num_modalities)]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        picture = tfds.features.Tensor(shape=(SIDE, SIDE, 3), dtype=np.uint8, encoding="bytes")
-        features = {**dict.fromkeys(self.names, picture), "label": tfds.features.Scalar(np.int32)}
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
-        )
+        return builders.stored_info(self, dict.fromkeys(self.names, ((SIDE, SIDE, 3), np.uint8)))
 
     def _split_generators(self, dl_manager):
         del dl_manager

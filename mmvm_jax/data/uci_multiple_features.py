@@ -39,12 +39,7 @@ class UciMultipleFeatures(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="stratified", description="80 to 20 within each class.")]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        vectors = {
-            name: tfds.features.Tensor(shape=(size,), dtype=np.float32, encoding="bytes")
-            for name, size in VIEWS.items()
-        }
-        features = tfds.features.FeaturesDict({**vectors, "label": tfds.features.Scalar(np.int32)})
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+        return builders.stored_info(self, {name: ((size,), np.float32) for name, size in VIEWS.items()})
 
     def _split_generators(self, dl_manager):
         del dl_manager

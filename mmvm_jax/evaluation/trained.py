@@ -1,6 +1,7 @@
 """A trained model and the two passes over a split that the metrics are computed from."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from mmvm_jax import parallel
 from mmvm_jax.data.pipeline import Split, evaluation_batches
 from mmvm_jax.method import Method
 from mmvm_jax.model import BoundModel, Model
-from mmvm_jax.types import Array, Batch, DiagonalGaussian
+from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,27 @@ class Trained:
         mixture = self.method.posterior(posteriors, batch.present & sources[:, None], functions)
         z = self.method.draw(key, batch.index, mixture)
         return jnp.broadcast_to(z, posteriors.mean.shape)
+
+    @functools.cached_property
+    def encoder(self):
+        """(params, batch) -> own posteriors [B, M, D], and the mean of the latents that decoders read [B, M or 1, D].
+
+        On all devices, compiled once for all splits.
+        """
+
+        def encode(params, batch):
+            functions, batch = self.model.bind(params), self.model.prepare(batch)
+            posteriors = functions.encode(batch.inputs)
+            mixture = self.method.posterior(posteriors, batch.present, functions)
+            joint = weighted_mean(mixture, mixture.components.mean)
+            return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), (posteriors, joint))
+
+        return parallel.spread(encode, reduced=False)
+
+
+def weighted_mean(mixture: LatentMixture, values: Array) -> Array:
+    """The mean over the components: [K, M or 1, B, D] -> [M or 1, B, D]."""
+    return jnp.sum(jnp.exp(mixture.log_weights)[..., None] * values, axis=0)
 
 
 class Encoded(NamedTuple):
@@ -77,16 +99,5 @@ def encode_split(trained: Trained, split: Split, batch_size: int) -> tuple[Diago
       Own posteriors [M, N, D] (what an absent entry holds means nothing), and the mean of the latent that each
       decoder reads [M or 1, N, D].
     """
-
-    def encode(params, batch):
-        functions = trained.model.bind(params)
-        batch = trained.model.prepare(batch)
-        posteriors = functions.encode(batch.inputs)
-        mixture = trained.method.posterior(posteriors, batch.present, functions)
-        weights = jnp.exp(mixture.log_weights)[..., None]
-        joint = jnp.sum(weights * mixture.components.mean, axis=0)
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), (posteriors, joint))
-
-    run = parallel.spread(encode, reduced=False)
-    outputs = map_split(run, trained.params, split, batch_size)
+    outputs = map_split(trained.encoder, trained.params, split, batch_size)
     return jax.tree.map(lambda leaf: np.moveaxis(leaf, 1, 0), outputs)

@@ -9,6 +9,8 @@ import os
 import jinja2
 import matplotlib.pyplot as plt
 
+from mmvm_jax import workdir as folder
+
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("mmvm_jax.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
@@ -33,10 +35,8 @@ def write_page(template: str, workdir: str, pictures, captions: dict[str, str], 
     page = _TEMPLATES.get_template(template).render(
         pictures=shown, config=json.dumps(config.to_dict(), indent=2), **content
     )
-    path = os.path.join(workdir, "report.html")
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        file.write(page)
-    os.replace(path + ".new", path)
+    path = os.path.join(workdir, folder.REPORT_FILE)
+    folder.write(path, page)
     return path
 
 
