@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
+from mmvm_jax import parallel
 from mmvm_jax import train as training
 from mmvm_jax.config import base
 from mmvm_jax.data.pipeline import DataSet, complete_split
@@ -82,7 +83,7 @@ def measure(config, count: int) -> tuple[float, list[float]]:
     batch = training.first_batch(config, data)
     state = training.init_state(config, model, method, batch)
     hyper = training.hyper_parameters(config)
-    step = training.make_step(config, model, method, 100)
+    step = parallel.spread(training.make_step(config, model, method, 100), reduced=True)
     times = []
     for _ in range(_STEPS.value + 1):
         start = time.perf_counter()

@@ -1,10 +1,18 @@
-"""Checkpoints of a run: the training state, the position in the data and the configuration, saved together."""
+"""Checkpoints of a run: the training state, the position in the data and the configuration, saved together.
+
+A state is saved as plain arrays of the host, so it can be restored on any number of devices and processes.
+"""
 
 import os
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+
+from mmvm_jax import parallel
+from mmvm_jax.errors import UserError
+from mmvm_jax.progress import log
 
 _KEPT = 2
 
@@ -18,15 +26,28 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one run, in ``<workdir>/checkpoints``.
+    """The checkpoints of one run, in ``<workdir>/checkpoints``; to be entered.
 
     A checkpoint appears under its final name only when it is complete, so a run killed while it writes one
-    finds the one before.
+    finds the one before. On leaving, all that was to be saved is written.
     """
 
     def __init__(self, workdir: str):
-        options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, create=True)
-        self._manager = ocp.CheckpointManager(os.path.abspath(os.path.join(workdir, "checkpoints")), options=options)
+        self._directory = os.path.abspath(os.path.join(workdir, "checkpoints"))
+        os.makedirs(self._directory, exist_ok=True)  # Orbax leaves that to a process that works alone
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=_KEPT,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(**parallel.working_alone()),
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._manager.wait_until_finished()
+        self._manager.close()
 
     @property
     def latest_step(self) -> int | None:
@@ -35,26 +56,39 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, progress: dict, config: dict) -> None:
         """Starts writing a checkpoint; training may go on meanwhile."""
-        if step == self.latest_step:
-            return
+        for later in [other for other in self._manager.all_steps() if other >= step]:
+            self._manager.delete(later)  # could not be read, or else training would have gone on from it
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
+            state=ocp.args.StandardSave(jax.tree.map(np.array, jax.device_get(state))),
             progress=ocp.args.JsonSave(progress),
             config=ocp.args.JsonSave(config),
         )
         self._manager.save(step, args=items)
 
     def restore(self, like: Any) -> Restored | None:
-        """The newest checkpoint, its state shaped as ``like``; None if there is none."""
-        step = self.latest_step
-        if step is None:
-            return None
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=items)
-        return Restored(step, restored.state, restored.progress)
+        """The newest checkpoint that can be read, None if there is none at all.
 
-    def close(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        Args:
+          like: a state of the same structure, of which only types and shapes are read.
+
+        Raises:
+          UserError: there are checkpoints, and none can be read.
+        """
+        like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore())
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                restored = self._manager.restore(step, args=items)
+                return Restored(step, restored.state, restored.progress)
+            except Exception as error:  # whatever a damaged file leads to
+                log.warning("%s/%d cannot be read (%s)", self._directory, step, _first_line(error))
+        if steps:
+            raise UserError(
+                f"{self._directory}: no checkpoint there fits this version and model; use another --workdir"
+            )
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

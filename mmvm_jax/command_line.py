@@ -1,13 +1,15 @@
 """What the commands share: flags that are wrong and work that fails are answered in one line with an exit code."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from mmvm_jax.errors import UserError
-from mmvm_jax.progress import show_log
+from mmvm_jax.errors import RESTART, Disconnected, UserError
+from mmvm_jax.interruption import obey_termination
+from mmvm_jax.progress import log, show_log
 
 
 def start(work: Callable[[], None], config: flags.FlagHolder | None = None) -> None:
@@ -21,16 +23,36 @@ def start(work: Callable[[], None], config: flags.FlagHolder | None = None) -> N
     def main(argv):
         logging.set_verbosity(logging.WARNING)  # the libraries'; ours is next
         show_log()
+        obey_termination()
         try:
             if len(argv) > 1:
                 raise UserError(f"{argv[1]!r} is no flag; flags begin with --")
             work()
+        except Disconnected as error:
+            _say(str(error))
+            os._exit(error.exit_code)  # a regular exit would wait for the process that is gone
         except UserError as error:
             _stop(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            _stop("stopped; the same command goes on from what it has saved", 1)
+        except KeyboardInterrupt as stop:
+            _stop(str(stop) or "stopped; the same command goes on from what it has saved", RESTART)
 
     app.run(main, flags_parser=lambda argv: _parse_flags(argv, config))
+
+
+def process_flags() -> Callable[[], None]:
+    """Defines the flags that make a command one of several processes; what is returned acts on them."""
+    address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0. [found out on a cluster]")
+    processes = flags.DEFINE_integer("num_processes", None, "How many there are. [found out on a cluster]")
+    process = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0. [found out on a cluster]")
+
+    def join() -> None:
+        from mmvm_jax import parallel  # only now, so that wrong flags are answered without waiting for JAX
+
+        parallel.join(address.value, processes.value, process.value)
+        if not parallel.is_first():
+            log.setLevel("WARNING")  # the first speaks for all
+
+    return join
 
 
 def command(module: str) -> str:
@@ -65,5 +87,9 @@ def _one_line(error: Exception, argv: list[str]) -> str:
 
 
 def _stop(message: str, code: int) -> None:
-    print(f"mmvm_jax: error: {message}", file=sys.stderr)
+    _say(message)
     sys.exit(code)
+
+
+def _say(message: str) -> None:
+    print(f"mmvm_jax: error: {message}", file=sys.stderr, flush=True)

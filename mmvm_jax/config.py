@@ -42,7 +42,8 @@ def base() -> ConfigDict:
     config.optimizer = ConfigDict({"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8})
     config.train = ConfigDict(
         {
-            "batch_size": 128,
+            "batch_size": 128,  # of all devices together
+            "accumulate": 1,  # pieces of a batch that a device computes one after the other, to need less memory
             "epochs": 25.0,  # read where steps is 0
             "steps": 0,
             "checkpoint_every": 500,  # steps

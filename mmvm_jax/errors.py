@@ -1,16 +1,30 @@
-"""The one exception that the entry points turn into one line and an exit code."""
+"""The exceptions that the entry points turn into one line and an exit code."""
+
+RESTART = 75  # exit code: nothing is wrong with the request, and the same command goes on from what was saved
 
 
 class UserError(Exception):
     """A request that cannot be met, with a message for the person who made it.
 
     Attributes:
-      exit_code: 2 for a wrong request (configuration, flags, files), 1 for a failure while working.
+      exit_code: 2 for a wrong request (configuration, flags, files), 1 for a failure while working, ``RESTART``
+        where another process failed.
     """
 
     def __init__(self, message: str, exit_code: int = 2):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class Disconnected(UserError):
+    """Another process of the run is gone; the exit code is ``RESTART``."""
+
+    def __init__(self, message: str):
+        super().__init__(message, RESTART)
+
+
+class Stopped(KeyboardInterrupt):
+    """Training was asked to stop (SIGTERM, Ctrl-C) and has saved all it did."""
 
 
 def unknown_name(what: str, name: object, allowed) -> UserError:

@@ -181,11 +181,14 @@ def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: in
     """
     if has_prior(trained):
         return None
-    if (kept := _read_prior(workdir, step)) is not None:
+    if (kept := parallel.from_first(_read_prior, workdir, step)) is not None:
         return kept
     log.info("fitting a prior to the posteriors of the training examples")
     posteriors, _ = encode_split(trained, data.train, config.evaluation.batch_size)
-    prior = fit_prior(posteriors.mean, data.train.present, config.evaluation.mixture_components, config.seed)
+    settings = config.evaluation
+    prior = parallel.from_first(
+        fit_prior, posteriors.mean, data.train.present, settings.mixture_components, config.seed
+    )
     path = os.path.join(workdir, PRIOR_FILE)
     with open(path + ".new", "wb") as file:
         np.savez(file, step=step, **prior._asdict())

@@ -14,6 +14,7 @@ MODES = ("train_and_evaluate", "train", "evaluate")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, e.g. configs/polydigits.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, figures, report.")
 _MODE = flags.DEFINE_enum("mode", MODES[0], MODES, "What to do.")
+_join = command_line.process_flags()
 
 
 def work() -> None:
@@ -22,6 +23,7 @@ def work() -> None:
         raise UserError(f"--config and --workdir are needed, for example: {__doc__.splitlines()[2].strip()}")
     from mmvm_jax.run import run  # only now, so that wrong flags are answered without waiting for JAX
 
+    _join()
     run(_CONFIG.value, _WORKDIR.value, _MODE.value, command_line.command("mmvm_jax.main"))
 
 

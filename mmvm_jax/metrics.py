@@ -32,7 +32,10 @@ class MetricWriter:
         for name, value in numbers.items():
             self._tensorboard.add_scalar(f"{split}/{name}", value, step)
 
-    def close(self) -> None:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
         """Writes what is still held back."""
         self._file.close()
         self._tensorboard.close()

@@ -5,6 +5,7 @@ import os
 
 import jax
 
+from mmvm_jax import parallel
 from mmvm_jax import workdir as folder
 from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.data import builders, load_dataset
@@ -36,18 +37,20 @@ def run(config, workdir: str, mode: str, command: str) -> None:
     """
     validate(config)
     _keep_compiled_programs(config)
-    unchanged = folder.check(workdir, config)
-    data = load_dataset(config.data, config.modalities)
-    if mode != "evaluate":
-        folder.check_data(workdir, config, data)
-    total_steps = num_steps(config, len(data.train.labels))
-    if mode == "train_and_evaluate" and unchanged and _is_finished(workdir, total_steps):
-        log.info("Nothing left to do: %s has the report of all %d steps", workdir, total_steps)
-        return
-    if mode != "evaluate":
-        fit(config, data, workdir)
-    if mode != "train":
-        _evaluate_and_report(config, data, workdir, command)
+    with parallel.together():
+        unchanged = parallel.from_first(folder.check, workdir, config)
+        data = parallel.first_then_others(load_dataset, config.data, config.modalities)
+        if mode != "evaluate":
+            parallel.from_first(folder.check_data, workdir, config, data)
+        total_steps = num_steps(config, len(data.train.labels))
+        if mode == "train_and_evaluate" and unchanged and parallel.from_first(_is_finished, workdir, total_steps):
+            log.info("Nothing left to do: %s has the report of all %d steps", workdir, total_steps)
+            return
+        with parallel.folder_to_write(workdir) as workdir:
+            if mode != "evaluate":
+                fit(config, data, workdir)
+            if mode != "train":
+                _evaluate_and_report(config, data, workdir, command)
 
 
 def _keep_compiled_programs(config) -> None:
@@ -74,20 +77,19 @@ def _is_finished(workdir: str, total_steps: int) -> bool:
     written = all(os.path.exists(os.path.join(workdir, name)) for name in (folder.EVALUATION_FILE, folder.REPORT_FILE))
     if not written:
         return False
-    checkpoints = Checkpoints(workdir)
-    try:
+    with Checkpoints(workdir) as checkpoints:
         return checkpoints.latest_step == total_steps
-    finally:
-        checkpoints.close()
 
 
 def _evaluate_and_report(config, data: DataSet, workdir: str, command: str) -> None:
     model, method = make_model(data.modalities, config.network), make_method(config.method)
-    restored = restore(config, model, method, first_batch(config, data), workdir)
+    restored = parallel.from_first(restore, config, model, method, first_batch(config, data), workdir)
     folder.record(workdir, config, data)
     trained = Trained(model, method, restored.state.variables)
     prior = fitted_prior(config, trained, data, workdir, restored.step)
     evaluation = evaluate(config, trained, data, prior)
+    if not parallel.is_first():
+        return
     seconds = restored.progress["seconds"]
     evaluation.values["train/seconds"] = seconds
     evaluation.values["train/examples_per_second"] = restored.step * config.train.batch_size / seconds

@@ -16,6 +16,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep: a folder a
 _METHODS = flags.DEFINE_list("methods", [], "Methods; average, poe, moe and mopoe are those of joint. [all of them]")
 _BETAS = flags.DEFINE_list("betas", ["0.25", "1", "2.5"], "Values of config.method.beta.")
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Values of config.seed.")
+_join = command_line.process_flags()
 
 
 def work() -> None:
@@ -25,6 +26,7 @@ def work() -> None:
     betas, seeds = _numbers("betas", _BETAS.value, float), _numbers("seeds", _SEEDS.value, int)
     from mmvm_jax.sweeping import METHODS, sweep  # only now, so that wrong flags are answered without waiting for JAX
 
+    _join()
     methods = _METHODS.value or list(METHODS)
     sweep(_CONFIG.value, _WORKDIR.value, methods, betas, seeds, command_line.command("mmvm_jax.sweep"))
 

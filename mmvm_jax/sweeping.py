@@ -8,6 +8,7 @@ import traceback
 import jax
 import numpy as np
 
+from mmvm_jax import parallel
 from mmvm_jax import workdir as folder
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.metrics import read_metrics
@@ -45,11 +46,12 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
             bound = values.get(COLUMNS[OBJECTIVE])
         elif values is not None:
             results.append(Result(method, beta, seed, values))
-        if results:
+        if results and parallel.is_first():
             path = write_comparison(config, results, bound, failures, workdir, command)
     if not results:
         raise UserError(f"all runs failed; the first: {next(iter(failures.values()))}", exit_code=1)
-    log.info("Report: %s", path)
+    if parallel.is_first():
+        log.info("Report: %s", path)
 
 
 def _configure(config, method: str, beta: float, seed: int):
@@ -68,11 +70,12 @@ def _run(config, workdir: str, command: str, failures: dict, name: str) -> dict[
     """What the run ended with; None, and an entry in ``failures``, if it failed."""
     try:
         run(config, workdir, "train_and_evaluate", command)
-        return _values(workdir)
+        return parallel.from_first(_values, workdir)
     except Exception as error:  # whatever it is, the other runs are none the worse for it
         failures[name] = str(error) or type(error).__name__
         log.error("sweep: %s failed: %s", name, failures[name])
-        folder.write(os.path.join(workdir, "failure.txt"), traceback.format_exc())
+        if parallel.is_first():
+            folder.write(os.path.join(workdir, "failure.txt"), traceback.format_exc())
         return None
     finally:
         jax.clear_caches()  # compiled programs of a run serve no other, and hold memory

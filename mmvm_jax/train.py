@@ -1,5 +1,6 @@
 """The training step and the loop around it."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +13,9 @@ import optax
 from mmvm_jax import parallel
 from mmvm_jax.checkpoints import Checkpoints, Restored
 from mmvm_jax.data.pipeline import Batches, DataSet
-from mmvm_jax.errors import UserError
+from mmvm_jax.errors import Stopped, UserError
+from mmvm_jax.feeding import feed
+from mmvm_jax.interruption import Interruption
 from mmvm_jax.method import Method, final_hyper, hyper_at
 from mmvm_jax.metrics import MetricWriter
 from mmvm_jax.model import Model, Step, join_statistics, split_statistics
@@ -21,6 +24,7 @@ from mmvm_jax.types import Array, Batch
 
 # Folded into a step's key for the noise inside networks; methods fold in less, an example's index.
 _NETWORK_NOISE = 2**32 - 1
+_AT_ONCE = 10  # steps in one program, at most: between two of them nothing waits for the host
 
 
 class TrainState(NamedTuple):
@@ -56,6 +60,8 @@ def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState
         network_key, method_key = jax.random.split(jax.random.key(seed))
         variables = model.init(network_key) | {"method": {}}
         variables["method"] = method.init(method_key, model.prepare(batch), model.bind(variables))
+        # Initialisers make float32 even where the default precision is another.
+        variables = jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), variables)
         params, statistics = split_statistics(variables)
         return TrainState(jnp.zeros((), jnp.int32), params, statistics, make_optimizer(config).init(params))
 
@@ -74,30 +80,29 @@ def first_batch(config, data: DataSet) -> Batch:
 
 
 def restore(config, model: Model, method: Method, batch: Batch, workdir: str) -> Restored:
-    """The newest checkpoint of a run, on whatever machine it was saved; of ``batch`` only types and shapes are read.
+    """The newest checkpoint of a run, on whatever machines it was saved; of ``batch`` only types and shapes are read.
 
     Raises:
       UserError: there is none.
     """
     like = jax.eval_shape(lambda: init_state(config, model, method, batch))
-    checkpoints = Checkpoints(workdir)
-    try:
-        restored = checkpoints.restore(parallel.on_this_machine(like))
-    finally:
-        checkpoints.close()
+    with Checkpoints(workdir) as checkpoints:
+        restored = checkpoints.restore(like)
     if restored is None:
         raise UserError(f"--workdir={workdir} holds no checkpoint; train first: mmvm_jax.main --mode=train")
     return restored
 
 
 def make_step(config, model: Model, method: Method, total_steps: int) -> Callable:
-    """One step of training on all devices: (state, batch, hyper) -> (state, metrics), ``hyper_parameters`` given.
+    """One step of training: (state, batch, hyper) -> (state, metrics), ``hyper_parameters`` given.
 
-    The metrics are means over the batch, so the terms add up to the loss; ``grad_norm`` is that of the gradient.
+    It is what each device does with its share of the batch, so it is called through ``parallel``. The metrics are
+    means over the whole batch, so the terms add up to the loss; ``grad_norm`` is that of the gradient.
     """
     optimizer = make_optimizer(config)
 
     def loss_sum(params, statistics, key, batch, hyper):
+        batch = model.prepare(batch)
         in_networks = Step(batch, jax.random.fold_in(key, _NETWORK_NOISE), parallel.sum_over_devices)
         functions = model.bind(join_statistics(params, statistics), in_networks)
         output = method.loss(key, batch, functions, hyper)
@@ -107,18 +112,45 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
     def step(state: TrainState, batch: Batch, hyper: dict):
         key = jax.random.fold_in(jax.random.key(hyper["seed"]), state.step)
         moving = hyper_at(config.method, hyper, state.step, total_steps)
-        gradients, (sums, statistics) = jax.grad(loss_sum, has_aux=True)(
-            state.params, state.statistics, key, model.prepare(batch), moving
-        )
+
+        def part(statistics, batch):
+            gradients, (sums, statistics) = jax.grad(loss_sum, has_aux=True)(
+                state.params, statistics, key, batch, moving
+            )
+            return statistics, (gradients, sums)
+
+        statistics, totals = _add_up(part, state.statistics, batch, config.train.accumulate)
         count = jnp.asarray(batch.index.shape[0], jnp.result_type(float))
-        gradients, sums, count = parallel.sum_over_devices((gradients, sums, count))
-        gradients, metrics = jax.tree.map(lambda total: total / count, (gradients, sums))
+        totals, count = parallel.sum_over_devices((totals, count))
+        gradients, metrics = jax.tree.map(lambda total: total / count, totals)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
         metrics["grad_norm"] = optax.tree.norm(gradients)
         return TrainState(state.step + 1, params, statistics, optimizer_state), metrics
 
-    return parallel.spread(step, reduced=True)
+    return step
+
+
+def _add_up(part: Callable, statistics: dict, batch: Batch, number: int):
+    """``part`` of a batch, computed piece by piece so that only one piece at a time needs memory.
+
+    Returns:
+      The running statistics after the last piece, and the sums of all else that ``part`` returned.
+    """
+    if number == 1:
+        return part(statistics, batch)
+    cut = lambda leaf, axis: jnp.stack(jnp.split(leaf, number, axis))
+    pieces = jax.tree.map(lambda leaf: cut(leaf, 0), batch._replace(present=batch.index))
+    pieces = pieces._replace(present=cut(batch.present, 1))
+
+    def add(carry, piece):
+        statistics, totals = carry
+        statistics, more = part(statistics, piece)
+        return (statistics, jax.tree.map(jnp.add, totals, more)), None
+
+    shapes = jax.eval_shape(part, statistics, jax.tree.map(lambda leaf: leaf[0], pieces))[1]
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.scan(add, (statistics, zeros), pieces)[0]
 
 
 def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> TrainState:
@@ -126,73 +158,90 @@ def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> 
 
     Raises:
       UserError: the loss or a term of it is not finite; names the step and the term.
+      Stopped: a signal asked for it; what was done is saved.
     """
-    batches = Batches(data.train, config.train.batch_size, config.seed)
+    batches = feed(data.train, config.train.batch_size, config.seed)
     total_steps = num_steps(config, len(data.train.labels))
-    state = init_state(config, model, method, first_batch(config, data))
-    checkpoints = Checkpoints(workdir)
-    seconds = 0.0
-    if restored := checkpoints.restore(state):
-        state, seconds = restored.state, restored.progress["seconds"]
-        batches.set_state(restored.progress["batches"])
-    start = int(state.step)
-    writer = MetricWriter(workdir, from_step=start)
-    try:
-        loop = _Loop(config, make_step(config, model, method, total_steps), batches, writer, checkpoints, seconds)
-        return loop.run(state, start, total_steps)
-    finally:
-        writer.close()
-        checkpoints.close()
+    state, seconds = init_state(config, model, method, first_batch(config, data)), 0.0
+    with Checkpoints(workdir) as checkpoints, Interruption() as interruption:
+        if restored := parallel.from_first(checkpoints.restore, state):
+            state, seconds = restored.state, restored.progress["seconds"]
+            batches.position.set_state(restored.progress["batches"])
+        start = int(state.step)
+        with MetricWriter(workdir, from_step=start) as writer:
+            steps = parallel.spread_steps(make_step(config, model, method, total_steps), batches.read)
+            loop = _Loop(config, steps, batches, writer, checkpoints, interruption, seconds)
+            return loop.run(state, start, total_steps)
 
 
 class _Loop:
-    """Runs steps; looks at their metrics, logs and saves only where an interval ends."""
+    """Runs steps, several at once; looks at their metrics, logs and saves only where an interval ends."""
 
-    def __init__(self, config, step, batches, writer, checkpoints, seconds):
-        self._config, self._step, self._batches = config, step, batches
-        self._writer, self._checkpoints = writer, checkpoints
+    def __init__(self, config, steps, batches, writer, checkpoints, interruption, seconds):
+        self._config, self._steps, self._batches = config, steps, batches
+        self._writer, self._checkpoints, self._interruption = writer, checkpoints, interruption
         self._seconds = seconds  # trained by the runs before this one
         self._hyper = hyper_parameters(config)
+        train = config.train
+        self._at_once = _largest_divisor(math.gcd(train.log_every, train.checkpoint_every), _AT_ONCE)
 
-    def run(self, state: TrainState, start: int, total_steps: int) -> TrainState:
-        """Trains from step ``start`` to ``total_steps``."""
-        pending, self._began = [], time.monotonic()
-        log_every, save_every = self._config.train.log_every, self._config.train.checkpoint_every
-        batch_size = self._config.train.batch_size
-        with Progress(total_steps * batch_size, "examples", "train", initial=start * batch_size) as progress:
-            for done in range(start + 1, total_steps + 1):
-                state, metrics = self._step(state, next(self._batches), self._hyper)
-                pending.append(metrics)
-                last = done == total_steps
-                if done % log_every == 0 or done % save_every == 0 or last:
-                    loss = self._log(done, pending)
-                    progress.update(len(pending) * batch_size, f"loss {loss:.2f}")
-                    pending = []
-                if done % save_every == 0 or last:
+    def run(self, state: TrainState, done: int, total_steps: int) -> TrainState:
+        """Trains until ``total_steps`` steps are done."""
+        self._began, batch_size = time.monotonic(), self._config.train.batch_size
+        pending, ready, raised = [], [], 0
+        with Progress(total_steps * batch_size, "examples", "train", initial=done * batch_size) as progress:
+            while done < total_steps:
+                items = self._batches.take(min(self._at_once - done % self._at_once, total_steps - done))
+                flag, table = self._interruption.requested, self._batches.table
+                state, metrics, flags = self._steps(state, items, table, self._hyper, flag)
+                done += len(items)
+                self._log(ready, progress)  # while the steps just begun are under way
+                stop, raised = bool(raised), flags  # whether any process wanted to when the steps before began
+                pending, ready = [*pending, (done, metrics)], []
+                save = stop or done % self._config.train.checkpoint_every == 0 or done == total_steps
+                if save or done % self._config.train.log_every == 0:
+                    pending, ready = [], pending
+                if save:
+                    self._log(ready, progress)
+                    ready = []
                     self._save(done, state)
+                if stop:
+                    raise Stopped(f"stopped and saved at step {done}; the same command goes on from there")
         return state
 
-    def _log(self, done: int, pending: list[dict]) -> float:
-        """Writes the means of the steps since the last line; returns the loss."""
-        values = jax.device_get(pending)
-        for offset, metrics in enumerate(values):
-            _check_finite(metrics, done - len(pending) + 1 + offset)
-        means = {name: np.mean([metrics[name] for metrics in values]) for name in values[0]}
+    def _log(self, ready: list[tuple[int, dict]], progress: Progress) -> None:
+        """Writes the means of some steps as one line, if there are any."""
+        if not ready:
+            return
+        chunks = [metrics for _, metrics in ready]
+        values = {name: np.concatenate([np.atleast_1d(chunk[name]) for chunk in chunks]) for name in chunks[0]}
+        done, count = ready[-1][0], len(values["loss"])
+        _check_finite(values, done - count + 1)
+        means = {name: np.mean(steps) for name, steps in values.items()}
         self._writer.write(done, "train", means)
-        return means["loss"]
+        progress.update(count * self._config.train.batch_size, f"loss {means['loss']:.2f}")
 
     def _save(self, done: int, state: TrainState) -> None:
-        seconds = self._seconds + time.monotonic() - self._began
-        progress = {"batches": self._batches.get_state(), "seconds": seconds}
-        self._checkpoints.save(done, state, progress, self._config.to_dict())
+        if parallel.is_first():
+            seconds = self._seconds + time.monotonic() - self._began
+            progress = {"batches": self._batches.position.get_state(), "seconds": seconds}
+            self._checkpoints.save(done, state, progress, self._config.to_dict())
 
 
-def _check_finite(metrics: dict, step: int) -> None:
-    wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
-    if wrong:
-        parts = [name for name in wrong if "/" in name] or wrong
-        raise UserError(
-            f"step {step}: {', '.join(parts)} is not finite; stopped, the last good checkpoint is kept. "
-            "A smaller learning rate, or more of alpha at the start, may help",
-            exit_code=1,
-        )
+def _largest_divisor(number: int, limit: int) -> int:
+    return max(divisor for divisor in range(1, limit + 1) if number % divisor == 0)
+
+
+def _check_finite(metrics: dict[str, np.ndarray], first_step: int) -> None:
+    """Looks at the metrics [K] of steps that follow each other."""
+    finite = np.all([np.isfinite(values) for values in metrics.values()], axis=0)
+    if finite.all():
+        return
+    place = int(np.argmin(finite))
+    wrong = [name for name, values in metrics.items() if not np.isfinite(values[place])]
+    parts = [name for name in wrong if "/" in name] or wrong
+    raise UserError(
+        f"step {first_step + place}: {', '.join(parts)} is not finite; stopped, the last good checkpoint is kept. "
+        "A smaller learning rate, or more of alpha at the start, may help",
+        exit_code=1,
+    )

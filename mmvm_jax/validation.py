@@ -35,6 +35,7 @@ RANGES = {
     "optimizer.b1": _DECAY,
     "optimizer.b2": _DECAY,
     "optimizer.eps": _POSITIVE,
+    "train.accumulate": _POSITIVE,
     "train.epochs": _NOT_NEGATIVE,
     "train.steps": _NOT_NEGATIVE,
     "train.checkpoint_every": _POSITIVE,
@@ -63,7 +64,7 @@ def validate(config: ConfigDict) -> None:
     for field, allowed in RANGES.items():
         _check_range(config, field, allowed)
     _check_annealing(config.method[config.method.name])
-    check_batch_size(config.train.batch_size, "config.train.batch_size")
+    check_batch_size(config.train.batch_size, "config.train.batch_size", config.train.accumulate)
     check_batch_size(config.evaluation.batch_size, "config.evaluation.batch_size")
 
 

@@ -1,10 +1,8 @@
 """Training with batch statistics and dropout: devices, absent inputs, evaluation, methods, resumption."""
 
-import types
-
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import normalised
 import numpy as np
 import pytest
 
@@ -15,33 +13,12 @@ from mmvm_jax.config import base
 from mmvm_jax.data.pipeline import Batches, DataSet, Split
 from mmvm_jax.method import make_method
 from mmvm_jax.model import join_statistics, make_model, split_statistics
-from mmvm_jax.networks.normalization import BatchNorm, Dropout
-from mmvm_jax.types import DiagonalGaussian, Modality
-
-
-class Encoder(nn.Module):
-    latent_dim: int
-
-    @nn.compact
-    def __call__(self, x, training=None):
-        x = nn.relu(BatchNorm()(nn.Dense(8)(x), training))
-        x = Dropout()(x, training)
-        return DiagonalGaussian(*jnp.split(nn.Dense(2 * self.latent_dim)(x), 2, axis=-1))
-
-
-class Decoder(nn.Module):
-    size: int
-
-    @nn.compact
-    def __call__(self, z, training=None):
-        return nn.Dense(self.size)(Dropout()(nn.relu(BatchNorm()(nn.Dense(8)(z), training)), training))
+from mmvm_jax.types import Modality
 
 
 @pytest.fixture
 def config(monkeypatch):
-    make = lambda modality, config: (Encoder(config.latent_dim), Decoder(modality.shape[0]))
-    tiny = types.SimpleNamespace(KINDS=("vector",), make=make)
-    monkeypatch.setitem(networks.NETWORKS, "tiny", tiny)
+    monkeypatch.setitem(networks.NETWORKS, "tiny", normalised)
     config = base()
     config.network.update({"name": "tiny", "latent_dim": 3})
     config.method.mmvae_plus.private_dim = 1
@@ -69,7 +46,7 @@ def data():
 def _prepare(config, data):
     model, method = make_model(data.modalities, config.network), make_method(config.method)
     state = training.init_state(config, model, method, training.first_batch(config, data))
-    step = training.make_step(config, model, method, config.train.steps)
+    step = parallel.spread(training.make_step(config, model, method, config.train.steps), reduced=True)
     return model, state, step, training.hyper_parameters(config) | {"learning_rate": jnp.float32(1e-2)}
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from mmvm_jax import parallel
 from mmvm_jax import train as training
 from mmvm_jax.config import base
 from mmvm_jax.data import DATASETS, celeba, hippocampal, mimic_cxr, mnist_svhn, uci_multiple_features
@@ -136,7 +137,8 @@ def test_a_step_of_training_is_finite(name):
     batch = _synthetic_batch(modalities)
     state = training.init_state(config, model, method, batch)
     hyper = training.hyper_parameters(config)
-    after, metrics = training.make_step(config, model, method, 10)(state, batch, hyper)
+    step = parallel.spread(training.make_step(config, model, method, 10), reduced=True)
+    after, metrics = step(state, batch, hyper)
     assert all(np.isfinite(value) for value in jax.device_get(metrics).values())
     for old, new in zip(jax.tree.leaves(state.params), jax.tree.leaves(after.params)):
         assert np.isfinite(new).all() and new.shape == old.shape

@@ -10,11 +10,11 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = "mmvm_jax"
 FLOORS = (  # from the ground up; a name ending in /* is a package, whose files may import each other
-    ("__init__", "types", "errors"),
-    ("distributions", "progress", "config"),
+    ("__init__", "types", "errors", "interruption"),
+    ("distributions", "progress", "config", "parallel"),
     ("aggregation", "schedules", "likelihoods", "networks/*", "data/*", "command_line"),
     ("objectives/*", "model"),
-    ("parallel", "checkpoints", "metrics", "method", "workdir"),
+    ("checkpoints", "metrics", "method", "workdir", "feeding"),
     ("validation", "train", "evaluation/*", "report/*"),
     ("predictions",),
     ("inference",),

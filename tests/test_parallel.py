@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mmvm_jax import parallel
+from mmvm_jax.data.pipeline import Batches, complete_split
+from mmvm_jax.errors import UserError
 from mmvm_jax.types import Batch
 
 
@@ -22,3 +25,22 @@ def test_small_steps_in_a_row_do_not_wait_for_each_other():
     for _ in range(300):
         state, devices = run(state, batch)
     assert float(devices) == jax.local_device_count() > 1
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_shares_of_processes_do_not_overlap_and_cover_an_epoch(monkeypatch, count):
+    split = complete_split({"a": np.arange(64.0)[:, None]}, np.zeros(64, np.int32))
+    monkeypatch.setattr(jax, "process_count", lambda: count)
+    seen = []
+    for process in range(count):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        batches = Batches(split, 16, 3, parallel.share(16))
+        seen.append([next(batches).inputs["a"].ravel() for _ in range(4)])
+    assert {len(rows) for epoch in seen for rows in epoch} == {16 // count}
+    assert sorted(np.concatenate([rows for epoch in seen for rows in epoch])) == list(range(64))
+
+
+@pytest.mark.parametrize("given", [("host:1", None, None), (None, 2, 0), (None, None, 1)])
+def test_only_some_of_the_flags_of_processes(given):
+    with pytest.raises(UserError, match="go together; allowed: all or none"):
+        parallel.join(*given)

@@ -1,6 +1,8 @@
 """The training step and loop: devices, noise, resumption, and what stops a run."""
 
 import json
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +14,9 @@ from mmvm_jax import train as training
 from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.config import base
 from mmvm_jax.data.pipeline import Batches, DataSet, Split
-from mmvm_jax.errors import UserError
+from mmvm_jax.errors import Stopped, UserError
 from mmvm_jax.method import make_method
-from mmvm_jax.metrics import read_metrics
+from mmvm_jax.metrics import MetricWriter, read_metrics
 from mmvm_jax.model import make_model
 from mmvm_jax.types import Modality
 
@@ -63,7 +65,7 @@ def _prepare(config, data):
 
 def _steps(config, data, count):
     model, method, state, hyper = _prepare(config, data)
-    step = training.make_step(config, model, method, 12)
+    step = parallel.spread(training.make_step(config, model, method, 12), reduced=True)
     batches, history = Batches(data.train, config.train.batch_size, 0), []
     for _ in range(count):
         state, metrics = step(state, next(batches), hyper)
@@ -87,6 +89,16 @@ def test_four_devices_equal_one(config, data, monkeypatch, name):
             np.testing.assert_allclose(left[term], right[term], rtol=1e-4, atol=1e-5, err_msg=term)
 
 
+def test_pieces_of_a_batch_equal_the_whole(config, data):
+    whole, whole_metrics = _steps(config, data, 3)
+    config.train.accumulate = 2
+    pieces, metrics = _steps(config, data, 3)
+    for left, right in zip(jax.tree.leaves(pieces), jax.tree.leaves(whole)):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+    for left, right in zip(metrics, whole_metrics):
+        np.testing.assert_allclose(left["loss"], right["loss"], rtol=1e-5)
+
+
 def test_terms_add_up_to_the_loss(config, data):
     _, history = _steps(config, data, 2)
     for metrics in history:
@@ -102,7 +114,8 @@ def test_a_step_is_adam_on_the_mean_loss(config, data):
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
     loss = lambda params: jnp.mean(method.loss(key, model.prepare(batch), model.bind(params), hyper).loss)
     gradients = jax.device_get(jax.grad(loss)(state.params))
-    after, _ = training.make_step(config, model, method, 12)(state, batch, hyper)
+    step = parallel.spread(training.make_step(config, model, method, 12), reduced=True)
+    after, _ = step(state, batch, hyper)
     for gradient, old, new in zip(*map(jax.tree.leaves, (gradients, state.params, jax.device_get(after.params)))):
         large = np.abs(gradient) > 1e-5
         np.testing.assert_allclose((new - old)[large], -1e-2 * np.sign(gradient)[large], rtol=2e-2)
@@ -159,7 +172,8 @@ def test_a_loss_that_is_not_finite_names_step_and_term_and_keeps_the_checkpoint(
         _train(config, data, tmp_path)
     assert caught.value.exit_code == 1
     model, method, state, _ = _prepare(config, data)
-    restored = Checkpoints(str(tmp_path)).restore(state)
+    with Checkpoints(str(tmp_path)) as checkpoints:
+        restored = checkpoints.restore(state)
     assert restored.step == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(restored.state)))
 
@@ -168,3 +182,53 @@ def test_epochs_and_steps(config):
     assert training.num_steps(config, 100) == 12
     config.train.update({"steps": 0, "epochs": 2.0, "batch_size": 16})
     assert training.num_steps(config, 100) == 12  # 6 full batches an epoch
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_training_and_loses_nothing(config, data, tmp_path, monkeypatch, number):
+    config.train.update({"log_every": 1, "checkpoint_every": 100})
+    whole = _train(config, data, tmp_path / "whole")
+    write = MetricWriter.write
+
+    def write_then_ask(self, step, *rest):
+        write(self, step, *rest)
+        if step == 3:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(MetricWriter, "write", write_then_ask)
+    with pytest.raises(Stopped, match="stopped and saved at step") as stopped:
+        _train(config, data, tmp_path / "parts")
+    with Checkpoints(str(tmp_path / "parts")) as checkpoints:
+        assert f"step {checkpoints.latest_step};" in str(stopped.value)
+        assert 3 < checkpoints.latest_step < 7  # a few steps were under way
+    parts = _train(config, data, tmp_path / "parts")
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(parts))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's, of reads it gave up
+@pytest.mark.parametrize("damage", ["truncate", "empty", "metadata"])
+def test_a_damaged_checkpoint_leads_back_to_the_one_before(config, data, tmp_path, caplog, damage):
+    whole = _train(config, data, tmp_path / "whole")
+    _train(config, data, tmp_path / "parts")
+    newest = tmp_path / "parts" / "checkpoints" / "12"
+    files = sorted(path for path in newest.rglob("*") if path.is_file() and path.stat().st_size)
+    for path in files:
+        if damage == "metadata" and "METADATA" in path.name.upper():
+            path.write_text("{}")
+        elif damage != "metadata" and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if damage == "truncate" else b"")
+    with caplog.at_level("WARNING", logger="mmvm_jax"):
+        parts = _train(config, data, tmp_path / "parts")
+    assert f"{newest} cannot be read" in caplog.text
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(parts))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's, of reads it gave up
+def test_no_checkpoint_that_can_be_read(config, data, tmp_path):
+    _train(config, data, tmp_path)
+    for path in (tmp_path / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(UserError, match="no checkpoint there fits this version"):
+        _train(config, data, tmp_path)

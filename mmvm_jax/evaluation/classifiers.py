@@ -93,11 +93,12 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
         example = jnp.zeros((1, *modality.shape), int if modality.kind == "tokens" else float)
         networks[name], variables[name] = network, network.init(jax.random.key(modality.identifier), example)
         paths[name] = os.path.join(cache_dir, f"{data.fingerprint}-{name}-{modality.kind}-{epochs}.msgpack")
-    new = {name: variables[name] for name, path in paths.items() if not os.path.exists(path)}
-    if new:
+    kept = parallel.from_first(lambda: {name: _read(path) for name, path in paths.items() if os.path.exists(path)})
+    if new := {name: variables[name] for name in variables if name not in kept}:
         for name, trained in _train(model, data, networks, new, epochs).items():
-            _write(paths[name], flax.serialization.to_bytes(trained))
-    return {name: flax.serialization.from_bytes(variables[name], _read(path)) for name, path in paths.items()}
+            kept[name] = flax.serialization.to_bytes(trained)
+            parallel.from_first(_write, paths[name], kept[name])
+    return {name: flax.serialization.from_bytes(variables[name], kept[name]) for name in variables}
 
 
 def _train(model, data, networks, variables, epochs):
@@ -124,8 +125,9 @@ def _train(model, data, networks, variables, epochs):
         return optax.apply_updates(variables, updates), optimizer_state
 
     run = parallel.spread(step, reduced=True)
-    batches = Batches(data.train, parallel.largest_batch_size(_BATCH_SIZE, len(data.train.labels)), _SEED)
-    steps, state = epochs * batches.steps_per_epoch, (variables, optimizer.init(variables))
+    batch_size = parallel.largest_batch_size(_BATCH_SIZE, len(data.train.labels))
+    batches = Batches(data.train, batch_size, _SEED, parallel.share(batch_size))
+    steps, state = epochs * batches.order.steps_per_epoch, (variables, optimizer.init(variables))
     with Progress(steps, "steps", "classifiers that coherence is judged by") as progress:
         for _ in range(steps):
             state = run(state, next(batches))

@@ -87,7 +87,7 @@ def map_split(function, state, split: Split, batch_size: int, *rest):
       The function's outputs on the host, [N, ...].
     """
     outputs = []
-    for batch, count in evaluation_batches(split, batch_size):
+    for batch, count in evaluation_batches(split, batch_size, parallel.share(batch_size)):
         outputs.append(jax.tree.map(lambda leaf: leaf[:count], function(state, batch, *rest)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
 

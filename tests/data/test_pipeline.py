@@ -33,7 +33,7 @@ def indices(batches, count: int) -> np.ndarray:
 def test_batches_are_full_and_consistent():
     split = numbered(23)
     batches = pipeline.Batches(split, 5, seed=0)
-    assert batches.steps_per_epoch == 4
+    assert batches.order.steps_per_epoch == 4
     for batch in itertools.islice(batches, 9):
         assert batch.inputs["a"].shape == (5, 3) and batch.present.shape == (2, 5)
         assert_gathered(batch, split)
