@@ -40,7 +40,8 @@ def main(argv: list[str]) -> None:
 def manifest(main_flags: list[str]) -> str:
     """The JobSet, as YAML."""
     if bool(_GPUS.value) == bool(_TPUS.value):
-        raise app.UsageError("give either --gpus or --tpus")
+        print("launch/kubernetes.py: error: give either --gpus or --tpus", file=sys.stderr)
+        sys.exit(2)
     labels = {"accelerator": _TPU_TYPE.value, "topology": _TPU_TOPOLOGY.value}
     template = jinja2.Template(
         (pathlib.Path(__file__).parent / "jobset.yaml.jinja").read_text(), undefined=jinja2.StrictUndefined

@@ -29,10 +29,16 @@ SlurmdLogFile=$state/slurmd.log
 NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
-echo "CgroupPlugin=disabled" > "$state/cgroup.conf"
+echo "CgroupPlugin=cgroup/v1" > "$state/cgroup.conf"
 mkdir -p "$state/state" "$state/spool" /run/munge
 chown munge: /run/munge
-trap 'pkill -F "$state/slurmd.pid"; pkill -F "$state/slurmctld.pid"' EXIT
+stop() {
+  scancel --user="$(id -un)" --full || true
+  sleep 2
+  pkill -F "$state/slurmd.pid" || true
+  pkill -F "$state/slurmctld.pid" || true
+}
+trap stop EXIT
 pgrep -x munged > /dev/null || runuser -u munge -- munged
 slurmctld
 slurmd
