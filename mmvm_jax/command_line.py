@@ -34,7 +34,10 @@ def start(work: Callable[[], None], config: flags.FlagHolder | None = None) -> N
         except UserError as error:
             _stop(str(error), error.exit_code)
         except KeyboardInterrupt as stop:
-            _stop(str(stop) or "stopped; the same command goes on from what it has saved", RESTART)
+            print(
+                f"mmvm_jax: {str(stop) or 'stopped; the same command goes on from what it has saved'}", file=sys.stderr
+            )
+            sys.exit(RESTART)
 
     app.run(main, flags_parser=lambda argv: _parse_flags(argv, config))
 

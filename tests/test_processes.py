@@ -1,5 +1,6 @@
 """Several processes: the same results as one, checkpoints that move between them, and what ends them."""
 
+import json
 import os
 import pathlib
 import signal
@@ -10,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import tiny
 import worker
 
 from mmvm_jax.checkpoints import Checkpoints
@@ -24,8 +26,8 @@ ENDLESS = 1_000_000
 SECONDS = 60  # in which processes end once another has
 
 
-def start(arguments, count, precision="float64", devices=1):
-    """Starts processes that share one training; one device each."""
+def start(arguments, count, precision="float64", devices=1, cwd=None):
+    """Starts processes that share one training."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -39,6 +41,7 @@ def start(arguments, count, precision="float64", devices=1):
         subprocess.Popen(
             [sys.executable, *map(str, arguments), *shared, *([f"--process_id={number}"] if shared else [])],
             env=environment,
+            cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -142,3 +145,28 @@ def test_a_process_that_dies_takes_the_others_with_it(tmp_path, killed):
         assert "Traceback" not in said
     with Checkpoints(str(tmp_path)) as checkpoints:
         assert checkpoints.latest_step >= 20
+
+
+def test_the_whole_path_of_two_processes_ends_with_the_same_numbers(tmp_path):
+    """Training, classifiers, prior and metrics; the second process leaves nothing behind."""
+    np.savez(tmp_path / "data.npz", **tiny.arrays(), labels=np.arange(tiny.N) % 3)
+    flags = ["--config=configs/own_data.py:quicktest", f"--config.data.path={tmp_path}/data.npz"]
+    flags += [
+        "--config.network.latent_dim=3",
+        "--config.train.batch_size=16",
+        "--config.evaluation.batch_size=8",
+        "--config.train.steps=4",
+    ]
+    found = {}
+    for count in (1, 2):
+        workdir = tmp_path / f"run{count}"
+        processes = start(["-m", "mmvm_jax.main", *flags, f"--workdir={workdir}"], count, cwd=TESTS.parent)
+        said = finish(processes)
+        assert "Report:" in said[0] and not any("evaluate" in other for other in said[1:])
+        found[count] = json.loads((workdir / "evaluation.json").read_text())
+        assert (workdir / "report.html").exists()
+    timings = ("train/seconds", "train/examples_per_second")
+    assert found[1].keys() == found[2].keys()
+    for name, value in found[1].items():
+        if name not in timings:
+            np.testing.assert_allclose(found[2][name], value, rtol=1e-4, atol=1e-6, err_msg=name)

@@ -20,6 +20,7 @@ WORDS = ("<b>bird</b>", "red", "$wing$")
 MODALITIES = {
     "grey": Modality("grey", (8, 8, 1), "image", "laplace"),
     "colour": Modality("colour", (8, 6, 3), "image", "laplace"),
+    "two": Modality("two", (8, 6, 2), "image", "laplace"),
     "caption": Modality("caption", (7,), "tokens", "categorical", vocabulary_size=3, padding=2),
     "trace": Modality("trace", (8,), "vector", "normal"),
     "spikes": Modality("spikes", (5, 9), "counts", "poisson"),

@@ -75,13 +75,13 @@ def _draw_text(axis, box, text: str) -> None:
 
 
 def _draw_image(axis, box, image: np.ndarray) -> None:
-    """As large as the cell allows; grey images have one channel."""
+    """As large as the cell allows: three channels or more as colours, one or two as the grey of their mean."""
     left, right, top, bottom = box
     scale = 0.95 * min((right - left) / image.shape[1], (bottom - top) / image.shape[0])
     half_width, half_height = 0.5 * scale * image.shape[1], 0.5 * scale * image.shape[0]
     x, y = 0.5 * (left + right), 0.5 * (top + bottom)
     extent = (x - half_width, x + half_width, y + half_height, y - half_height)
-    shown = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
+    shown = image[..., :3] if image.shape[-1] > 2 else np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
     axis.imshow(shown, extent=extent, interpolation="nearest")
 
 
