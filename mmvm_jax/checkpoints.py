@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mmvm_jax import parallel
-from mmvm_jax.errors import UserError
+from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.progress import log
 
 _KEPT = 2
@@ -82,13 +82,9 @@ class Checkpoints:
                 restored = self._manager.restore(step, args=items)
                 return Restored(step, restored.state, restored.progress)
             except Exception as error:  # whatever a damaged file leads to
-                log.warning("%s/%d cannot be read (%s)", self._directory, step, _first_line(error))
+                log.warning("%s/%d cannot be read (%s)", self._directory, step, first_line(error))
         if steps:
             raise UserError(
                 f"{self._directory}: no checkpoint there fits this version and model; use another --workdir"
             )
         return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

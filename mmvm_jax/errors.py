@@ -30,3 +30,8 @@ class Stopped(KeyboardInterrupt):
 def unknown_name(what: str, name: object, allowed) -> UserError:
     """The error for a name that is in no table, listing the names that are."""
     return UserError(f"{what} is {name!r}; allowed: {', '.join(sorted(allowed))}")
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, as part of a message of one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

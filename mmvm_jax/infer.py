@@ -28,9 +28,11 @@ def work() -> None:
     """Does what the flags ask for."""
     _check_flags()
     from mmvm_jax.data.rows import write_npz  # only now, so that wrong flags are answered without waiting for JAX
+    from mmvm_jax.storage import local_copy
 
-    length, outputs = _start()
-    write_npz(_OUTPUT.value, outputs, length)
+    with local_copy(_WORKDIR.value, "workdir") as workdir:
+        length, outputs = _start(workdir)
+        write_npz(_OUTPUT.value, outputs, length)
 
 
 def _check_flags() -> None:
@@ -42,14 +44,14 @@ def _check_flags() -> None:
         raise UserError(f"--task={_TASK.value} needs --input, an .npz file with an array a modality")
 
 
-def _start():
+def _start(workdir: str):
     """The number of examples, and their outputs block by block."""
     from mmvm_jax import inference
     from mmvm_jax.data.inputs import Inputs
     from mmvm_jax.data.rows import NpzRows
 
     rows = NpzRows(_INPUT.value, "--input") if _INPUT.value else None
-    model = inference.load(_WORKDIR.value)
+    model = inference.load(workdir)
     if rows is None:
         return _NUM_EXAMPLES.value, model.generate(_NUM_EXAMPLES.value, _SEED.value)
     inputs = Inputs(model.description, rows, _GIVEN.value)

@@ -19,7 +19,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mmvm_jax.errors import Disconnected, UserError
+from mmvm_jax import storage
+from mmvm_jax.errors import Disconnected, UserError, first_line
 from mmvm_jax.types import Batch
 
 _AXIS = "devices"
@@ -63,7 +64,7 @@ def join(address: str | None, processes: int | None, process: int | None) -> Non
             raise UserError(f"--coordinator_address, --num_processes, --process_id: {error}") from error
     except (RuntimeError, OSError) as error:
         where = f"--coordinator_address={address}" if address else "the cluster that this process was found to be in"
-        raise Disconnected(f"{where}: cannot connect to the other processes ({_first_line(error)})") from error
+        raise Disconnected(f"{where}: cannot connect to the other processes ({first_line(error)})") from error
 
 
 def num_processes() -> int:
@@ -120,7 +121,7 @@ def together() -> Iterator[None]:
         if num_processes() == 1 or isinstance(error, UserError) or not any(sign in str(error) for sign in _LOST):
             raise
         message = "another process stopped or cannot be reached; the same command goes on from the last checkpoint"
-        raise Disconnected(f"{message} ({_first_line(error)})") from error
+        raise Disconnected(f"{message} ({first_line(error)})") from error
 
 
 def from_first(function: Callable, *arguments) -> Any:
@@ -158,9 +159,13 @@ def first_then_others(function: Callable, *arguments) -> Any:
 
 @contextlib.contextmanager
 def folder_to_write(workdir: str) -> Iterator[str]:
-    """The workdir in the first process; elsewhere a folder that is thrown away, so that one process alone writes."""
+    """The workdir, or a copy of it if it is in object storage, in the first process, which alone writes it.
+
+    Elsewhere a folder that is thrown away.
+    """
     if is_first():
-        yield workdir
+        with storage.local_copy(workdir, "workdir") as folder:
+            yield folder
     else:
         with tempfile.TemporaryDirectory(prefix="mmvm_jax_") as temporary:
             yield temporary
@@ -267,7 +272,3 @@ def _put_together(leaf):
 def _from_all(tree):
     """Rows of this process -> those of all, in the order of their shares."""
     return tree if num_processes() == 1 else multihost_utils.process_allgather(tree, tiled=True)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

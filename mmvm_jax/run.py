@@ -28,7 +28,7 @@ def run(config, workdir: str, mode: str, command: str) -> None:
 
     Args:
       config: of the run.
-      workdir: its folder.
+      workdir: its folder, on this machine or in object storage.
       mode: "train", "evaluate" or "train_and_evaluate".
       command: what started the run, for its report.
 
@@ -37,7 +37,7 @@ def run(config, workdir: str, mode: str, command: str) -> None:
     """
     validate(config)
     _keep_compiled_programs(config)
-    with parallel.together():
+    with parallel.together(), parallel.folder_to_write(workdir) as workdir:
         unchanged = parallel.from_first(folder.check, workdir, config)
         data = parallel.first_then_others(load_dataset, config.data, config.modalities)
         if mode != "evaluate":
@@ -46,11 +46,10 @@ def run(config, workdir: str, mode: str, command: str) -> None:
         if mode == "train_and_evaluate" and unchanged and parallel.from_first(_is_finished, workdir, total_steps):
             log.info("Nothing left to do: %s has the report of all %d steps", workdir, total_steps)
             return
-        with parallel.folder_to_write(workdir) as workdir:
-            if mode != "evaluate":
-                fit(config, data, workdir)
-            if mode != "train":
-                _evaluate_and_report(config, data, workdir, command)
+        if mode != "evaluate":
+            fit(config, data, workdir)
+        if mode != "train":
+            _evaluate_and_report(config, data, workdir, command)
 
 
 def _keep_compiled_programs(config) -> None:

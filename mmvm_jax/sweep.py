@@ -24,11 +24,13 @@ def work() -> None:
     if _CONFIG.value is None or _WORKDIR.value is None:
         raise UserError(f"--config and --workdir are needed, for example: {__doc__.splitlines()[2].strip()}")
     betas, seeds = _numbers("betas", _BETAS.value, float), _numbers("seeds", _SEEDS.value, int)
-    from mmvm_jax.sweeping import METHODS, sweep  # only now, so that wrong flags are answered without waiting for JAX
+    from mmvm_jax import parallel  # only now, so that wrong flags are answered without waiting for JAX
+    from mmvm_jax.sweeping import METHODS, sweep
 
     _join()
     methods = _METHODS.value or list(METHODS)
-    sweep(_CONFIG.value, _WORKDIR.value, methods, betas, seeds, command_line.command("mmvm_jax.sweep"))
+    with parallel.folder_to_write(_WORKDIR.value) as workdir:
+        sweep(_CONFIG.value, workdir, methods, betas, seeds, command_line.command("mmvm_jax.sweep"))
 
 
 def _numbers(flag: str, values: list[str], kind: type) -> list:

@@ -11,7 +11,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = "mmvm_jax"
 FLOORS = (  # from the ground up; a name ending in /* is a package, whose files may import each other
     ("__init__", "types", "errors", "interruption"),
-    ("distributions", "progress", "config", "parallel"),
+    ("distributions", "progress", "config"),
+    ("storage",),
+    ("parallel",),
     ("aggregation", "schedules", "likelihoods", "networks/*", "data/*", "command_line"),
     ("objectives/*", "model"),
     ("checkpoints", "metrics", "method", "workdir", "feeding"),

@@ -10,12 +10,19 @@ import tensorflow_datasets as tfds
 
 from mmvm_jax.errors import UserError
 from mmvm_jax.progress import log
+from mmvm_jax.storage import is_remote
 
 _READ_AT_ONCE = 1024  # records; bounds the memory that undecoded records take
 
 
 def data_directory(configured: str) -> pathlib.Path:
-    """The directory of prepared data: ``config.data.dir``, or the user's cache where that is empty."""
+    """The directory of prepared data: ``config.data.dir``, or the user's cache where that is empty.
+
+    Raises:
+      UserError: it names object storage, from which examples cannot be read one by one.
+    """
+    if is_remote(configured):
+        raise UserError(f"config.data.dir is '{configured}'; allowed: a folder of this machine, a mounted one included")
     if configured:
         return pathlib.Path(configured).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -1,0 +1,118 @@
+"""Workdirs in object storage, on a server of its own that speaks S3."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+from moto.server import ThreadedMotoServer
+
+from mmvm_jax import storage
+from mmvm_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """The name of an empty bucket; the environment leads all clients to it."""
+    s3fs = pytest.importorskip("s3fs")
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    names = {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in names.items():
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("models")
+        yield "s3://models"
+    server.stop()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    monkeypatch.setattr(storage, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(storage, "_EVERY_SECONDS", 0.1)
+
+
+def test_a_folder_of_this_machine_is_itself(tmp_path):
+    with storage.local_copy(str(tmp_path), "workdir") as folder:
+        assert folder == str(tmp_path)
+
+
+def test_changes_are_brought_there_and_found_again(bucket, quickly):
+    url = f"{bucket}/changes"
+    with storage.local_copy(url, "workdir") as first:
+        pathlib.Path(first, "a").write_text("1")
+        pathlib.Path(first, "deep").mkdir()
+        pathlib.Path(first, "deep", "b").write_text("2")
+        time.sleep(1.0)  # brought there while the work goes on
+        with storage.local_copy(url, "workdir") as second:
+            assert pathlib.Path(second, "deep", "b").read_text() == "2"
+        pathlib.Path(first, "a").unlink()
+        pathlib.Path(first, "deep", "b").write_text("22")
+    assert not pathlib.Path(first).exists()
+    with storage.local_copy(url, "workdir") as third:
+        assert [path.name for path in pathlib.Path(third).rglob("*") if path.is_file()] == ["b"]
+        assert pathlib.Path(third, "deep", "b").read_text() == "22"
+
+
+def test_what_is_in_the_making_stays_here(bucket, quickly):
+    url = f"{bucket}/making"
+    with storage.local_copy(url, "workdir") as folder:
+        pathlib.Path(folder, "8.orbax-checkpoint-tmp").mkdir()
+        pathlib.Path(folder, "8.orbax-checkpoint-tmp", "a").write_text("half")
+    with storage.local_copy(url, "workdir") as folder:
+        assert not any(pathlib.Path(folder).iterdir())
+
+
+def test_a_bucket_that_is_away(bucket, quickly):
+    refused = pytest.raises(UserError, match=r"--workdir=s3://nowhere/a cannot be written \(.*; the run is whole in ")
+    with refused as caught, storage.local_copy("s3://nowhere/a", "workdir") as folder:
+        pathlib.Path(folder, "a").write_text("1")
+    assert pathlib.Path(folder, "a").read_text() == "1" and folder in str(caught.value)
+
+
+def test_a_server_that_is_away(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    begun = time.monotonic()
+    with pytest.raises(UserError, match="--workdir=s3://models/a cannot be read"):
+        storage.local_copy("s3://models/a", "workdir").__enter__()
+    assert time.monotonic() - begun < 60
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_an_unknown_kind_of_storage():
+    with pytest.raises(UserError, match="--workdir=abc://x/y: .*; allowed: a local folder, gs:// or s3://"):
+        storage.local_copy("abc://x/y", "workdir").__enter__()
+
+
+def test_the_whole_path_with_the_workdir_in_a_bucket(bucket, tmp_path):
+    """Trains, goes on where it was, says that nothing is left, and is read by infer."""
+    np.savez(tmp_path / "data.npz", **tiny.arrays())
+    main = ["mmvm_jax.main", "--config=configs/own_data.py:quicktest", f"--config.data.path={tmp_path}/data.npz"]
+    main += ["--config.train.batch_size=16", "--config.evaluation.batch_size=16", "--config.network.latent_dim=3"]
+    main += [f"--workdir={bucket}/run"]
+    _run(*main, "--mode=train")
+    assert "cannot" not in _run(*main)
+    assert "Nothing left to do" in _run(*main)
+    _run("mmvm_jax.infer", f"--workdir={bucket}/run", "--task=generate", f"--output={tmp_path}/made.npz")
+    assert np.load(tmp_path / "made.npz")["height"].shape == (100, 3)
+    with storage.local_copy(f"{bucket}/run", "workdir") as folder:
+        assert json.loads(pathlib.Path(folder, "evaluation.json").read_text())
+
+
+def _run(module, *flags) -> str:
+    command = [sys.executable, "-m", module, *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
