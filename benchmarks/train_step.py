@@ -1,233 +1,154 @@
-"""A whole training step against PyTorch: the same networks, weights, data, batch and optimiser on the same CPU.
+"""A whole training step against PyTorch: the same networks, weights, data, batch and optimiser on one machine.
 
-    python -m benchmarks.train_step --what=small_cnn --modalities=5 --batch=128
+    python -m benchmarks.train_step --what=polymnist_resnet --modalities=3 --batch=32
 
-Needs PyTorch beside the package's own dependencies. The step encodes every modality, samples, decodes, takes the
-Laplace log-likelihood and the pairwise divergence of MMVM, differentiates and applies Adam. The peer is written
-as PyTorch code usually is, one network after the other, eager and through ``torch.compile``; ours is timed in turn
-with it. The last line is the ratio of our examples/s to those of the better peer: median, minimum and maximum
-over the rounds. Wants an idle machine: PyTorch's threads wait actively for each other and stall if disturbed.
+Ours is the step of ``mmvm_jax.train`` under the data set's configuration. The peer is PyTorch code as it usually is,
+one network after the other, eager and through ``torch.compile``; both are first shown to give the same loss from
+the same weights, inputs and noise, then timed in turn. The last line is the ratio of our examples/s to those of the
+better peer: median, minimum and maximum over the rounds. Wants an idle machine: PyTorch's threads wait actively for
+each other and stall if disturbed. Needs the extra ``bench``.
 """
 
 import statistics
-import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import torch
 from absl import app, flags
-from torch import nn
-from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
-from mmvm_jax.distributions import kl_to_mixture, laplace_log_likelihood
-from mmvm_jax.networks import bank, small_cnn
+from benchmarks import measure
+from benchmarks.peers import PEERS
+from benchmarks.peers.mmvm import MMVM, to_torch
+from benchmarks.workloads import random_batch, workload
+from mmvm_jax import train as training
+from mmvm_jax.distributions import sample
+from mmvm_jax.method import make_method
+from mmvm_jax.model import make_model
+from mmvm_jax.objectives.common import modality_keys
+from mmvm_jax.types import DiagonalGaussian
 
-_WHAT = flags.DEFINE_enum("what", "small_cnn", ["small_cnn"], "Which networks.")
-_MODALITIES = flags.DEFINE_integer("modalities", 5, "Number of modalities.")
+_WHAT = flags.DEFINE_enum("what", "small_cnn", list(PEERS), "Which networks.")
+_MODALITIES = flags.DEFINE_integer("modalities", 0, "Number of modalities; 0 for those of the data set.")
 _BATCH = flags.DEFINE_integer("batch", 128, "Examples in a batch.")
-_ROUNDS = flags.DEFINE_integer("rounds", 30, "Repetitions that are timed.")
-
-SHAPE, LATENT_DIM, SCALE, LEARNING_RATE = (28, 28, 3), 64, 0.75, 1e-3
-ENCODER, DECODER = small_cnn.Encoder(LATENT_DIM), small_cnn.Decoder(SHAPE)
+_ROUNDS = flags.DEFINE_integer("rounds", 20, "Repetitions that are timed.")
+_DEVICE = flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "Where both run.")
 
 
 def main(argv):
     del argv
-    count, batch = _MODALITIES.value, _BATCH.value
-    x, noise = np.random.rand(count, batch, *SHAPE), np.random.randn(count, batch, LATENT_DIM)
-    x, noise = x.astype(np.float32), noise.astype(np.float32)
-    params = init_params(count)
-    peer = Peer(params)
-    check_same_loss(params, peer, x, noise)
-    steps = {"jax": jax_step(params, x)}
-    steps["torch eager"] = torch_step(peer, peer, x)
-    steps["torch.compile"] = torch_step(peer, torch.compile(peer), x)
-    report(time_in_turn(steps), batch)
+    jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda,cpu"}[_DEVICE.value])
+    torch.set_float32_matmul_precision("high")  # on a GPU both multiply float32 as TF32; on a CPU neither does
+    config, modalities = workload(_WHAT.value, _MODALITIES.value)
+    model, method = make_model(modalities, config.network), make_method(config.method)
+    batch = random_batch(modalities, _BATCH.value)
+    state = training.init_state(config, model, method, batch)
+    peer = MMVM(model, _WHAT.value, state.variables)
+    check_same_loss(config, model, method, batch, state, peer)
+    peer.to(_torch_device())
+    inputs = [tensor.to(_torch_device()) for tensor in torch_inputs(model, batch)]
+    noise_shape = (len(modalities), _BATCH.value, model.latent_dim)
+    peers = {name: torch_step(config, peer, loss, inputs, noise_shape) for name, loss in torch_losses(peer).items()}
+    gflop = count_gflop(peers["torch eager"])
+    steps = first_steps({"jax": jax_step(config, model, method, batch, state), **peers})
+    memory = {name: measure.peak_megabytes(step) for name, step in steps.items()}
+    report(measure.time_in_turn(steps, _ROUNDS.value), memory, gflop)
 
 
-def init_params(count):
-    """Weights of all encoders and decoders, leaves [M, ...]."""
-    keys = jax.random.split(jax.random.key(0), count)
-    encoders = bank.init_bank(ENCODER, keys, jnp.zeros((1, *SHAPE)))
-    return {"encoders": encoders, "decoders": bank.init_bank(DECODER, keys, jnp.zeros((1, LATENT_DIM)))}
+def check_same_loss(config, model, method, batch, state, peer):
+    """Both sides do the same work: as in evaluation, without dropout, they give the same loss for the same noise."""
+    key, prepared = jax.random.key(7), model.prepare(batch)
+
+    def loss(variables):
+        functions = model.bind(variables)
+        return method.loss(key, prepared, functions, training.hyper_parameters(config)).loss.mean()
+
+    latent_key, *_ = jax.random.split(key, 3)  # as the objective does
+    keys = modality_keys(latent_key, batch.index, model.bind(state.variables).identifiers)
+    zeros = jnp.zeros((*keys.shape, model.latent_dim))
+    noise = sample(keys, DiagonalGaussian(zeros, zeros))
+    ours = float(jax.jit(loss)(state.variables))
+    with torch.no_grad():
+        theirs = float(peer.eval()(torch_inputs(model, batch), torch.tensor(np.asarray(noise))))
+    peer.train()
+    print(f"loss of the first batch: jax {ours:.4f}, torch {theirs:.4f}")
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
-def jax_loss(params, x, noise):
-    """Mean loss of a batch: x [M, B, H, W, C], noise [M, B, D]."""
-    posteriors = bank.apply_bank(ENCODER, params["encoders"], x)
-    z = posteriors.mean + jnp.exp(0.5 * posteriors.log_variance) * noise
-    log_likelihood = laplace_log_likelihood(x, bank.apply_bank(DECODER, params["decoders"], z), SCALE, 3)
-    return (kl_to_mixture(posteriors, estimator="pairwise") - log_likelihood).sum(0).mean()
+def torch_inputs(model, batch) -> list[torch.Tensor]:
+    """The batch as a PyTorch user holds it: prepared once, before training."""
+    inputs = model.prepare(batch).inputs
+    return [to_torch(modality, inputs[modality.name]) for modality in model.modalities]
 
 
-def jax_step(params, x):
-    """A compiled training step without arguments; prints what it took to compile."""
-    optimizer = optax.adam(LEARNING_RATE)
-
-    def step(state, x, key):
-        params, moments = state
-        key, noise_key = jax.random.split(key)
-        noise = jax.random.normal(noise_key, (*x.shape[:2], LATENT_DIM))
-        loss, gradients = jax.value_and_grad(jax_loss)(params, x, noise)
-        updates, moments = optimizer.update(gradients, moments)
-        return (optax.apply_updates(params, updates), moments), key, loss
-
-    carry = [(params, optimizer.init(params)), jax.random.key(1)]
-    start = time.perf_counter()
-    compiled = jax.jit(step, donate_argnums=0).lower(carry[0], x, carry[1]).compile()
-    memory = compiled.memory_analysis()
-    megabytes = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 1e6
-    print(f"jax: compiled in {time.perf_counter() - start:.1f} s; arguments and temporaries {megabytes:.0f} MB")
-    x = jnp.asarray(x)
+def jax_step(config, model, method, batch, state) -> Callable:
+    """Our step, without arguments."""
+    step, hyper = training.make_step(config, model, method, 1_000_000), training.hyper_parameters(config)
+    carry = [state]
 
     def run():
-        carry[0], carry[1], loss = compiled(carry[0], x, carry[1])
-        loss.block_until_ready()
+        carry[0], metrics = step(carry[0], batch, hyper)
+        jax.block_until_ready(metrics)
 
     return run
 
 
-class Network(nn.Module):
-    """Encoder and decoder of one modality, as a PyTorch user would write them."""
-
-    def __init__(self):
-        super().__init__()
-        convolution = lambda a, b: nn.Conv2d(a, b, 3, stride=2, padding=1)
-        transpose = lambda a, b, extra: nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=extra)
-        self.convolutions = nn.ModuleList([convolution(3, 32), convolution(32, 64), convolution(64, 128)])
-        self.head, self.root = nn.Linear(2048, 2 * LATENT_DIM), nn.Linear(LATENT_DIM, 2048)
-        self.transposes = nn.ModuleList([transpose(128, 64, 0), transpose(64, 32, 1), transpose(32, 3, 1)])
-
-    def encode(self, x):
-        for convolution in self.convolutions:
-            x = functional.relu(convolution(x))
-        return self.head(x.flatten(1)).chunk(2, dim=1)
-
-    def decode(self, z):
-        x = functional.relu(self.root(z)).unflatten(1, (128, 4, 4))
-        for transpose in self.transposes[:-1]:
-            x = functional.relu(transpose(x))
-        return self.transposes[-1](x)
-
-    @torch.no_grad()
-    def load(self, encoder, decoder):
-        """Takes over the weights of our networks: two dictionaries {layer: {"kernel", "bias"}}."""
-        for i in range(3):
-            _load(self.convolutions[i], encoder[f"Conv_{i}"], (3, 2, 0, 1))
-            _load(self.transposes[i], decoder[f"ConvTranspose_{i}"], (3, 2, 0, 1))
-        head, root = encoder["Dense_0"], decoder["Dense_0"]  # ours count pixels before channels
-        kernel = head["kernel"].reshape(4, 4, 128, -1).transpose(2, 0, 1, 3).reshape(2048, -1)
-        _load(self.head, {"kernel": kernel, "bias": head["bias"]}, (1, 0))
-        order = np.arange(2048).reshape(4, 4, 128).transpose(2, 0, 1).ravel()
-        _load(self.root, {"kernel": root["kernel"][:, order], "bias": root["bias"][order]}, (1, 0))
+def torch_losses(peer) -> dict[str, Callable]:
+    return {"torch eager": peer, "torch.compile": torch.compile(peer)}
 
 
-def _load(module, weights, axes):
-    module.weight.copy_(torch.tensor(weights["kernel"].transpose(axes)))
-    module.bias.copy_(torch.tensor(weights["bias"]))
-
-
-class Peer(nn.Module):
-    """All modalities: the loss of a batch."""
-
-    def __init__(self, params):
-        super().__init__()
-        params = jax.tree.map(np.asarray, params)
-        count = params["encoders"]["params"]["Conv_0"]["bias"].shape[0]
-        self.networks = nn.ModuleList([Network() for _ in range(count)])
-        for m, network in enumerate(self.networks):
-            mine = jax.tree.map(lambda leaf: leaf[m], params)  # noqa: B023
-            network.load(mine["encoders"]["params"], mine["decoders"]["params"])
-
-    def forward(self, x, noise):
-        """x: M images [B, C, H, W]; noise [M, B, D]."""
-        posteriors = [network.encode(image) for network, image in zip(self.networks, x)]
-        mean, log_variance = (torch.stack(parts) for parts in zip(*posteriors))
-        z = mean + torch.exp(0.5 * log_variance) * noise
-        log_likelihood = 0.0
-        for network, image, latent in zip(self.networks, x, z):
-            error = (image - network.decode(latent)).abs() / SCALE
-            log_likelihood -= (error + np.log(2 * SCALE)).sum((1, 2, 3))
-        ratio = log_variance[:, None] - log_variance[None]
-        distance = (mean[:, None] - mean[None]) ** 2 * torch.exp(-log_variance)[None]
-        divergence = 0.5 * (torch.expm1(ratio) - ratio + distance).sum(-1).mean(1)
-        return (divergence.sum(0) - log_likelihood).mean()
-
-
-def torch_step(peer, loss, x):
-    """A training step without arguments; prints what the first call took."""
-    optimizer = torch.optim.Adam(peer.parameters(), LEARNING_RATE)
-    images = [torch.tensor(image.transpose(0, 3, 1, 2).copy()) for image in x]
+def torch_step(config, peer, loss, inputs, noise_shape) -> Callable:
+    """The peer's step, without arguments."""
+    optimizer = torch.optim.Adam(peer.parameters(), config.optimizer.learning_rate)
 
     def run():
-        noise = torch.randn(len(images), len(images[0]), LATENT_DIM)
+        noise = torch.randn(noise_shape, device=_torch_device())
         optimizer.zero_grad()
-        value = loss(images, noise)
+        value = loss(inputs, noise)
         value.backward()
         optimizer.step()
         value.item()
 
-    start = time.perf_counter()
-    run()
-    print(f"torch: first step after {time.perf_counter() - start:.1f} s")
     return run
 
 
-def check_same_loss(params, peer, x, noise):
-    """Both sides do the same work: equal weights, inputs and noise give an equal loss."""
-    ours = float(jax.jit(jax_loss)(params, x, noise))
-    images = [torch.tensor(image.transpose(0, 3, 1, 2)) for image in x]
-    with torch.no_grad():
-        theirs = float(peer(images, torch.tensor(noise)))
-    print(f"loss of the first batch: jax {ours:.4f}, torch {theirs:.4f}")
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+def _torch_device() -> str:
+    return {"cpu": "cpu", "gpu": "cuda"}[_DEVICE.value]
 
 
-def time_in_turn(steps):
-    """Seconds of every step, round by round: {name: [rounds]}."""
-    seconds = {name: [] for name in steps}
-    for round_ in range(_ROUNDS.value + 3):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if round_ >= 3:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+def count_gflop(step) -> float:
+    """Matrix products and convolutions of a step, forward and backward, as PyTorch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() / 1e9
 
 
-def matrix_peak():
-    """GFLOP/s of a large float32 matrix product through XLA."""
-    a = jnp.ones((2048, 2048))
-    product, best = jax.jit(jnp.matmul), float("inf")
-    for _ in range(10):
-        start = time.perf_counter()
-        product(a, a).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2 * 2048**3 / best / 1e9
+def first_steps(steps) -> dict[str, Callable]:
+    """The steps that work, each called once; prints how long that took."""
+    working = {}
+    for name, step in steps.items():
+        try:
+            print(f"{name}: first step after {measure.first_call(step):.1f} s", flush=True)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            print(f"{name} does not work here: {error}")
+        else:
+            working[name] = step
+    return working
 
 
-def step_gflop():
-    """Work of a step in GFLOP: three products for every layer but the first, whose input needs no gradient."""
-    sides, channels = (28, 14, 7, 4), (3, 32, 64, 128)
-    layers = [9 * channels[i] * channels[i + 1] * sides[i + 1] ** 2 for i in range(3)]
-    dense = 2048 * 3 * LATENT_DIM
-    products = 3 * (2 * sum(layers) + dense) - layers[0]
-    return 2 * products * _MODALITIES.value * _BATCH.value / 1e9
-
-
-def report(seconds, batch):
+def report(seconds, memory, gflop):
     """Prints what every step reached, and the ratio."""
-    peak = matrix_peak()
-    print(f"{step_gflop():.1f} GFLOP a step; a matrix product of side 2048 reaches {peak:.0f} GFLOP/s")
+    peak = measure.matrix_peak()
+    print(f"{gflop:.1f} GFLOP a step; a matrix product of side 2048 reaches {peak:.0f} GFLOP/s")
     for name, times in seconds.items():
         middle = statistics.median(times)
         print(
-            f"{name:14} {batch / middle:7.0f} examples/s  {step_gflop() / middle:5.0f} GFLOP/s  "
-            f"median {1e3 * middle:.1f} ms, fastest {1e3 * min(times):.1f} ms"
+            f"{name:14} {_BATCH.value / middle:7.0f} examples/s  {gflop / middle:5.0f} GFLOP/s  "
+            f"median {1e3 * middle:.1f} ms, fastest {1e3 * min(times):.1f} ms, peak {memory[name]:.0f} MB"
         )
-    best = min(("torch eager", "torch.compile"), key=lambda name: statistics.median(seconds[name]))
+    best = min(seconds.keys() - {"jax"}, key=lambda name: statistics.median(seconds[name]))
     ratios = [theirs / ours for ours, theirs in zip(seconds["jax"], seconds[best])]
     print(f"ratio {statistics.median(ratios):.2f} {min(ratios):.2f} {max(ratios):.2f}")
 

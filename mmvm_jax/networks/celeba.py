@@ -11,9 +11,8 @@ and NetworksTextCelebA).
 import flax.linen as nn
 import jax
 
-from mmvm_jax.networks.convolutions import convolution, transposed_convolution
+from mmvm_jax.networks.convolutions import Conv, ConvTranspose
 from mmvm_jax.networks.fit import check_shape
-from mmvm_jax.networks.layers import ConvTranspose
 from mmvm_jax.networks.normalization import Training
 from mmvm_jax.networks.residual import ResidualBlock
 from mmvm_jax.types import Array, DiagonalGaussian
@@ -54,7 +53,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, training: Training | None = None) -> DiagonalGaussian:
-        x = convolution(CHANNELS, (3, 3), (2, 2), (2, 2), use_bias=False)(x)  # 33 x 33
+        x = Conv(CHANNELS, (3, 3), (2, 2), (2, 2), use_bias=False)(x)  # 33 x 33
         for multiple in (2, 3, 4):
             x = ResidualBlock(multiple * CHANNELS)(x, training)
         x = ResidualBlock(5 * CHANNELS, padding=0)(x, training)  # 4 x 4 -> 1 x 1
@@ -72,7 +71,7 @@ class Decoder(nn.Module):
         x = ResidualBlock(4 * CHANNELS, stride=1, padding=0, up=True)(x, training)  # 1 x 1 -> 4 x 4
         for multiple in (3, 2, 1):
             x = ResidualBlock(multiple * CHANNELS, up=True)(x, training)
-        return ConvTranspose(self.channels, (SIDE, SIDE), gain=1.0)(x)
+        return ConvTranspose(self.channels, (3, 3), (2, 2), (1, 1), gain=1.0, size=(SIDE, SIDE))(x)
 
 
 class TextEncoder(nn.Module):
@@ -83,7 +82,7 @@ class TextEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Array, training: Training | None = None) -> DiagonalGaussian:
-        x = convolution(CHANNELS, (4,), (2,), (1,))(jax.nn.one_hot(tokens, self.vocabulary_size))
+        x = Conv(CHANNELS, (4,), (2,), (1,))(jax.nn.one_hot(tokens, self.vocabulary_size))
         for multiple in (2, 3, 4, 5, 5):
             x = ResidualBlock(multiple * CHANNELS)(x, training)
         x = ResidualBlock(5 * CHANNELS, padding=0)(x, training)  # 4 -> 1
@@ -101,4 +100,4 @@ class TextDecoder(nn.Module):
         x = ResidualBlock(5 * CHANNELS, stride=1, padding=0, up=True)(x, training)  # 1 -> 4
         for multiple in (5, 4, 3, 2, 1):
             x = ResidualBlock(multiple * CHANNELS, up=True)(x, training)
-        return transposed_convolution(self.vocabulary_size, (4,), (2,), (1,), gain=1.0)(x)
+        return ConvTranspose(self.vocabulary_size, (4,), (2,), (1,), gain=1.0)(x)

@@ -11,7 +11,7 @@ NetworksCUBsent); the architecture is that of Shi et al. 2019, arXiv 1911.03393.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmvm_jax.networks.convolutions import convolution, transposed_convolution
+from mmvm_jax.networks.convolutions import Conv, ConvTranspose
 from mmvm_jax.networks.fit import check_shape
 from mmvm_jax.networks.normalization import BatchNorm, Training
 from mmvm_jax.types import Array, DiagonalGaussian
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> DiagonalGaussian:
         for features in _IMAGE_CHANNELS:
-            x = nn.relu(convolution(features, *_BOTH_SIDES)(x))
+            x = nn.relu(Conv(features, *_BOTH_SIDES)(x))
         x = nn.Dense(2 * self.latent_dim)(x.reshape(x.shape[0], -1))
         return DiagonalGaussian(*jnp.split(x, 2, axis=-1))
 
@@ -61,10 +61,10 @@ class Decoder(nn.Module):
     def __call__(self, z: Array) -> Array:
         *others, last = _IMAGE_CHANNELS
         # Every pixel of the first layer sees one of the kernel's 16.
-        x = nn.relu(transposed_convolution(last, *_ONE_TO_FOUR, gain=32.0)(z[:, None, None]))
+        x = nn.relu(ConvTranspose(last, *_ONE_TO_FOUR, gain=32.0)(z[:, None, None]))
         for features in reversed(others):
-            x = nn.relu(transposed_convolution(features, *_BOTH_SIDES)(x))
-        return nn.sigmoid(transposed_convolution(self.channels, *_BOTH_SIDES, gain=1.0)(x))
+            x = nn.relu(ConvTranspose(features, *_BOTH_SIDES)(x))
+        return nn.sigmoid(ConvTranspose(self.channels, *_BOTH_SIDES, gain=1.0)(x))
 
 
 class TextEncoder(nn.Module):
@@ -77,7 +77,7 @@ class TextEncoder(nn.Module):
     def __call__(self, tokens: Array, training: Training | None = None) -> DiagonalGaussian:
         x = nn.Embed(self.vocabulary_size, _EMBEDDING)(tokens)[..., None]  # an image of words x embedding
         for features, form in zip((32, 64, 128, 128, 128), (*[_BOTH_SIDES] * 3, _COLUMNS, _COLUMNS)):
-            x = nn.relu(BatchNorm()(convolution(features, *form, use_bias=False)(x), training))
+            x = nn.relu(BatchNorm()(Conv(features, *form, use_bias=False)(x), training))
         x = nn.Dense(2 * self.latent_dim, use_bias=False)(x.reshape(x.shape[0], -1))
         return DiagonalGaussian(*jnp.split(x, 2, axis=-1))
 
@@ -92,6 +92,6 @@ class TextDecoder(nn.Module):
         x = z[:, None, None]
         forms = (_ONE_TO_FOUR, _COLUMNS, _COLUMNS, _BOTH_SIDES, _BOTH_SIDES)
         for features, form in zip((128, 128, 128, 64, 32), forms):
-            x = nn.relu(BatchNorm()(transposed_convolution(features, *form, use_bias=False)(x), training))
-        x = nn.relu(transposed_convolution(1, *_BOTH_SIDES, use_bias=False)(x))
+            x = nn.relu(BatchNorm()(ConvTranspose(features, *form, use_bias=False)(x), training))
+        x = nn.relu(ConvTranspose(1, *_BOTH_SIDES, use_bias=False)(x))
         return nn.Dense(self.vocabulary_size)(x[..., 0])

@@ -13,7 +13,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmvm_jax.networks.convolutions import convolution, transposed_convolution
+from mmvm_jax.networks.convolutions import Conv, ConvTranspose
 from mmvm_jax.networks.fit import check_shape
 from mmvm_jax.networks.normalization import BatchNorm, Training
 from mmvm_jax.types import Array, DiagonalGaussian
@@ -83,8 +83,8 @@ class ConvEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array, training: Training | None = None) -> DiagonalGaussian:
         for features in _CHANNELS:
-            x = nn.relu(BatchNorm()(convolution(features, *_HALF)(x), training))
-        x = BatchNorm()(convolution(_HIDDEN, *_FOUR_AND_ONE)(x), training)
+            x = nn.relu(BatchNorm()(Conv(features, *_HALF)(x), training))
+        x = BatchNorm()(Conv(_HIDDEN, *_FOUR_AND_ONE)(x), training)
         return Heads(self.latent_dim, 1e-4)(x.reshape(x.shape[0], -1))
 
 
@@ -97,7 +97,7 @@ class ConvDecoder(nn.Module):
     def __call__(self, z: Array) -> Array:
         *others, last = _CHANNELS
         # Every pixel of the first layer sees one of the kernel's 16.
-        x = nn.relu(transposed_convolution(last, *_FOUR_AND_ONE, gain=32.0)(z[:, None, None]))
+        x = nn.relu(ConvTranspose(last, *_FOUR_AND_ONE, gain=32.0)(z[:, None, None]))
         for features in reversed(others):
-            x = nn.relu(transposed_convolution(features, *_HALF)(x))
-        return nn.sigmoid(transposed_convolution(self.channels, *_HALF, gain=1.0)(x))
+            x = nn.relu(ConvTranspose(features, *_HALF)(x))
+        return nn.sigmoid(ConvTranspose(self.channels, *_HALF, gain=1.0)(x))

@@ -14,12 +14,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmvm_jax.errors import UserError
+from mmvm_jax.networks.convolutions import Conv
 from mmvm_jax.types import Array, DiagonalGaussian
 
 KINDS = ("image",)
 CHANNELS = (64, 128, 256)
 _RESIDUAL_WEIGHT = 0.1
-_he = nn.initializers.he_normal  # of the convolutions of what an activation has halved
+# Kernel, strides and padding.
+_SAME = ((3, 3), (1, 1), (1, 1))
+_POINT = ((1, 1), (1, 1), (0, 0))
 
 
 def make(modality, config):
@@ -49,9 +52,9 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Array) -> Array:
         shortcut = x
         if x.shape[-1] != self.features:
-            shortcut = nn.Conv(self.features, (1, 1), use_bias=False)(x)
-        x = nn.Conv(min(x.shape[-1], self.features), (3, 3), kernel_init=_he())(_active(x))
-        return shortcut + _RESIDUAL_WEIGHT * nn.Conv(self.features, (3, 3), kernel_init=_he())(_active(x))
+            shortcut = Conv(self.features, *_POINT, use_bias=False, gain=1.0)(x)
+        x = Conv(min(x.shape[-1], self.features), *_SAME)(_active(x))
+        return shortcut + _RESIDUAL_WEIGHT * Conv(self.features, *_SAME)(_active(x))
 
 
 class Encoder(nn.Module):
@@ -62,7 +65,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> DiagonalGaussian:
         first, *others = CHANNELS
-        x = ResidualBlock(first)(nn.Conv(first, (3, 3))(x))
+        x = ResidualBlock(first)(Conv(first, *_SAME, gain=1.0)(x))
         for features in others:
             x = nn.avg_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
             x = ResidualBlock(features)(x)
@@ -83,4 +86,4 @@ class Decoder(nn.Module):
         for features in reversed(others):
             x = ResidualBlock(features)(x)
             x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-        return nn.Conv(self.shape[-1], (3, 3))(_active(ResidualBlock(CHANNELS[0])(x)))
+        return Conv(self.shape[-1], *_SAME, gain=1.0)(_active(ResidualBlock(CHANNELS[0])(x)))

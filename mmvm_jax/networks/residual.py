@@ -2,7 +2,7 @@
 
 import flax.linen as nn
 
-from mmvm_jax.networks.convolutions import convolution, transposed_convolution
+from mmvm_jax.networks.convolutions import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import BatchNorm, Dropout, Training
 from mmvm_jax.types import Array
 
@@ -32,11 +32,12 @@ class ResidualBlock(nn.Module):
         is_image = ndim == 2
         shortcut = BatchNorm()(self._wide(ndim, use_bias=True)(x), training)
         x = nn.relu(BatchNorm()(x, training))
-        x = nn.Conv(x.shape[-1], (1,) * ndim, use_bias=not is_image)(x)
+        ones, zeros = (1,) * ndim, (0,) * ndim
+        x = Conv(x.shape[-1], ones, ones, zeros, use_bias=not is_image, gain=1.0)(x)
         x = nn.relu(BatchNorm()(Dropout(channels=is_image)(x, training), training))
         x = Dropout(channels=is_image)(self._wide(ndim, use_bias=not is_image)(x), training)
         return shortcut + x
 
     def _wide(self, ndim: int, use_bias: bool) -> nn.Module:
-        make = transposed_convolution if self.up else convolution
+        make = ConvTranspose if self.up else Conv
         return make(self.features, (4,) * ndim, (self.stride,) * ndim, (self.padding,) * ndim, use_bias)

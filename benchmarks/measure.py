@@ -1,0 +1,55 @@
+"""Seconds, memory and the speed of the machine."""
+
+import ctypes
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+WARM_UP = 3
+
+
+def time_in_turn(steps: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every step, round by round: {name: [rounds]}."""
+    seconds = {name: [] for name in steps}
+    for round_ in range(rounds + WARM_UP):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if round_ >= WARM_UP:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def first_call(step: Callable) -> float:
+    """Seconds of the first call of a step, which compiles."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def matrix_peak(side: int = 2048) -> float:
+    """GFLOP/s of a large float32 matrix product through XLA, the best of ten."""
+    a = jnp.ones((side, side))
+    product, best = jax.jit(jnp.matmul), float("inf")
+    for _ in range(10):
+        start = time.perf_counter()
+        product(a, a).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best / 1e9
+
+
+def peak_megabytes(step: Callable) -> float:
+    """Most main memory that a step holds beyond what is held before it, as Linux counts it."""
+    ctypes.CDLL(None).malloc_trim(0)  # what is free goes back to the system
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak is that from now on
+    before = _status("VmRSS")
+    step()
+    return (_status("VmHWM") - before) / 1e3
+
+
+def _status(name: str) -> int:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))

@@ -1,0 +1,165 @@
+"""How a convolution and its transpose are computed: decided here, by backend and layer.
+
+A convolution is linear in its input and in its kernel, so three maps carry it, its transpose and all their
+gradients, each the derivative of the other two: ``down`` (the convolution), ``up`` (its transpose) and
+``correlate`` (gradient of the kernel).
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+from jax import lax
+
+from mmvm_jax.networks import patches, winograd
+from mmvm_jax.networks.patches import in_memory
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+class Form(NamedTuple):
+    """A convolution without its channels; all are pairs, of rows and columns."""
+
+    size: tuple[int, int]  # of the input
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[int, int]  # on either end
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        return tuple((side + 2 * pixels - k) // stride + 1 for side, k, stride, pixels in zip(*self))
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether every output reads the one input at its own place."""
+        return self.kernel == self.strides == (1, 1) and self.padding == (0, 0)
+
+    @property
+    def ends(self) -> list[tuple[int, int]]:
+        """Padding before and after, the latter as far as the last output reads; negative where it reads less."""
+        sides = zip(self.output_size, *self)
+        return [(p, (outputs - 1) * stride + k - side - p) for outputs, side, k, stride, p in sides]
+
+
+def convolve(x, kernel, strides, padding):
+    """Convolution with equal padding on both ends.
+
+    Args:
+      x: [N, *sides, C], one side or two.
+      kernel: [*kernel sides, C, F].
+      strides: one for each side.
+      padding: pixels on either end of each side.
+
+    Returns:
+      [N, *sides', F], where side' = (side + 2 padding - kernel) // stride + 1.
+    """
+    form, (x, kernel) = _as_images(x.shape[1:-1], strides, padding, x, kernel)
+    chosen = formulation(jax.default_backend(), form, *kernel.shape[2:])
+    y = FORMULATIONS[chosen][0](x, kernel, form)
+    return y if len(strides) == 2 else y[:, 0]
+
+
+def convolve_transpose(y, kernel, strides, padding, size):
+    """Transpose of ``convolve`` as a map of x.
+
+    Args:
+      y: [N, *sides', F].
+      kernel: [*kernel sides, C, F].
+      strides: one for each side.
+      padding: pixels on either end of each side.
+      size: sides.
+
+    Returns:
+      [N, *sides, C].
+    """
+    form, (y, kernel) = _as_images(size, strides, padding, y, kernel)
+    chosen = formulation(jax.default_backend(), form, *kernel.shape[2:])
+    x = FORMULATIONS[chosen][1](y, kernel, form)
+    return x if len(strides) == 2 else x[:, 0]
+
+
+def _as_images(size, strides, padding, images, kernel):
+    """A sequence is an image of one row."""
+    if len(strides) == 1:
+        size, strides, padding = (1, *size), (1, *strides), (0, *padding)
+        images, kernel = images[:, None], kernel[None]
+    return Form(tuple(size), kernel.shape[:2], tuple(strides), tuple(padding)), (images, kernel)
+
+
+def formulation(backend: str, form: Form, channels: int, features: int) -> str:
+    """How a convolution runs on a backend: a key of ``FORMULATIONS``.
+
+    XLA's CPU backend is slow at gradients of kernels, at transposed convolutions, and at the grouped convolutions
+    that ``vmap`` over kernels makes. Of the other formulations Winograd's wins where tiles of 4 x 4 waste little and
+    channels are many enough to make up for the transforms.
+    """
+    if backend != "cpu":
+        return "convolution"
+    is_plain = form.kernel == (3, 3) and form.strides == (1, 1)
+    return "winograd" if is_plain and min(form.output_size) > 8 and min(channels, features) >= 16 else "patches"
+
+
+def _convolution(x, kernel, form):
+    return lax.conv_general_dilated(x, kernel, form.strides, form.ends, dimension_numbers=_DIMENSIONS)
+
+
+def _transposed_convolution(y, kernel, form):
+    ends = [tuple(k - 1 - pixels for pixels in end) for k, end in zip(form.kernel, form.ends)]
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    return lax.conv_general_dilated(y, flipped, (1, 1), ends, lhs_dilation=form.strides, dimension_numbers=_DIMENSIONS)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _down(maps, form, x, kernel):
+    return maps.down(x, kernel, form)
+
+
+def _down_forward(maps, form, x, kernel):
+    return maps.down(x, kernel, form), (x, kernel)
+
+
+def _down_backward(maps, form, saved, y):
+    x, kernel = saved
+    y = in_memory(y)
+    return maps.up(y, kernel, form), maps.correlate(x, y, form)
+
+
+_down.defvjp(_down_forward, _down_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _up(maps, form, y, kernel):
+    return maps.up(y, kernel, form)
+
+
+def _up_forward(maps, form, y, kernel):
+    return maps.up(y, kernel, form), (y, kernel)
+
+
+def _up_backward(maps, form, saved, x):
+    y, kernel = saved
+    x = in_memory(x)
+    return maps.down(x, kernel, form), maps.correlate(x, y, form)
+
+
+_up.defvjp(_up_forward, _up_backward)
+
+
+def _examples_last(function, maps):
+    """A map of images [N, H, W, C] and a kernel [kh, kw, C, F] by one of images [C, H, W, N] and [C, kh, kw, F].
+
+    Between two layers XLA keeps the latter order in memory, so only the first and last transpose.
+    """
+
+    def run(images, kernel, form):
+        images = function(maps, form, images.transpose(3, 1, 2, 0), kernel.transpose(2, 0, 1, 3))
+        return images.transpose(3, 1, 2, 0)
+
+    return run
+
+
+FORMULATIONS = {
+    "convolution": (_convolution, _transposed_convolution),
+    "patches": (_examples_last(_down, patches), _examples_last(_up, patches)),
+    "winograd": (_examples_last(_down, winograd), _examples_last(_up, winograd)),
+}

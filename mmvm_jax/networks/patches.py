@@ -1,0 +1,72 @@
+"""Convolutions as matrix products over patches, on images [C, H, W, N] and kernels [C, kh, kw, F].
+
+With channels first and examples last a convolution is a plain matrix product with nothing transposed, and every
+loop beside it runs along contiguous examples, however few channels there are.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
+
+
+def down(x, kernel, form):
+    """The convolution: [C, H, W, N] -> [F, rows, columns, N]."""
+    features = kernel.shape[-1]
+    return (kernel.reshape(-1, features).T @ _patches(x, form)).reshape(features, *form.output_size, -1)
+
+
+def up(y, kernel, form):
+    """Its transpose: [F, rows, columns, N] -> [C, H, W, N]."""
+    patches = kernel.reshape(-1, kernel.shape[-1]) @ y.reshape(y.shape[0], -1)
+    return _overlap(patches.reshape(*kernel.shape[:3], *y.shape[1:]), form)
+
+
+def correlate(x, y, form):
+    """Gradient of the kernel: [C, kh, kw, F]."""
+    gradient = _patches(x, form) @ y.reshape(y.shape[0], -1).T
+    return gradient.reshape(x.shape[0], *form.kernel, y.shape[0])
+
+
+def in_memory(x):
+    """x, written to memory in the order of its axes.
+
+    Left alone, XLA merges the loop that fills x with what reads it, at the cost of a division for every index.
+    """
+    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+
+
+def _patches(x, form):
+    """The pixels under the kernel, for each output pixel: [C, H, W, N] -> [C kh kw, rows columns N]."""
+    channels, *_, n = x.shape
+    if form.is_pointwise:
+        return x.reshape(channels, -1)
+    pixels = x.reshape(channels, -1, n).at[:, _sources(form)].get(mode="fill", fill_value=0)
+    return in_memory(pixels).reshape(channels * form.kernel[0] * form.kernel[1], -1)
+
+
+def _sources(form):
+    """Where in a flattened image each output pixel finds its inputs: [kh, kw, rows, columns].
+
+    Padding is pixel ``height * width``, which does not exist.
+    """
+    sides = zip(form.output_size, form.kernel, form.strides, form.padding)
+    row, column = (stride * np.arange(side) + np.arange(k)[:, None] - pixels for side, k, stride, pixels in sides)
+    row, column = row[:, None, :, None], column[None, :, None, :]
+    height, width = form.size
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    return np.where(inside, row * width + column, height * width)
+
+
+def _overlap(patches, form):
+    """Adds patches [C, kh, kw, rows, columns, N] where they overlap: [C, H, W, N], the transpose of _patches."""
+    zero = jnp.zeros((), patches.dtype)
+
+    def placed(*offsets):
+        shifts = []
+        for offset, (rows, side, _, stride, pixels) in zip(offsets, zip(form.output_size, *form)):
+            before = offset - pixels
+            shifts.append((before, side - before - (rows - 1) * stride - 1, stride - 1))
+        return lax.pad(patches[:, *offsets], zero, ((0, 0, 0), *shifts, (0, 0, 0)))
+
+    return in_memory(sum(placed(i, j) for i in range(form.kernel[0]) for j in range(form.kernel[1])))
