@@ -23,6 +23,7 @@ from benchmarks import measure
 from benchmarks.peers import PEERS
 from benchmarks.peers.mmvm import MMVM, to_torch
 from benchmarks.workloads import random_batch, workload
+from mmvm_jax import parallel
 from mmvm_jax import train as training
 from mmvm_jax.distributions import sample
 from mmvm_jax.method import make_method
@@ -85,8 +86,8 @@ def torch_inputs(model, batch) -> list[torch.Tensor]:
 
 def jax_step(config, model, method, batch, state) -> Callable:
     """Our step, without arguments."""
-    step, hyper = training.make_step(config, model, method, 1_000_000), training.hyper_parameters(config)
-    carry = [state]
+    step = parallel.spread(training.make_step(config, model, method, 1_000_000), reduced=True)
+    hyper, carry = training.hyper_parameters(config), [state]
 
     def run():
         carry[0], metrics = step(carry[0], batch, hyper)

@@ -14,6 +14,7 @@ def base() -> ConfigDict:
     """The defaults of every field."""
     config = ConfigDict()
     config.seed = 0
+    config.precision = "float32"  # of the networks: or "bfloat16"; all else is float32
     config.modalities = ()  # names; empty for all that the data set has
     config.data = ConfigDict(
         {

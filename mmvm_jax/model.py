@@ -23,6 +23,7 @@ from mmvm_jax.networks import bank
 from mmvm_jax.networks.normalization import STATISTICS, Training
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, Modality
 
+PRECISIONS = ("float32", "bfloat16")  # that networks compute in
 _PARTS = ("encoders", "decoders")
 
 
@@ -49,6 +50,7 @@ class Model:
     modalities: tuple[Modality, ...]
     latent_dim: int
     groups: tuple[Group, ...]
+    precision: str = "float32"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -129,10 +131,16 @@ class BoundModel:
         return jax.tree.map(lambda *parts: self._in_order(jnp.concatenate(parts)), *outputs)
 
     def _apply(self, part: str, place: int, module, rows: Array, in_training: bool):
-        """One bank of networks on its inputs [m, N, ...]; in training N is a multiple of B."""
+        """One bank of networks on its inputs [m, N, ...]; in training N is a multiple of B.
+
+        The networks compute in the model's precision; what they return, and their running statistics, are not.
+        """
         variables = self.variables[part][place]
+        if self.model.precision == "bfloat16":
+            variables = variables | {"params": _cast(variables["params"], jnp.bfloat16)}
+            rows = _cast(rows, jnp.bfloat16)
         if not (in_training and STATISTICS in variables):
-            return bank.apply_bank(module, variables, rows)
+            return _cast(bank.apply_bank(module, variables, rows), jnp.result_type(float))
         batch, key, total = self.step
         members, repeats = np.array(self.model.groups[place].rows), rows.shape[1] // len(batch.index)
         key = jax.random.fold_in(key, _PARTS.index(part))
@@ -141,7 +149,7 @@ class BoundModel:
         outputs, updates = bank.train_bank(module, variables, rows, training)
         # Of a number, not of a function of it: a method may differentiate what it calls here.
         self._updates[part, place] = jax.lax.stop_gradient(updates)
-        return outputs
+        return _cast(outputs, jnp.result_type(float))
 
     def _in_order(self, rows: Array) -> Array:
         """Rows that stand group by group, put in the order of the modalities."""
@@ -182,8 +190,8 @@ class BoundModel:
         return jnp.stack(rows)
 
 
-def make_model(modalities: tuple[Modality, ...], config_network) -> Model:
-    """The model of a data set's modalities with the networks of ``config.network``.
+def make_model(modalities: tuple[Modality, ...], config_network, precision: str = "float32") -> Model:
+    """The model of a data set's modalities with the networks of ``config.network``, and ``config.precision``.
 
     Raises:
       UserError: unknown network, or one that does not fit a modality's kind.
@@ -193,7 +201,7 @@ def make_model(modalities: tuple[Modality, ...], config_network) -> Model:
     for pair in dict.fromkeys(pairs):
         rows = tuple(row for row, other in enumerate(pairs) if other == pair)
         groups.append(Group(rows, *pair))
-    return Model(tuple(modalities), config_network.latent_dim, tuple(groups))
+    return Model(tuple(modalities), config_network.latent_dim, tuple(groups), precision)
 
 
 def split_statistics(variables: dict) -> tuple[dict, dict]:
@@ -209,6 +217,11 @@ def split_statistics(variables: dict) -> tuple[dict, dict]:
 def join_statistics(params: dict, statistics: dict) -> dict:
     """The inverse of ``split_statistics``."""
     return params | {part: [a | b for a, b in zip(params[part], statistics[part])] for part in _PARTS}
+
+
+def _cast(tree, dtype):
+    """Real numbers in another precision; integers, such as token ids, as they are."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
 def _row_keys(key: Array, identifiers: Array, repeats: int, index: Array) -> Array:

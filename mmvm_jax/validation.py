@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from mmvm_jax.data import DATASETS
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.method import make_method
+from mmvm_jax.model import PRECISIONS
 from mmvm_jax.networks import NETWORKS
 from mmvm_jax.parallel import check_batch_size
 from mmvm_jax.schedules import SHAPES
@@ -60,6 +61,8 @@ def validate(config: ConfigDict) -> None:
         raise unknown_name("config.data.name", config.data.name, DATASETS)
     if config.network.name not in NETWORKS:
         raise unknown_name("config.network.name", config.network.name, NETWORKS)
+    if config.precision not in PRECISIONS:
+        raise unknown_name("config.precision", config.precision, PRECISIONS)
     make_method(config.method)
     for field, allowed in RANGES.items():
         _check_range(config, field, allowed)

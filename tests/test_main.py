@@ -143,6 +143,7 @@ def _latest(workdir):
         (("--config.method.beta=much",), "config.method.beta=much"),
         (("--config.method.name=mmwm",), "config.method.name is 'mmwm'; allowed: independent, joint"),
         (("--config.network.name=vit",), "config.network.name is 'vit'; allowed: .*mlp, .*small_cnn"),
+        (("--config.precision=float16",), "config.precision is 'float16'; allowed: bfloat16, float32"),
         (("--config.data.name=minst",), "config.data.name is 'minst'; allowed: .*polydigits"),
         (("--config.method.beta=-1",), r"config.method.beta is -1.0; allowed: 0 or more"),
         (("--config.train.batch_size=6",), "config.train.batch_size is 6; allowed: .* of the 4 devices"),

@@ -11,8 +11,8 @@ and NetworksTextCelebA).
 import flax.linen as nn
 import jax
 
-from mmvm_jax.networks.convolutions import Conv, ConvTranspose
 from mmvm_jax.networks.fit import check_shape
+from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import Training
 from mmvm_jax.networks.residual import ResidualBlock
 from mmvm_jax.types import Array, DiagonalGaussian
@@ -71,7 +71,7 @@ class Decoder(nn.Module):
         x = ResidualBlock(4 * CHANNELS, stride=1, padding=0, up=True)(x, training)  # 1 x 1 -> 4 x 4
         for multiple in (3, 2, 1):
             x = ResidualBlock(multiple * CHANNELS, up=True)(x, training)
-        return ConvTranspose(self.channels, (3, 3), (2, 2), (1, 1), gain=1.0, size=(SIDE, SIDE))(x)
+        return ConvTranspose(self.channels, gain=1.0, size=(SIDE, SIDE))(x)
 
 
 class TextEncoder(nn.Module):

@@ -54,7 +54,7 @@ def convolve(x, kernel, strides, padding):
       [N, *sides', F], where side' = (side + 2 padding - kernel) // stride + 1.
     """
     form, (x, kernel) = _as_images(x.shape[1:-1], strides, padding, x, kernel)
-    chosen = formulation(jax.default_backend(), form, *kernel.shape[2:])
+    chosen = formulation(jax.default_backend(), form, kernel)
     y = FORMULATIONS[chosen][0](x, kernel, form)
     return y if len(strides) == 2 else y[:, 0]
 
@@ -73,7 +73,7 @@ def convolve_transpose(y, kernel, strides, padding, size):
       [N, *sides, C].
     """
     form, (y, kernel) = _as_images(size, strides, padding, y, kernel)
-    chosen = formulation(jax.default_backend(), form, *kernel.shape[2:])
+    chosen = formulation(jax.default_backend(), form, kernel)
     x = FORMULATIONS[chosen][1](y, kernel, form)
     return x if len(strides) == 2 else x[:, 0]
 
@@ -86,17 +86,17 @@ def _as_images(size, strides, padding, images, kernel):
     return Form(tuple(size), kernel.shape[:2], tuple(strides), tuple(padding)), (images, kernel)
 
 
-def formulation(backend: str, form: Form, channels: int, features: int) -> str:
+def formulation(backend: str, form: Form, kernel) -> str:
     """How a convolution runs on a backend: a key of ``FORMULATIONS``.
 
     XLA's CPU backend is slow at gradients of kernels, at transposed convolutions, and at the grouped convolutions
     that ``vmap`` over kernels makes. Of the other formulations Winograd's wins where tiles of 4 x 4 waste little and
-    channels are many enough to make up for the transforms.
+    channels are many enough to make up for the transforms; these cost it a digit, which bfloat16 has not to spare.
     """
     if backend != "cpu":
         return "convolution"
-    is_plain = form.kernel == (3, 3) and form.strides == (1, 1)
-    return "winograd" if is_plain and min(form.output_size) > 8 and min(channels, features) >= 16 else "patches"
+    is_plain = form.kernel == (3, 3) and form.strides == (1, 1) and kernel.dtype.itemsize >= 4
+    return "winograd" if is_plain and min(form.output_size) > 8 and min(kernel.shape[2:]) >= 16 else "patches"
 
 
 def _convolution(x, kernel, form):

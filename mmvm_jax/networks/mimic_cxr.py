@@ -10,8 +10,8 @@ NetworksImgMimicCXR with image size 224).
 import flax.linen as nn
 
 from mmvm_jax.networks.celeba import Heads
-from mmvm_jax.networks.convolutions import Conv, ConvTranspose
 from mmvm_jax.networks.fit import check_shape
+from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import Training
 from mmvm_jax.networks.residual import ResidualBlock
 from mmvm_jax.types import Array, DiagonalGaussian
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, training: Training | None = None) -> DiagonalGaussian:
-        x = Conv(CHANNELS, (3, 3), (2, 2), (1, 1), use_bias=False)(x)
+        x = Conv(CHANNELS, use_bias=False)(x)
         for multiple in (2, 3, 4):
             x = ResidualBlock(multiple * CHANNELS)(x, training)
         x = ResidualBlock(5 * CHANNELS, stride=4)(x, training)  # 14 x 14 -> 4 x 4
@@ -59,5 +59,5 @@ class Decoder(nn.Module):
         for multiple in (3, 2, 1, 1, 1):
             x = ResidualBlock(multiple * CHANNELS, up=True)(x, training)
         side = SIDE + 2 * _MARGIN
-        x = ConvTranspose(self.channels, (3, 3), (2, 2), (1, 1), gain=1.0, size=(side, side))(x)
+        x = ConvTranspose(self.channels, gain=1.0, size=(side, side))(x)
         return x[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]

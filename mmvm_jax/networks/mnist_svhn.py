@@ -13,8 +13,8 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmvm_jax.networks.convolutions import Conv, ConvTranspose
 from mmvm_jax.networks.fit import check_shape
+from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import BatchNorm, Training
 from mmvm_jax.types import Array, DiagonalGaussian
 

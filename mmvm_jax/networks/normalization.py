@@ -36,8 +36,9 @@ class BatchNorm(nn.Module):
     """Every channel brought to mean 0 and variance 1, then scaled and shifted: [N, ..., C] -> [N, ..., C].
 
     Mean and variance are those of the observed inputs on all devices in training, running ones in
-    evaluation. A batch with nothing observed leaves the running ones as they are; an absent input is
-    normalised to 0. Momentum, epsilon and the unbiased running variance are PyTorch's defaults.
+    evaluation, and never computed in less than float32. A batch with nothing observed leaves the running ones
+    as they are; an absent input is normalised to 0. Momentum, epsilon and the unbiased running variance are
+    PyTorch's defaults.
 
     Source: Ioffe & Szegedy 2015, arXiv 1502.03167.
     """
@@ -47,6 +48,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, training: Training | None = None) -> Array:
+        dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
         channels = x.shape[-1:]
         wide = lambda values: values.reshape((1,) * (x.ndim - 1) + channels)
         scale = self.param("scale", nn.initializers.ones, channels)
@@ -64,7 +66,7 @@ class BatchNorm(nn.Module):
                 moved = self.momentum * statistic.value + (1.0 - self.momentum) * jax.lax.stop_gradient(value)
                 statistic.value = jnp.where(count > 0, moved, statistic.value)
         normalised = (x - wide(mean)) * jax.lax.rsqrt(wide(variance) + self.epsilon)
-        return jnp.where(mask, normalised, 0.0) * wide(scale) + wide(bias)
+        return (jnp.where(mask, normalised, 0.0) * wide(scale) + wide(bias)).astype(dtype)
 
 
 def masked_moments(x: Array, mask: Array, total: Callable) -> tuple[Array, Array, Array]:

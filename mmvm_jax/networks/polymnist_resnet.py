@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmvm_jax.errors import UserError
-from mmvm_jax.networks.convolutions import Conv
+from mmvm_jax.networks.layers import Conv
 from mmvm_jax.types import Array, DiagonalGaussian
 
 KINDS = ("image",)

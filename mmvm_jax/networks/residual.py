@@ -2,7 +2,7 @@
 
 import flax.linen as nn
 
-from mmvm_jax.networks.convolutions import Conv, ConvTranspose
+from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import BatchNorm, Dropout, Training
 from mmvm_jax.types import Array
 

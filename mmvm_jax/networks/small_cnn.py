@@ -3,11 +3,10 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmvm_jax.networks.convolutions import Conv, ConvTranspose
+from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.types import Array, DiagonalGaussian
 
 KINDS = ("image",)
-_HALF = ((3, 3), (2, 2), (1, 1))  # kernel, strides and padding, of a convolution or of its transpose
 # A ReLU halves the second moment and He's initialiser doubles it, so activations keep their scale through
 # the layers; a linear head has no ReLU to make up for and takes LeCun's.
 _he, _lecun = nn.initializers.he_normal, nn.initializers.lecun_normal
@@ -28,7 +27,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> DiagonalGaussian:
         for features in self.channels:
-            x = nn.relu(Conv(features, *_HALF)(x))
+            x = nn.relu(Conv(features)(x))
         x = nn.Dense(2 * self.latent_dim, kernel_init=_lecun())(x.reshape(x.shape[0], -1))
         return DiagonalGaussian(*jnp.split(x, 2, axis=-1))
 
@@ -49,5 +48,5 @@ class Decoder(nn.Module):
         x = nn.relu(nn.Dense(rows * columns * features, kernel_init=_he())(z))
         x = x.reshape(z.shape[0], rows, columns, features)
         while hidden:
-            x = nn.relu(ConvTranspose(hidden.pop(), *_HALF, size=sizes.pop())(x))
-        return ConvTranspose(self.shape[-1], *_HALF, gain=1.0, size=sizes.pop())(x)
+            x = nn.relu(ConvTranspose(hidden.pop(), size=sizes.pop())(x))
+        return ConvTranspose(self.shape[-1], gain=1.0, size=sizes.pop())(x)

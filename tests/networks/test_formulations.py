@@ -128,6 +128,8 @@ def test_batched_kernels_equal_single_ones(name, form):
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"])
 def test_every_layer_has_a_formulation(backend, form):
-    chosen = formulations.formulation(backend, form, 64, 64)
+    kernel = jnp.zeros((*form.kernel, 64, 64))
+    chosen = formulations.formulation(backend, form, kernel)
     assert chosen in FORMULATIONS
     assert chosen != "winograd" or form[1:3] == SAME[:2]
+    assert formulations.formulation(backend, form, kernel.astype(jnp.bfloat16)) != "winograd"

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmvm_jax.networks.convolutions import Conv, ConvTranspose
+from mmvm_jax.networks.layers import Conv, ConvTranspose
 
 HALF = ((3, 3), (2, 2), (1, 1))
 QUARTER = ((4, 4), (2, 2), (1, 1))

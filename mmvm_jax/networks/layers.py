@@ -1,5 +1,7 @@
 """Convolutions and their transposes, padding as in PyTorch, with initial kernels that keep the scale.
 
+By default they halve images and bring them back. How they are computed is decided in ``formulations``.
+
 A ReLU halves the second moment of what it is given; ``gain`` is the variance that a kernel gives its output
 in return: 2 (He's initialiser), or 1 where no ReLU came before.
 """
@@ -18,9 +20,9 @@ class Conv(nn.Module):
     """[N, *sides, C] -> [N, *sides', features], where side' = (side + 2 padding - kernel) // stride + 1."""
 
     features: int
-    kernel: Sides
-    strides: Sides
-    padding: Sides
+    kernel: Sides = (3, 3)
+    strides: Sides = (2, 2)
+    padding: Sides = (1, 1)
     use_bias: bool = True
     gain: float = 2.0
 
@@ -28,7 +30,7 @@ class Conv(nn.Module):
     def __call__(self, x: Array) -> Array:
         initializer = nn.initializers.variance_scaling(self.gain, "fan_in", "truncated_normal")
         kernel = self.param("kernel", initializer, (*self.kernel, x.shape[-1], self.features))
-        return _shifted(self, convolve(x, kernel, self.strides, self.padding))
+        return _shifted(self, convolve(x.astype(kernel.dtype), kernel, self.strides, self.padding))
 
 
 class ConvTranspose(nn.Module):
@@ -39,9 +41,9 @@ class ConvTranspose(nn.Module):
     """
 
     features: int
-    kernel: Sides
-    strides: Sides
-    padding: Sides
+    kernel: Sides = (3, 3)
+    strides: Sides = (2, 2)
+    padding: Sides = (1, 1)
     use_bias: bool = True
     gain: float = 2.0
     size: Sides | None = None
