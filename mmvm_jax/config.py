@@ -59,6 +59,7 @@ def base() -> ConfigDict:
             "random_forest": False,  # beside the latent probe
             "divergence_samples": 100,
             "likelihood_samples": 0,  # of the importance-weighted bound; 0 leaves it out, papers take 1,000
+            "inception_weights": "",  # a .safetensors file; empty: Fréchet distances by the classifiers' features
             "mixture_components": 50,  # at most, of the prior fitted for methods that have none
             "figure_examples": 10,
             "embedding_examples": 1_000,

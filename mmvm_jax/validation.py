@@ -10,7 +10,7 @@ from mmvm_jax.data import DATASETS
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.method import make_method
 from mmvm_jax.model import PRECISIONS
-from mmvm_jax.networks import NETWORKS
+from mmvm_jax.networks import NETWORKS, inception
 from mmvm_jax.parallel import check_batch_size
 from mmvm_jax.schedules import SHAPES
 
@@ -69,6 +69,8 @@ def validate(config: ConfigDict) -> None:
     _check_annealing(config.method[config.method.name])
     check_batch_size(config.train.batch_size, "config.train.batch_size", config.train.accumulate)
     check_batch_size(config.evaluation.batch_size, "config.evaluation.batch_size")
+    if config.evaluation.inception_weights:
+        inception.check_weights(config.evaluation.inception_weights)
 
 
 def _check_range(config: ConfigDict, field: str, allowed: _Range) -> None:

@@ -14,7 +14,7 @@ from mmvm_jax.evaluation.coherence import coherence
 from mmvm_jax.evaluation.correlation import correlation
 from mmvm_jax.evaluation.divergence import jensen_shannon
 from mmvm_jax.evaluation.examples import Examples, example_translations, unconditional_examples
-from mmvm_jax.evaluation.frechet import frechet
+from mmvm_jax.evaluation.frechet import classifier_frechet, inception_frechet
 from mmvm_jax.evaluation.generation import GaussianMixturePrior
 from mmvm_jax.evaluation.joint_coherence import joint_coherence
 from mmvm_jax.evaluation.likelihood import likelihood
@@ -83,8 +83,11 @@ def _of_generated(
     log.info("evaluate: translations between modalities")
     translations = translate_split(trained, classifiers, data, batch_size, seed)
     values = reconstruction(names, translations) | imputation(names, translations)
+    if config.evaluation.inception_weights:
+        values |= inception_frechet(trained, data.test, config.evaluation.inception_weights, seed)
+    elif classifiers is not None:
+        values |= classifier_frechet(names, translations, data.test.present)
     if classifiers is None:
         return values
     values |= coherence(names, translations, data.test.present, data.test.labels)
-    values |= frechet(names, translations, data.test.present)
     return values | joint_coherence(trained, classifiers, fitted, data, batch_size, seed)

@@ -1,11 +1,20 @@
 """Fréchet distance between two sets of features, the measure known as FID where they are Inception's."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from mmvm_jax import parallel
+from mmvm_jax.data.pipeline import Split
+from mmvm_jax.evaluation.trained import Trained, map_split
 from mmvm_jax.evaluation.translation import Translations
+from mmvm_jax.networks import inception
+from mmvm_jax.progress import log
+
+_AT_ONCE = 20  # examples; bounds the memory that Inception's first layers take
 
 
-def frechet(names: tuple[str, ...], translations: Translations, present: np.ndarray) -> dict[str, float]:
+def classifier_frechet(names: tuple[str, ...], translations: Translations, present: np.ndarray) -> dict[str, float]:
     """Distances between the real images of every modality and those generated from each single one.
 
     Args:
@@ -14,7 +23,7 @@ def frechet(names: tuple[str, ...], translations: Translations, present: np.ndar
       present: [M, N] bool.
 
     Returns:
-      {"frechet/classifier/<from>_to_<to>": distance}.
+      {"frechet/classifier/<from>_to_<to>": distance}, for those pairs of which there are two examples.
     """
     values = {}
     for target, from_each in translations.features.items():
@@ -24,6 +33,58 @@ def frechet(names: tuple[str, ...], translations: Translations, present: np.ndar
                 name = f"frechet/classifier/{source}_to_{target}"
                 values[name] = frechet_distance(real, features[known])
     return values
+
+
+def inception_frechet(trained: Trained, split: Split, weights_path: str, seed: int) -> dict[str, float]:
+    """The same by Inception's features, without classifiers: of all images with one or three channels.
+
+    Args:
+      trained: the model; its draws are those of ``translate_split``.
+      split: the examples.
+      weights_path: what ``config.evaluation.inception_weights`` says.
+      seed: of the draws.
+
+    Returns:
+      {"frechet/inception/<from>_to_<to>": distance}, for those pairs of which there are two examples.
+
+    Raises:
+      UserError: the weights cannot be used.
+    """
+    names, present = trained.model.names, split.present
+    images = [m.name for m in trained.model.modalities if m.kind == "image" and m.shape[-1] in (1, 3)]
+    state = (trained.params, inception.read_weights(weights_path))
+    size = parallel.largest_batch_size(_AT_ONCE, len(split.labels))
+    of_real, of_generated = (parallel.spread(run, reduced=False) for run in _make_features(trained, images))
+    log.info("evaluate: Inception features of real images")
+    real = map_split(of_real, state, split, size)
+    values = {}
+    for source, members in zip(names, np.eye(len(names), dtype=bool)):
+        log.info("evaluate: Inception features of images generated from %s", source)
+        generated = map_split(of_generated, state, split, size, members, jax.random.key(seed))
+        known = present[members][0]
+        for target in images:
+            shown = real[target][present[names.index(target)]]
+            if min(len(shown), known.sum()) > 1:
+                name = f"frechet/inception/{source}_to_{target}"
+                values[name] = frechet_distance(shown, generated[target][known])
+    return values
+
+
+def _make_features(trained: Trained, images: list[str]):
+    """Two functions of (state, batch, ...) -> {name: [B, 2048]}: of real images, and of those from given sources."""
+    model = trained.model
+
+    def of_real(state, batch):
+        inputs = model.prepare(batch).inputs
+        return {name: inception.features(state[1], inputs[name]) for name in images}
+
+    def of_generated(state, batch, members, key):
+        batch, functions = model.prepare(batch), model.bind(state[0])
+        z = trained.translate(functions, functions.encode(batch.inputs), batch, jnp.asarray(members), key)
+        generated = functions.mean(functions.decode(z))
+        return {name: inception.features(state[1], jnp.clip(generated[name], 0.0, 1.0)) for name in images}
+
+    return of_real, of_generated
 
 
 def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:

@@ -1,10 +1,19 @@
 """Fréchet distance against its oracle, its closed form and its symmetries."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import config
 
-from mmvm_jax.evaluation.frechet import frechet, frechet_distance
+from mmvm_jax.data.pipeline import Split
+from mmvm_jax.evaluation.frechet import classifier_frechet, frechet_distance, inception_frechet
+from mmvm_jax.evaluation.trained import Trained
 from mmvm_jax.evaluation.translation import Translations, source_sets
+from mmvm_jax.method import make_method
+from mmvm_jax.model import make_model
+from mmvm_jax.networks import inception
+from mmvm_jax.types import Batch, Modality
 
 
 def features(seed, count, width):
@@ -63,9 +72,39 @@ def test_images_are_compared_pair_by_pair_where_they_were_observed():
     nothing = np.zeros((5, 2, 9))
     translations = Translations(tuple(source_sets(names)), known, nothing, nothing, None, generated, None, real)
     shown = real["image"][present[0]]
-    assert frechet(names, translations, present) == {
+    assert classifier_frechet(names, translations, present) == {
         "frechet/classifier/image_to_image": frechet_distance(shown, generated["image"][0, present[0]]),
         "frechet/classifier/text_to_image": frechet_distance(shown, generated["image"][1, present[1]]),
     }
     present[0, 1:] = False
-    assert frechet(names, translations, present) == {}
+    assert classifier_frechet(names, translations, present) == {}
+
+
+def test_inception_sees_the_images_that_each_source_alone_makes(monkeypatch):
+    """By features that can be computed by hand; a grey image, one of two channels, and a vector."""
+    monkeypatch.setattr(inception, "read_weights", lambda path: {"factor": jnp.float32(len(path))})
+    monkeypatch.setattr(
+        inception, "features", lambda state, x: state["factor"] * jnp.stack([x.mean((1, 2, 3)), x.max((1, 2, 3))], 1)
+    )
+    shapes = {"grey": (8, 8, 1), "two": (8, 8, 2), "vector": (4,)}
+    kinds = {"grey": "image", "two": "image", "vector": "vector"}
+    model = make_model(tuple(Modality(n, s, kinds[n], "normal") for n, s in shapes.items()), config("joint").network)
+    params = jax.jit(model.init)(jax.random.key(0)) | {"method": {}}
+    trained = Trained(model, make_method(config("joint").method), params)
+    generator = np.random.default_rng(0)
+    inputs = {name: generator.random((11, *shape)).astype(np.float32) for name, shape in shapes.items()}
+    split = Split(inputs, generator.random((3, 11)) < 0.7, np.full(11, -1))
+    split.present[2, 1:] = False
+    values = inception_frechet(trained, split, "four", 0)
+    assert values.keys() == {"frechet/inception/grey_to_grey", "frechet/inception/two_to_grey"}
+    batch, functions = model.prepare(Batch(*split[:2], np.arange(11), split.labels)), model.bind(trained.params)
+
+    @jax.jit
+    def from_two(key):
+        members, posteriors = jnp.array([False, True, False]), functions.encode(batch.inputs)
+        return functions.mean(functions.decode(trained.translate(functions, posteriors, batch, members, key)))["grey"]
+
+    made = np.clip(from_two(jax.random.key(0)), 0.0, 1.0)
+    real, made = (4 * np.stack([x.mean((1, 2, 3)), x.max((1, 2, 3))], 1) for x in (inputs["grey"], made))
+    expected = frechet_distance(real[split.present[0]], made[split.present[1]])
+    assert values["frechet/inception/two_to_grey"] == pytest.approx(expected, rel=1e-3)
