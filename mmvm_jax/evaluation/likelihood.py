@@ -1,5 +1,7 @@
 """Log-likelihood of the test examples, by importance weighting."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +16,10 @@ from mmvm_jax.distributions import (
 )
 from mmvm_jax.evaluation.means import mean_of_known, without_unknown
 from mmvm_jax.evaluation.trained import Trained, map_split
+from mmvm_jax.method import Method
+from mmvm_jax.objectives import mmvae_plus
 from mmvm_jax.objectives.common import standard_normal_prior
-from mmvm_jax.types import DiagonalGaussian
+from mmvm_jax.types import Array, DiagonalGaussian, LatentMixture
 
 
 def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int, seed: int) -> dict[str, float]:
@@ -27,7 +31,8 @@ def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int
 
     ``joint`` has all modalities for A and for B. ``conditional/<from>_to_<to>`` has one for each: what is published
     as log p(x_to | x_from) (Shi et al. 2019, arXiv 1911.03393, and later ones) bounds log p(x_to) by samples
-    from the other's posterior, and so tells how well that covers what explains x_to.
+    from the other's posterior, and so tells how well that covers what explains x_to. Of latents private to a
+    modality, z has those of B: where B is not in A, drawn as the method draws them of an absent modality.
 
     Args:
       trained: the model and its method.
@@ -37,13 +42,14 @@ def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int
       seed: of the samples.
 
     Returns:
-      {"likelihood/...": nats an example}; empty for methods whose decoders do not read one latent of prior N(0, I).
+      {"likelihood/...": nats an example}; empty for methods that define no prior of what their decoders read.
     """
-    if not num_samples or trained.method.module.prior is not standard_normal_prior:
+    log_ratio = _log_prior_ratio(trained.method)
+    if not num_samples or log_ratio is None:
         return {}
     names, present = trained.model.names, split.present
     sources = np.concatenate([np.ones((1, len(names)), bool), np.eye(len(names), dtype=bool)])
-    run = parallel.spread(_make_bounds(trained, num_samples), reduced=False)
+    run = parallel.spread(_make_bounds(trained, log_ratio, num_samples), reduced=False)
     bounds = map_split(run, trained.params, split, batch_size, jnp.asarray(sources), jax.random.key(seed))
     values = {"likelihood/joint": mean_of_known(bounds[present.all(axis=0), 0, 0])}
     for row, source in enumerate(names):
@@ -54,7 +60,20 @@ def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int
     return without_unknown(values)
 
 
-def _make_bounds(trained: Trained, num_samples: int):
+def _log_prior_ratio(method: Method):
+    """(mixture, z [M or 1, B, D]) -> log p(z) - log q(z): of what all share [B], of private parts [M or 1, B]."""
+    if method.module is mmvae_plus:
+        return functools.partial(mmvae_plus.log_prior_ratio, options=method.options)
+    return _of_one_latent if method.module.prior is standard_normal_prior else None
+
+
+def _of_one_latent(mixture: LatentMixture, z: Array) -> tuple[Array, Array]:
+    log_prior = gaussian_log_density(standard_normal_like(DiagonalGaussian(z, z)), z)
+    shared = log_prior - mixture_log_density(mixture.components, z, mixture.log_weights)
+    return shared[0], jnp.zeros_like(shared)
+
+
+def _make_bounds(trained: Trained, log_ratio, num_samples: int):
     """(params, batch, sources [R, M], key) -> bounds [B, R, 1 + M] of all modalities and of each."""
     model, method = trained.model, trained.method
     weights = jnp.array([modality.weight for modality in model.modalities])[:, None]
@@ -67,13 +86,10 @@ def _make_bounds(trained: Trained, num_samples: int):
             mixture = method.posterior(posteriors, batch.present & members[:, None], functions)
 
             def log_weight(key):
-                z = method.draw(key, batch.index, mixture)  # [1, B, D]
-                standard_normal = standard_normal_like(DiagonalGaussian(z, z))
-                log_ratio = gaussian_log_density(standard_normal, z) - mixture_log_density(
-                    mixture.components, z, mixture.log_weights
-                )
-                each = functions.log_likelihood(batch, jnp.broadcast_to(z, posteriors.mean.shape)) / weights
-                return jnp.concatenate([jnp.sum(each, axis=0, keepdims=True), each]) + log_ratio
+                z = method.draw(key, batch.index, mixture)
+                shared, private = log_ratio(mixture, z)
+                each = functions.log_likelihood(batch, jnp.broadcast_to(z, posteriors.mean.shape)) / weights + private
+                return jnp.concatenate([jnp.sum(each, axis=0, keepdims=True), each]) + shared[None]
 
             # One sample of all examples at a time: the decoders' memory does not grow with S.
             log_weights = jax.lax.map(log_weight, jax.random.split(key, num_samples))

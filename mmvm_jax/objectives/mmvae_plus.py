@@ -163,6 +163,16 @@ def prior(functions: Functions, hyper: dict, options: Options, num_examples: int
     return posterior(DiagonalGaussian(zeros, zeros), jnp.zeros(zeros.shape[:-1], bool), functions, options)
 
 
+def log_prior_ratio(mixture: LatentMixture, z: Array, options: Options) -> tuple[Array, Array]:
+    """log p(z) - log q(z) of what ``draw`` gave from ``posterior``: of u [B], and of each w_m [M, B]; nats."""
+    (q_w, q_u), (w, u) = _split(mixture.components, options), _split(z, options)
+    # Of u all decoders have the same, and of w_m all components.
+    log_posterior = jax.nn.logsumexp(mixture.log_weights + _log_density(q_u, u[None], options), axis=0)
+    shared = _log_density(_prior_like(u, options), u, options) - log_posterior
+    own = jax.tree.map(lambda leaf: leaf[0], q_w)
+    return shared[0], _log_density(_prior_like(w, options), w, options) - _log_density(own, w, options)
+
+
 # Laplace distributions go by their mean and variance too, which is twice the squared scale.
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from mmvm_jax.config import base
@@ -24,6 +25,7 @@ class Linear:
     """x_m = A_m' z + noise, z ~ N(0, I); posteriors with the exact means and, widened, the exact variances."""
 
     names = NAMES
+    method_params = {"mean": jnp.array([[0.3], [-0.2]]), "log_variance": jnp.array([[0.2], [0.4]])}  # of MMVAE+
     modalities = tuple(
         Modality(name, (size,), "vector", "normal", weight=w) for name, size, w in zip(NAMES, SIZES, WEIGHTS)
     )
@@ -127,7 +129,50 @@ def test_only_examples_that_have_the_modalities_count():
     assert likelihood(trained, split, 16, 2, 0) == {}
 
 
-def test_methods_without_one_latent_of_a_normal_prior_are_left_out_and_so_are_no_samples():
-    for name in ("mmvm", "meme", "independent", "mmvae_plus"):
+def _private(name):
+    """The rows of a modality's matrix: what its private latent and what the shared one do."""
+    return MATRICES[NAMES.index(name)][:1], MATRICES[NAMES.index(name)][1:]
+
+
+def _exact_of_both(split):
+    """log p(x_a, x_b), where only the second latent dimension is shared."""
+    (own_a, shared_a), (own_b, shared_b) = _private("a"), _private("b")
+    matrix = np.block([[own_a, np.zeros_like(own_b)], [np.zeros_like(own_a), own_b], [shared_a, shared_b]])
+    return _exact(matrix, np.concatenate([split.inputs[name] for name in NAMES], axis=1))
+
+
+@pytest.mark.parametrize("absent", ["prior", "auxiliary"])
+def test_private_latents_reach_the_exact_log_likelihoods(absent):
+    split = _split()
+    trained = Trained(Linear(), _method("mmvae_plus", private_dim=1, absent_private=absent), {})
+    values = likelihood(trained, split, 16, 3000, 0)
+    assert values["likelihood/joint"] == pytest.approx(_exact_of_both(split).mean(), abs=0.03)
+    for source, target in (("a", "b"), ("b", "a")):
+        expected = _exact(MATRICES[NAMES.index(target)], split.inputs[target]).mean()
+        assert values[f"likelihood/conditional/{source}_to_{target}"] == pytest.approx(expected, abs=0.03)
+
+
+def test_laplace_latents_reach_the_quadrature():
+    """Scale 1 of priors and, with one dimension a part, of posteriors; grids of the private inside the shared."""
+    split, grid = _split(), np.linspace(-14.0, 14.0, 561)
+    log_laplace = -np.abs(grid) - np.log(2.0) + np.log(grid[1] - grid[0])
+    log_given_u = {}
+    for name in NAMES:
+        own, shared = _private(name)
+        log_given_u[name] = np.empty((COUNT, grid.size))
+        for place, u in enumerate(grid):
+            mean = grid[:, None] * own + u * shared
+            squared = np.square((split.inputs[name][:, None] - mean[None]) / SCALE).sum(axis=-1)
+            constant = own.size * (np.log(SCALE) + 0.5 * np.log(2 * np.pi))
+            log_given_u[name][:, place] = logsumexp(-0.5 * squared - constant + log_laplace[None], axis=1)
+    over_u = lambda value: logsumexp(value + log_laplace[None], axis=1).mean()
+    method = _method("mmvae_plus", private_dim=1, latent_distribution="laplace")
+    values = likelihood(Trained(Linear(), method, {}), split, 16, 6000, 0)
+    assert values["likelihood/joint"] == pytest.approx(over_u(log_given_u["a"] + log_given_u["b"]), abs=0.05)
+    assert values["likelihood/conditional/a_to_b"] == pytest.approx(over_u(log_given_u["b"]), abs=0.05)
+
+
+def test_methods_without_a_prior_of_what_decoders_read_are_left_out_and_so_are_no_samples():
+    for name in ("mmvm", "meme", "independent"):
         assert likelihood(Trained(Linear(), _method(name), {}), _split(), 16, 10, 0) == {}
     assert likelihood(Trained(Linear(), _method("joint"), {}), _split(), 16, 0, 0) == {}
