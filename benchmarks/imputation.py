@@ -92,4 +92,4 @@ def _errors(views, filled, present, is_test) -> list[str]:
 
 
 if __name__ == "__main__":
-    command_line.start(main)
+    command_line.start(main, "the same command starts from the beginning")

@@ -12,11 +12,12 @@ from mmvm_jax.interruption import obey_termination
 from mmvm_jax.progress import log, show_log
 
 
-def start(work: Callable[[], None], config: flags.FlagHolder | None = None) -> None:
+def start(work: Callable[[], None], if_stopped: str, config: flags.FlagHolder | None = None) -> None:
     """Runs a command: reads the flags, then ``work()``.
 
     Args:
       work: raises ``UserError`` for what the user can put right.
+      if_stopped: what is left of the work if it is interrupted.
       config: the flag that holds a configuration, if the command has one.
     """
 
@@ -34,9 +35,7 @@ def start(work: Callable[[], None], config: flags.FlagHolder | None = None) -> N
         except UserError as error:
             _stop(str(error), error.exit_code)
         except KeyboardInterrupt as stop:
-            print(
-                f"mmvm_jax: {str(stop) or 'stopped; the same command goes on from what it has saved'}", file=sys.stderr
-            )
+            print(f"mmvm_jax: {str(stop) or f'stopped; {if_stopped}'}", file=sys.stderr)
             sys.exit(RESTART)
 
     app.run(main, flags_parser=lambda argv: _parse_flags(argv, config))

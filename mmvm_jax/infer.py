@@ -64,4 +64,4 @@ def _start(workdir: str):
 
 
 if __name__ == "__main__":
-    command_line.start(work)
+    command_line.start(work, "nothing was written, and the same command starts from the beginning")

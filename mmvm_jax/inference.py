@@ -107,7 +107,7 @@ class Inference:
                 array = block.arrays.get(modality.name)
                 if array is None:
                     dtype = self.description.generated_type(modality)
-                    array = np.zeros((block.count, *modality.shape), dtype)
+                    array = np.zeros((block.count, *modality.data_shape), dtype)
                 arrays |= self._filled(modality, array, present, outputs[modality.name])
             yield arrays
 
@@ -157,7 +157,8 @@ class Inference:
         for modality in self.trained.model.modalities:
             dtype = self.description.generated_type(modality)
             offset, scale = self.description.unit(modality, dtype)
-            arrays[modality.name] = as_type(outputs[modality.name]["mean"] * scale + offset, dtype)
+            values = outputs[modality.name]["mean"].reshape(-1, *modality.data_shape)
+            arrays[modality.name] = as_type(values * scale + offset, dtype)
         return arrays
 
 

@@ -28,4 +28,4 @@ def work() -> None:
 
 
 if __name__ == "__main__":
-    command_line.start(work, _CONFIG)
+    command_line.start(work, "the same command goes on from what it has saved", _CONFIG)

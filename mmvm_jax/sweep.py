@@ -42,4 +42,4 @@ def _numbers(flag: str, values: list[str], kind: type) -> list:
 
 
 if __name__ == "__main__":
-    command_line.start(work, _CONFIG)
+    command_line.start(work, "the same command goes on from what it has saved", _CONFIG)

@@ -65,6 +65,7 @@ class Modality:
       weight: factor of the log-likelihood in the loss.
       vocabulary_size: number of token ids, for tokens.
       padding: token id that the likelihood leaves out; -1 for none.
+      without_channels: of an image: its data lack the last axis of ``shape``, as what is made of it will.
     """
 
     name: str
@@ -75,6 +76,12 @@ class Modality:
     weight: float = 1.0
     vocabulary_size: int = 0
     padding: int = -1
+    without_channels: bool = False
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """The shape of one example in the data that the user gave."""
+        return self.shape[:-1] if self.without_channels else self.shape
 
     @property
     def identifier(self) -> int:

@@ -138,6 +138,15 @@ def test_generated_examples_depend_on_seed_and_number_alone(model):
     assert not np.array_equal(made["map"][0], made["map"][1])
 
 
+def test_what_is_made_has_the_shapes_of_the_data(model):
+    """A grey image without an axis of channels, as given, a map with one."""
+    made, shapes = model.generate(2), {name: array.shape[1:] for name, array in tiny.arrays().items() if name in NAMES}
+    assert {name: array.shape[1:] for name, array in made.items()} == shapes and shapes["photo"] == (4, 4)
+    imputed = model.impute({"height": tiny.arrays()["height"]}, num_samples=2, keep_samples=True)
+    for name, shape in shapes.items():
+        assert imputed[name].shape[1:] == shape and imputed[f"{name}__samples"].shape[2:] == shape
+
+
 def test_generation_reads_what_is_given(model):
     data = {"height": tiny.arrays()["height"]}
     made = model.generate(given=data)

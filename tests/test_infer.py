@@ -1,8 +1,10 @@
 """The command that uses a trained model: what it reads, writes and refuses."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 
 import numpy as np
@@ -111,6 +113,27 @@ def test_a_run_without_a_checkpoint(folder, tmp_path):
         (tmp_path / name).write_text((folder / "run" / name).read_text())
     with pytest.raises(UserError, match="holds no checkpoint; train first"):
         mmvm_jax.load(str(tmp_path))
+
+
+def test_an_interrupt_leaves_nothing_half_written(folder, tmp_path):
+    """A file so long that work has begun before it could end."""
+    long = {
+        name: np.tile(array, (400, *(1,) * (array.ndim - 1))) for name, array in contents(folder / "in.npz").items()
+    }
+    np.savez(tmp_path / "in.npz", **{n: a for n, a in long.items() if n.startswith(NAMES)})
+    flags = (f"--workdir={folder / 'run'}", f"--input={tmp_path / 'in.npz'}", f"--output={tmp_path / 'out.npz'}")
+    command = [sys.executable, "-m", "mmvm_jax.infer", "--task=impute", "--num_samples=1000", "--keep_samples", *flags]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob(".mmvm_jax_*")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1].endswith(
+        "stopped; nothing was written, and the same command starts from the beginning"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["in.npz"]
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

@@ -14,6 +14,8 @@ What an array means is inferred from its type and shape, shown, and can be overr
     vector  everything else; standardised by the training examples
 """
 
+import dataclasses
+
 import numpy as np
 
 from mmvm_jax.data import pipeline, units
@@ -65,6 +67,8 @@ def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> pi
         _modality(name, inputs[name], kinds[name], likelihoods.get(name, allowed[name][0]), present[name])
         for name in names
     ]
+    lacking = {name: inputs[name].ndim > arrays[name].ndim for name in names}
+    offered = [dataclasses.replace(modality, without_channels=lacking[modality.name]) for modality in offered]
     chosen = pipeline.select_modalities(offered, modalities)
     inputs, present = ({m.name: values[m.name] for m in chosen} for values in (inputs, present))
     labels, num_classes, label_kind = _read_labels(arrays, length)
