@@ -128,7 +128,8 @@ def own_data() -> ConfigDict:
 
 def quick(config: ConfigDict) -> ConfigDict:
     """The variant ``:quicktest``: the whole path, from data to report, in under a minute."""
-    config.train.update({"steps": 20, "checkpoint_every": 10, "log_every": 5})
+    batch_size = min(config.train.batch_size, 16)
+    config.train.update({"steps": 20, "batch_size": batch_size, "checkpoint_every": 10, "log_every": 5})
     config.evaluation.update(
         {
             "probe_examples": 500,
