@@ -1,7 +1,7 @@
 """Multimodal variational autoencoders in JAX and Flax.
 
 model = mmvm_jax.fit(data)         # {name: [N, ...]}, see mmvm_jax.api
-model = mmvm_jax.load(workdir)     # of an earlier run
+model = mmvm_jax.load(workdir)     # of an earlier run, or of a folder that mmvm_jax.export(workdir, folder) wrote
 model.encode(data), model.impute(data), model.generate(num_examples=10)
 """
 
@@ -9,7 +9,7 @@ import importlib
 
 __version__ = "0.1.0"
 
-_OF_API = ("default_config", "fit", "load")
+_OF_API = ("default_config", "export", "fit", "load")
 
 
 def __getattr__(name: str):

@@ -20,9 +20,10 @@ from mmvm_jax.config import own_data as default_config
 from mmvm_jax.data import dataset_from_arrays
 from mmvm_jax.data.inputs import Inputs
 from mmvm_jax.data.rows import MemoryRows
+from mmvm_jax.exporting import export
 from mmvm_jax.validation import validate
 
-__all__ = ["FittedModel", "default_config", "fit", "load"]
+__all__ = ["FittedModel", "default_config", "export", "fit", "load"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:
 
 
 def load(workdir: str) -> FittedModel:
-    """The model of a run of ``fit`` or of the command, from its workdir alone.
+    """The model of a run of ``fit`` or of the command, from its workdir alone, or of a folder that ``export`` wrote.
 
     Raises:
       UserError: the folder holds no run, or no checkpoint.

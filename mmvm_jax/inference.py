@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from mmvm_jax import parallel, predictions
+from mmvm_jax import parallel, predictions, weights
 from mmvm_jax import workdir as folder
 from mmvm_jax.data.description import Description
 from mmvm_jax.data.inputs import Inputs, empty_batch
@@ -24,7 +24,7 @@ from mmvm_jax.evaluation.trained import Trained, encode_split
 from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
 from mmvm_jax.progress import Progress, log
-from mmvm_jax.train import restore
+from mmvm_jax.train import init_state, restore
 from mmvm_jax.types import Batch, Modality
 
 PRIOR_FILE = "prior.npz"
@@ -163,16 +163,31 @@ class Inference:
 
 
 def load(workdir: str) -> Inference:
-    """The model of a finished run, from its workdir alone.
+    """The model of a finished run, from its workdir alone, or of an exported folder.
 
     Raises:
       UserError: the folder holds no run, or no checkpoint.
     """
     config, description = folder.read_config(workdir), folder.read_description(workdir)
+    variables, step = read_variables(config, description, workdir)
     model, method = make_model(description.modalities, config.network), make_method(config.method)
-    restored = restore(config, model, method, description.blank_batch(), workdir)
-    trained = Trained(model, method, restored.state.variables)
-    return Inference(trained, description, _read_prior(workdir, restored.step), config.evaluation.batch_size)
+    prior = _read_prior(workdir, step)
+    return Inference(Trained(model, method, variables), description, prior, config.evaluation.batch_size)
+
+
+def read_variables(config, description: Description, workdir: str) -> tuple[dict, int]:
+    """The variables of the model in a workdir or an exported folder, and the steps that they were trained for.
+
+    Raises:
+      UserError: there is no checkpoint and no file of weights, or it cannot be used.
+    """
+    model, method = make_model(description.modalities, config.network), make_method(config.method)
+    batch = description.blank_batch()
+    if weights.are_in(workdir):
+        like = jax.eval_shape(lambda: init_state(config, model, method, batch))
+        return weights.read(workdir, like.variables)
+    restored = restore(config, model, method, batch, workdir)
+    return restored.state.variables, restored.step
 
 
 def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: int) -> GaussianMixturePrior | None:

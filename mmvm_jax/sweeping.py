@@ -16,16 +16,18 @@ from mmvm_jax.objectives import METHODS as _METHODS
 from mmvm_jax.objectives.joint import AGGREGATIONS
 from mmvm_jax.progress import log
 from mmvm_jax.report.comparison import COLUMNS, OBJECTIVE, RECONSTRUCTION, Result, write_comparison
+from mmvm_jax.report.table import as_csv
 from mmvm_jax.run import run
 from mmvm_jax.validation import validate
 
 # By these names a sweep calls methods; the method joint goes by its aggregations.
 METHODS = tuple(AGGREGATIONS) + tuple(name for name in _METHODS if name != "joint")
 _AUTOENCODER = "autoencoder"
+TABLE_FILE = "sweep.csv"
 
 
 def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: list[int], command: str) -> None:
-    """Runs what is not yet finished, and writes ``report.html`` after every run.
+    """Runs what is not yet finished, and writes ``report.html`` and ``sweep.csv`` after every run.
 
     Raises:
       UserError: a run has a configuration that is not allowed, before any begins; or all runs failed.
@@ -39,7 +41,7 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
         validate(one)
     results, failures, bound = [], {}, None
     for number, ((method, beta, seed), one) in enumerate(configs.items()):
-        name = os.path.join(method, f"beta_{beta:g}", f"seed_{seed}")
+        name = _folder(method, beta, seed)
         log.info("sweep: run %d of %d, %s", number + 1, len(configs), name)
         values = _run(one, os.path.join(workdir, name), command, failures, name)
         if values is not None and method == _AUTOENCODER:
@@ -48,10 +50,21 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
             results.append(Result(method, beta, seed, values))
         if results and parallel.is_first():
             path = write_comparison(config, results, bound, failures, workdir, command)
+            folder.write(os.path.join(workdir, TABLE_FILE), as_csv(results, _modality_names(workdir, results[0])))
     if not results:
         raise UserError(f"all runs failed; the first: {next(iter(failures.values()))}", exit_code=1)
     if parallel.is_first():
         log.info("Report: %s", path)
+
+
+def _folder(method: str, beta: float, seed: int) -> str:
+    """Of one run, in that of the sweep."""
+    return os.path.join(method, f"beta_{beta:g}", f"seed_{seed}")
+
+
+def _modality_names(workdir: str, result: Result) -> list[str]:
+    description = folder.read_description(os.path.join(workdir, _folder(result.method, result.beta, result.seed)))
+    return [modality.name for modality in description.modalities]
 
 
 def _configure(config, method: str, beta: float, seed: int):

@@ -15,6 +15,7 @@ from mmvm_jax.errors import UserError
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
 EVALUATION_FILE = "evaluation.json"
+TABLE_FILE = "evaluation.csv"
 REPORT_FILE = "report.html"
 
 

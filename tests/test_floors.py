@@ -16,11 +16,11 @@ FLOORS = (  # from the ground up; a name ending in /* is a package, whose files 
     ("parallel",),
     ("aggregation", "schedules", "likelihoods", "networks/*", "data/*", "command_line"),
     ("objectives/*", "model"),
-    ("checkpoints", "metrics", "method", "workdir", "feeding"),
+    ("checkpoints", "weights", "metrics", "method", "workdir", "feeding"),
     ("validation", "train", "evaluation/*", "report/*"),
     ("predictions",),
     ("inference",),
-    ("run",),
+    ("run", "exporting"),
     ("sweeping",),
     ("main", "sweep", "infer", "api"),
 )
@@ -35,7 +35,7 @@ FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
 def unit_of(parts: tuple[str, ...]) -> str:
     """The entry of the floor table for a path inside the package: ("networks", "mlp") -> "networks/*"."""
-    return f"{parts[0]}/*" if f"{parts[0]}/*" in FLOOR else "/".join(parts) or "__init__"
+    return f"{parts[0]}/*" if parts and f"{parts[0]}/*" in FLOOR else "/".join(parts) or "__init__"
 
 
 def imports_of(source: str) -> set[str]:
@@ -114,6 +114,7 @@ def test_a_broken_rule_is_found(unit, source):
         ("networks/*", "import flax.linen as nn"),
         ("train", "# psum and pmap are not for us\nfrom mmvm_jax import parallel, types"),
         ("parallel", "from jax import pmap"),
+        ("exporting", "import mmvm_jax"),
         ("data/*", "import tensorflow_datasets as tfds"),
     ],
 )

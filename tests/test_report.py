@@ -1,5 +1,8 @@
 """The report: figures for whatever the data set has, and a page that is safe and whole."""
 
+import csv
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -10,9 +13,11 @@ from mmvm_jax.evaluation.evaluate import Evaluation
 from mmvm_jax.evaluation.examples import Examples
 from mmvm_jax.evaluation.relatedness import Relatedness
 from mmvm_jax.report.cells import Row, draw_rows
+from mmvm_jax.report.comparison import Result
 from mmvm_jax.report.figures import latents
 from mmvm_jax.report.page import format_number, format_with_error
 from mmvm_jax.report.report import write_report
+from mmvm_jax.report.table import as_csv
 from mmvm_jax.types import Modality
 
 HISTORY = [{"step": s, "loss": 1.0 / s, "divergence/a": 0.1, "log_likelihood/a": None} for s in (5, 10)]
@@ -86,6 +91,36 @@ def test_every_kind_of_modality_and_every_figure(tmp_path):
     page = _pages(tmp_path)
     assert page.count("<figure>") == len(figures) and "<pre>python -m it</pre>" in page
     assert page.count("<th>") == 2 * page.count("<table>") > 0
+
+
+def test_the_table_has_a_number_a_line_and_the_modalities_in_columns_of_their_own():
+    values = {
+        "probe/accuracy/a": 0.5,
+        "probe/accuracy/mean": 0.25,
+        "coherence/a_to_a_to_b": 1.0,
+        "imputation/mse/others_a_to_a": 2.0,
+        "relatedness/auroc/a_a_to_b": 3.0,
+        "train/seconds": 1e-7,
+    }
+    text = as_csv([Result("poe", 0.5, 0, values), Result("poe", 0.5, 1, {})], ["a", "a_to_b"])
+    assert list(csv.DictReader(io.StringIO(text))) == [
+        {"method": "poe", "beta": "0.5", "seed": "0", "metric": metric, "from": source, "to": target, "value": value}
+        for metric, source, target, value in (
+            ("coherence", "a", "a_to_b", "1.0"),
+            ("imputation/mse", "others_a", "a", "2.0"),
+            ("probe/accuracy", "a", "", "0.5"),
+            ("probe/accuracy/mean", "", "", "0.25"),
+            ("relatedness/auroc", "a", "a_to_b", "3.0"),
+            ("train/seconds", "", "", "1e-07"),
+        )
+    ]
+
+
+def test_a_run_writes_its_table_under_the_name_that_a_sweep_calls_its_method(tmp_path):
+    config, modalities = base(), [MODALITIES["trace"]]
+    config.method.name, config.method.joint.aggregation = "joint", "moe"
+    write_report(config, _evaluation(modalities, {"b": 0.5}), _describe(modalities), [], str(tmp_path), "")
+    assert (tmp_path / "evaluation.csv").read_text() == "method,beta,seed,metric,from,to,value\nmoe,1.0,0,b,,,0.5\n"
 
 
 def test_one_modality_without_labels(tmp_path):

@@ -9,8 +9,10 @@ import pytest
 
 from mmvm_jax import sweeping
 from mmvm_jax.config import base, quick
+from mmvm_jax.data.description import Description, to_text
 from mmvm_jax.errors import UserError
 from mmvm_jax.report.comparison import Result, objectives, summarise, trade_off
+from mmvm_jax.types import Modality
 
 CELLS = {"reconstruction/mse/mean": 0.5, "coherence/cross_mean": 0.25, "probe/accuracy/mean": 0.75, "objective": -2.0}
 
@@ -76,6 +78,9 @@ def finished(monkeypatch):
             raise broken[order[-1]]
         values = {"reconstruction/mse/a": 0.25, "reconstruction/mse/b": 0.75, "probe/accuracy/mean": 0.5}
         (pathlib.Path(workdir) / "evaluation.json").write_text(json.dumps(values))
+        modalities = tuple(Modality(name, (4,), "vector", "normal") for name in ("a", "b"))
+        description = to_text(Description(modalities, {}, {}, {}, (), ""))
+        (pathlib.Path(workdir) / "data.json").write_text(description)
         line = {"step": 2, "split": "train", "loss": 10.0 * config.method.beta + 1.0}
         (pathlib.Path(workdir) / "metrics.jsonl").write_text(json.dumps(line) + "\n")
 
@@ -90,6 +95,9 @@ def test_all_runs_and_the_autoencoder(tmp_path, finished):
     page = (tmp_path / "report.html").read_text()
     assert "the command" in page and "mopoe" in page and "0.5" in page and ">-21<" in page
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"trade_off", "objective"}
+    lines = (tmp_path / "sweep.csv").read_text().splitlines()
+    assert "mopoe,2.0,1,reconstruction/mse,b,,0.75" in lines and "mmvm,0.5,0,objective,,,-6.0" in lines
+    assert len(lines) == 1 + 8 * 5  # the autoencoder's apart
 
 
 def test_a_run_that_fails_is_reported_and_stops_no_other(tmp_path, finished):

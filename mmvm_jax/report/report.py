@@ -1,7 +1,12 @@
 """The report of one run: what the model makes of test examples, and every number."""
 
+import os
+
+from mmvm_jax import workdir as folder
 from mmvm_jax.report import figures
+from mmvm_jax.report.comparison import Result
 from mmvm_jax.report.page import write_page
+from mmvm_jax.report.table import as_csv, method_name
 
 CAPTIONS = {
     "cross_generation": "Cross-generation. Bold rows are real test examples; below each, the other modalities "
@@ -28,7 +33,7 @@ _HEADLINE = {
 
 
 def write_report(config, evaluation, description, history: list[dict], workdir: str, command: str) -> str:
-    """Writes ``figures/*.png`` and ``report.html`` into the workdir; returns the page's path.
+    """Writes ``figures/*.png``, ``evaluation.csv`` and ``report.html`` into the workdir; returns the page's path.
 
     Args:
       config: of the run.
@@ -38,6 +43,9 @@ def write_report(config, evaluation, description, history: list[dict], workdir: 
       workdir: the folder of the run.
       command: what reproduces the run.
     """
+    names = [modality.name for modality in description.modalities]
+    result = Result(method_name(config.method), config.method.beta, config.seed, evaluation.values)
+    folder.write(os.path.join(workdir, folder.TABLE_FILE), as_csv([result], names))
     return write_page(
         "report.html.jinja",
         workdir,

@@ -97,7 +97,7 @@ def quicktest(tmp_path):
         spec.loader.exec_module(module)
         changed = module.get_config("quicktest")
         changed.update({"modalities": modalities, "data": {"dir": str(tmp_path)}, "evaluation": {"batch_size": 8}})
-        changed.train.update({"steps": 2, "checkpoint_every": 2, "log_every": 1, "batch_size": 4})
+        changed.train.update({"steps": 2, "batch_size": 4})
         run(changed, str(tmp_path / "run"), "train_and_evaluate", "a command")
         values = json.loads((tmp_path / "run" / "evaluation.json").read_text())
         assert np.isfinite(list(values.values())).all() and (tmp_path / "run" / "report.html").exists()

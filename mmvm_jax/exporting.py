@@ -1,0 +1,98 @@
+"""A trained model as a folder to pass on: weights, what is needed to use them, and a card that describes them."""
+
+import json
+import os
+import shutil
+
+import mmvm_jax
+from mmvm_jax import inference, weights
+from mmvm_jax import workdir as folder_of_run
+from mmvm_jax.data.description import Description
+from mmvm_jax.errors import UserError
+
+CARD_FILE = "README.md"
+_CARD = """---
+library_name: mmvm_jax
+tags: [multimodal, variational-autoencoder, jax]
+---
+
+# {method} on {data}
+
+A multimodal variational autoencoder, trained for {step} steps with mmvm_jax {version}: method `{method}`,
+beta {beta:g}, seed {seed}, {latent_dim} latent dimensions.
+
+| modality | kind | shape of an example | likelihood |
+|---|---|---|---|
+{modalities}
+
+## Use
+
+```python
+import mmvm_jax
+
+model = mmvm_jax.load("{folder}")  # this folder
+model.encode(data), model.impute(data), model.generate(num_examples=10)
+```
+
+`data` is a dictionary with an array [N, ...] for each modality; not every example needs all of them. The tensors of
+`weights.safetensors` have the names of the model's variables; `config.json` and `data.json` say how it was trained and
+what its data are.
+
+## Measured on the test split
+
+{metrics}
+
+What it does on other data was not measured. The terms of the training data apply; whoever publishes this folder states
+its licence here.
+"""
+
+
+def export(workdir: str, folder: str) -> None:
+    """Writes the model of a run into a folder that ``mmvm_jax.load`` and ``mmvm_jax.infer --workdir`` read.
+
+    Args:
+      workdir: of the run.
+      folder: is made; may exist if it is empty.
+
+    Raises:
+      UserError: there is no trained model, or the folder cannot be used.
+    """
+    config, description = folder_of_run.read_config(workdir), folder_of_run.read_description(workdir)
+    variables, step = inference.read_variables(config, description, workdir)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        if os.listdir(folder):
+            raise UserError(f"{folder} is not empty; use another folder")
+        for name in (folder_of_run.CONFIG_FILE, folder_of_run.DATA_FILE, inference.PRIOR_FILE):
+            if os.path.exists(os.path.join(workdir, name)):
+                shutil.copyfile(os.path.join(workdir, name), os.path.join(folder, name))
+        folder_of_run.write(os.path.join(folder, CARD_FILE), _card(config, description, step, workdir, folder))
+        weights.write(folder, variables, step)  # last: a folder without them is no model
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); use another folder") from error
+
+
+def _card(config, description: Description, step: int, workdir: str, folder: str) -> str:
+    modalities = [f"| `{m.name}` | {m.kind} | {list(m.data_shape)} | {m.likelihood} |" for m in description.modalities]
+    return _CARD.format(
+        method=config.method.name,
+        data=config.data.name,
+        step=step,
+        version=mmvm_jax.__version__,
+        beta=config.method.beta,
+        seed=config.seed,
+        latent_dim=config.network.latent_dim,
+        modalities="\n".join(modalities),
+        folder=os.path.basename(os.path.abspath(folder)),
+        metrics=_metrics(os.path.join(workdir, folder_of_run.EVALUATION_FILE)),
+    )
+
+
+def _metrics(path: str) -> str:
+    """The means of the evaluation, if there was one."""
+    if not os.path.exists(path):
+        return "Nothing yet."
+    with open(path, encoding="utf-8") as file:
+        values = json.load(file)
+    means = [f"| {name} | {value:.4g} |" for name, value in sorted(values.items()) if name.endswith("mean")]
+    return "\n".join(["| metric | value |", "|---|---|", *means])

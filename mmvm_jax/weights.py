@@ -1,0 +1,59 @@
+"""A model's variables in one safetensors file: names, shapes and numbers, which any program reads without running it.
+
+A variable's name is its path in the tree, such as ``encoders/0/params/Dense_0/kernel``.
+"""
+
+import os
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mmvm_jax.errors import UserError
+
+WEIGHTS_FILE = "weights.safetensors"
+
+
+def are_in(folder: str) -> bool:
+    """Whether a folder holds exported weights."""
+    return os.path.exists(os.path.join(folder, WEIGHTS_FILE))
+
+
+def write(folder: str, variables: dict, step: int) -> None:
+    """Writes the variables after ``step`` steps of training, as a whole or not at all."""
+    path = os.path.join(folder, WEIGHTS_FILE)
+    leaves, _ = jax.tree.flatten_with_path(variables)
+    save_file({_name(place): np.asarray(leaf) for place, leaf in leaves}, path + ".new", {"step": str(step)})
+    os.replace(path + ".new", path)
+
+
+def read(folder: str, like: dict) -> tuple[dict, int]:
+    """The inverse of ``write``.
+
+    Args:
+      folder: where they are.
+      like: a tree with the shapes of the variables.
+
+    Returns:
+      The variables, and the steps of training.
+
+    Raises:
+      UserError: the file is damaged, or of another model.
+    """
+    path = os.path.join(folder, WEIGHTS_FILE)
+    leaves, structure = jax.tree.flatten_with_path(like)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            step = int(file.metadata()["step"])
+            arrays = [file.get_tensor(_name(place)) for place, _ in leaves]
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); allowed: what mmvm_jax.export wrote") from error
+    for (place, expected), array in zip(leaves, arrays, strict=True):
+        if array.shape != expected.shape:
+            raise UserError(f"{path}: '{_name(place)}' is {list(array.shape)}; allowed: {list(expected.shape)}")
+    return jax.tree.unflatten(structure, arrays), step
+
+
+def _name(place) -> str:
+    return jax.tree_util.keystr(place, simple=True, separator="/")
