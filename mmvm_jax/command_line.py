@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -88,7 +89,7 @@ def _one_line(error: Exception, argv: list[str]) -> str:
     return " ".join(lines)
 
 
-def _stop(message: str, code: int) -> None:
+def _stop(message: str, code: int) -> NoReturn:
     _say(message)
     sys.exit(code)
 

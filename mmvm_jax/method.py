@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +21,11 @@ class Method:
     name: str
     module: ModuleType
     options: Any
+    init: Callable = dataclasses.field(init=False)
+    loss: Callable = dataclasses.field(init=False)
+    posterior: Callable = dataclasses.field(init=False)
+    draw: Callable = dataclasses.field(init=False)
+    prior: Callable = dataclasses.field(init=False)
 
     def __post_init__(self):
         for name in ("init", "loss", "posterior", "draw", "prior"):

@@ -124,14 +124,14 @@ class BoundModel:
     def encode(self, inputs: dict[str, Array]) -> DiagonalGaussian:
         """Posteriors of all modalities: {name: [B, ...]} -> [M, B, D]."""
         outputs = []
-        in_training = self.step is not None and inputs is self.step.batch.inputs
+        step = self.step if self.step is not None and inputs is self.step.batch.inputs else None
         for place, group in enumerate(self.model.groups):
             stacked = jnp.stack([inputs[self.names[row]] for row in group.rows])
-            outputs.append(self._apply("encoders", place, group.encoder, stacked, in_training))
+            outputs.append(self._apply("encoders", place, group.encoder, stacked, step))
         return jax.tree.map(lambda *parts: self._in_order(jnp.concatenate(parts)), *outputs)
 
-    def _apply(self, part: str, place: int, module, rows: Array, in_training: bool):
-        """One bank of networks on its inputs [m, N, ...]; in training N is a multiple of B.
+    def _apply(self, part: str, place: int, module, rows: Array, step: Step | None):
+        """One bank of networks on its inputs [m, N, ...]; in a step of training N is a multiple of B.
 
         The networks compute in the model's precision; what they return, and their running statistics, are not.
         """
@@ -139,9 +139,9 @@ class BoundModel:
         if self.model.precision == "bfloat16":
             variables = variables | {"params": _cast(variables["params"], jnp.bfloat16)}
             rows = _cast(rows, jnp.bfloat16)
-        if not (in_training and STATISTICS in variables):
+        if step is None or STATISTICS not in variables:
             return _cast(bank.apply_bank(module, variables, rows), jnp.result_type(float))
-        batch, key, total = self.step
+        batch, key, total = step
         members, repeats = np.array(self.model.groups[place].rows), rows.shape[1] // len(batch.index)
         key = jax.random.fold_in(key, _PARTS.index(part))
         keys = _row_keys(key, self.identifiers[members], repeats, batch.index)
@@ -165,7 +165,7 @@ class BoundModel:
         flat = z.reshape(z.shape[0], -1, z.shape[-1])
         for place, group in enumerate(self.model.groups):
             rows = flat if len(group.rows) == len(flat) else flat[np.array(group.rows)]
-            decoded = self._apply("decoders", place, group.decoder, rows, self.step is not None)
+            decoded = self._apply("decoders", place, group.decoder, rows, self.step)
             for row, output in zip(group.rows, decoded):
                 outputs[self.names[row]] = output.reshape(*z.shape[1:-1], *output.shape[1:])
         return outputs

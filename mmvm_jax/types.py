@@ -41,7 +41,8 @@ class Batch(NamedTuple):
 
     inputs: dict[str, Array]  # {modality name: [B, ...]}; what an absent entry holds is never read
     present: Array  # [M, B] bool, rows in the order of the data set's modalities
-    index: Array  # [B] int32, position of the example in its split; keys all noise
+    # Hides the method of tuples, for which batches have no use.
+    index: Array  # type: ignore[assignment]  # [B] int32, position of the example in its split; keys all noise
     labels: Array  # [B] int32 classes, or [B, C] binary; -1 where the data set has none
 
 

@@ -57,8 +57,8 @@ class Description:
     def unit(self, modality: Modality, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         """(offset, scale) that take the model's values to those of an array of this type: x * scale + offset."""
         if modality.kind == "image" and dtype.kind != "f":
-            return np.float32(0), np.float32(255)
-        return self.units.get(modality.name, (np.float32(0), np.float32(1)))
+            return np.array(0, np.float32), np.array(255, np.float32)
+        return self.units.get(modality.name, (np.array(0, np.float32), np.array(1, np.float32)))
 
     def generated_type(self, modality: Modality) -> np.dtype:
         """The type of generated arrays: pixels and tokens as in training, else real numbers."""

@@ -60,7 +60,7 @@ class MimicCxr(tfds.core.GeneratorBasedBuilder):
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        arrays = dict.fromkeys(NAMES, ((SIDE, SIDE, 1), np.uint8))
+        arrays: dict[str, tuple] = dict.fromkeys(NAMES, ((SIDE, SIDE, 1), np.uint8))
         arrays |= {"present": ((len(NAMES),), np.uint8), "label": ((len(FINDINGS),), np.uint8)}
         return builders.stored_info(self, arrays, numbers=())
 

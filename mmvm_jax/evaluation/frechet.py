@@ -25,6 +25,7 @@ def classifier_frechet(names: tuple[str, ...], translations: Translations, prese
     Returns:
       {"frechet/classifier/<from>_to_<to>": distance}, for those pairs of which there are two examples.
     """
+    assert translations.features is not None and translations.real_features is not None
     values = {}
     for target, from_each in translations.features.items():
         real = translations.real_features[target][present[names.index(target)]]
