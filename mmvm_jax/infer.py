@@ -6,6 +6,8 @@ The input has the layout of ``mmvm_jax.data.own_data``; a modality without an ar
 the output holds stands at the task's method of ``mmvm_jax.inference.Inference``.
 """
 
+from collections.abc import Iterator
+
 from absl import flags
 
 from mmvm_jax import command_line
@@ -44,7 +46,7 @@ def _check_flags() -> None:
         raise UserError(f"--task={_TASK.value} needs --input, an .npz file with an array a modality")
 
 
-def _start(workdir: str):
+def _start(workdir: str) -> tuple[int, Iterator[dict]]:
     """The number of examples, and their outputs block by block."""
     from mmvm_jax import inference
     from mmvm_jax.data.inputs import Inputs
@@ -60,7 +62,7 @@ def _start(workdir: str):
         "impute": lambda: model.impute(inputs, _NUM_SAMPLES.value, _KEEP_SAMPLES.value, _SEED.value),
         "generate": lambda: model.generate_given(inputs, _SEED.value),
     }
-    return inputs.length, tasks[_TASK.value]()
+    return inputs.length, tasks[str(_TASK.value)]()
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def load(workdir: str) -> Inference:
     """
     config, description = folder.read_config(workdir), folder.read_description(workdir)
     variables, step = read_variables(config, description, workdir)
-    model, method = make_model(description.modalities, config.network), make_method(config.method)
+    model, method = make_model(description.modalities, config.network, config.precision), make_method(config.method)
     prior = _read_prior(workdir, step)
     return Inference(Trained(model, method, variables), description, prior, config.evaluation.batch_size)
 
@@ -181,7 +181,7 @@ def read_variables(config, description: Description, workdir: str) -> tuple[dict
     Raises:
       UserError: there is no checkpoint and no file of weights, or it cannot be used.
     """
-    model, method = make_model(description.modalities, config.network), make_method(config.method)
+    model, method = make_model(description.modalities, config.network, config.precision), make_method(config.method)
     batch = description.blank_batch()
     if weights.are_in(workdir):
         like = jax.eval_shape(lambda: init_state(config, model, method, batch))

@@ -66,7 +66,7 @@ def fit(config, data: DataSet, workdir: str) -> None:
     Raises:
       UserError: training failed.
     """
-    model, method = make_model(data.modalities, config.network), make_method(config.method)
+    model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
     folder.record(workdir, config, data)
     state = train(config, model, method, data, workdir)
     fitted_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
@@ -81,7 +81,7 @@ def _is_finished(workdir: str, total_steps: int) -> bool:
 
 
 def _evaluate_and_report(config, data: DataSet, workdir: str, command: str) -> None:
-    model, method = make_model(data.modalities, config.network), make_method(config.method)
+    model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
     restored = parallel.from_first(restore, config, model, method, first_batch(config, data), workdir)
     folder.record(workdir, config, data)
     trained = Trained(model, method, restored.state.variables)

@@ -27,7 +27,8 @@ class Form(NamedTuple):
 
     @property
     def output_size(self) -> tuple[int, int]:
-        return tuple((side + 2 * pixels - k) // stride + 1 for side, k, stride, pixels in zip(*self))
+        rows, columns = ((side + 2 * pixels - k) // stride + 1 for side, k, stride, pixels in zip(*self))
+        return rows, columns
 
     @property
     def is_pointwise(self) -> bool:
