@@ -15,7 +15,12 @@ class Resident:
     def __init__(self, split: Split, batch_size: int, seed: int):
         self.position = Order(len(split.labels), batch_size, seed)
         self._share = parallel.share(batch_size)
-        self.table = parallel.on_all_devices((split.inputs, split.present, split.labels))
+        self.table = self.place(split)
+
+    @staticmethod
+    def place(split: Split):
+        """The split, on every device: what ``read`` reads."""
+        return parallel.on_all_devices((split.inputs, split.present, split.labels))
 
     def take(self, num_steps: int) -> list[np.ndarray]:
         """What the next steps read, this process's share of it."""

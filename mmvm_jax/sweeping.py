@@ -8,10 +8,13 @@ import traceback
 import jax
 import numpy as np
 
-from mmvm_jax import parallel
+from mmvm_jax import parallel, replicas
 from mmvm_jax import workdir as folder
-from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.data import load_dataset
+from mmvm_jax.errors import Disconnected, UserError, unknown_name
+from mmvm_jax.method import make_method
 from mmvm_jax.metrics import read_metrics
+from mmvm_jax.model import make_model
 from mmvm_jax.objectives import METHODS as _METHODS
 from mmvm_jax.objectives.joint import AGGREGATIONS
 from mmvm_jax.progress import log
@@ -39,6 +42,7 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
     configs[_AUTOENCODER, 0.0, seeds[0]] = _configure(config, "independent", 0.0, seeds[0])
     for one in configs.values():
         validate(one)
+    _train_together(configs, workdir)
     results, failures, bound = [], {}, None
     for number, ((method, beta, seed), one) in enumerate(configs.items()):
         name = _folder(method, beta, seed)
@@ -55,6 +59,24 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
         raise UserError(f"all runs failed; the first: {next(iter(failures.values()))}", exit_code=1)
     if parallel.is_first():
         log.info("Report: %s", path)
+
+
+def _train_together(configs: dict, workdir: str) -> None:
+    """Trains the runs that have not begun side by side where that pays; the others are trained one by one later."""
+    some = next(iter(configs.values()))
+    data = parallel.first_then_others(load_dataset, some.data, some.modalities)
+    if not replicas.pay_off(data):
+        log.info("sweep: one run after the other, since this machine is no faster with several at once")
+        return
+    for method in dict.fromkeys(method for method, *_ in configs):
+        runs = {key: one for key, one in configs.items() if key[0] == method}
+        folders = {key: os.path.join(workdir, _folder(*key)) for key in runs}
+        begun = parallel.from_first(lambda: {key for key in runs if os.path.exists(folders[key])})  # noqa: B023
+        new = [replicas.Replica(runs[key], folders[key]) for key in runs if key not in begun]
+        if len(new) > 1:
+            config = new[0].config
+            model = make_model(data.modalities, config.network, config.precision)
+            replicas.train_together(new, model, make_method(config.method), data)
 
 
 def _folder(method: str, beta: float, seed: int) -> str:
@@ -84,6 +106,8 @@ def _run(config, workdir: str, command: str, failures: dict, name: str) -> dict[
     try:
         run(config, workdir, "train_and_evaluate", command)
         return parallel.from_first(_values, workdir)
+    except Disconnected:
+        raise
     except Exception as error:  # whatever it is, the other runs are none the worse for it
         failures[name] = str(error) or type(error).__name__
         log.error("sweep: %s failed: %s", name, failures[name])

@@ -48,6 +48,12 @@ def num_steps(config, num_examples: int) -> int:
     return max(1, round(config.train.epochs * (num_examples // config.train.batch_size)))
 
 
+def steps_at_once(config) -> int:
+    """Steps in one program: as many as fit between two lines and two checkpoints, evenly and up to a limit."""
+    between = math.gcd(config.train.log_every, config.train.checkpoint_every)
+    return max(number for number in range(1, _AT_ONCE + 1) if between % number == 0)
+
+
 def make_optimizer(config) -> optax.GradientTransformation:
     """Adam without its learning rate, which is a hyper-parameter of the step."""
     return optax.scale_by_adam(config.optimizer.b1, config.optimizer.b2, config.optimizer.eps)
@@ -182,8 +188,7 @@ class _Loop:
         self._writer, self._checkpoints, self._interruption = writer, checkpoints, interruption
         self._seconds = seconds  # trained by the runs before this one
         self._hyper = hyper_parameters(config)
-        train = config.train
-        self._at_once = _largest_divisor(math.gcd(train.log_every, train.checkpoint_every), _AT_ONCE)
+        self._at_once = steps_at_once(config)
 
     def run(self, state: TrainState, done: int, total_steps: int) -> TrainState:
         """Trains until ``total_steps`` steps are done."""
@@ -226,10 +231,6 @@ class _Loop:
             seconds = self._seconds + time.monotonic() - self._began
             progress = {"batches": self._batches.position.get_state(), "seconds": seconds}
             self._checkpoints.save(done, state, progress, self._config.to_dict())
-
-
-def _largest_divisor(number: int, limit: int) -> int:
-    return max(divisor for divisor in range(1, limit + 1) if number % divisor == 0)
 
 
 def _check_finite(metrics: dict[str, np.ndarray], first_step: int) -> None:

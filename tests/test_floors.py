@@ -18,7 +18,7 @@ FLOORS = (  # from the ground up; a name ending in /* is a package, whose files 
     ("objectives/*", "model"),
     ("checkpoints", "weights", "metrics", "method", "workdir", "feeding"),
     ("validation", "train", "evaluation/*", "report/*"),
-    ("predictions",),
+    ("predictions", "replicas"),
     ("inference",),
     ("run", "exporting"),
     ("sweeping",),

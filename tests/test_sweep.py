@@ -11,6 +11,7 @@ from mmvm_jax import sweeping
 from mmvm_jax.config import base, quick
 from mmvm_jax.data.description import Description, to_text
 from mmvm_jax.errors import UserError
+from mmvm_jax.metrics import read_metrics
 from mmvm_jax.report.comparison import Result, objectives, summarise, trade_off
 from mmvm_jax.types import Modality
 
@@ -134,3 +135,14 @@ def test_real_runs_go_on_where_they_were(tmp_path):
     assert (tmp_path / "mmvm" / "beta_1" / "seed_0" / "evaluation.json").stat().st_mtime_ns == first
     page = (tmp_path / "report.html").read_text()
     assert page.count("<td>poe</td>") == page.count("<td>mmvm</td>") == 1 and "Failed runs" not in page
+
+
+def test_runs_of_a_method_are_trained_together_where_that_pays(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(sweeping.replicas, "pay_off", lambda data: True)
+    with caplog.at_level("INFO", logger="mmvm_jax"):
+        sweeping.sweep(_config(tmp_path), str(tmp_path), ["mmvm"], [0.5, 1.0], [0], "")
+    assert "2 runs at once: 2/2 steps" in caplog.text
+    for beta in ("0.5", "1"):
+        lines = read_metrics(str(tmp_path / "mmvm" / f"beta_{beta}" / "seed_0"))
+        assert [line["step"] for line in lines] == [1, 2]
+    assert "Failed runs" not in (tmp_path / "report.html").read_text()

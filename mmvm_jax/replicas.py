@@ -1,0 +1,157 @@
+"""Runs that differ only in numbers, trained side by side as one program.
+
+Seed, learning rate, beta and a method's own hyper-parameters are arguments of the step, so one ``vmap`` trains many
+runs at once. Each draws its own noise and its own order of the examples, as if it were alone, and leaves in its own
+workdir what training alone would have left.
+"""
+
+import contextlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mmvm_jax import parallel
+from mmvm_jax import workdir as folder
+from mmvm_jax.checkpoints import Checkpoints
+from mmvm_jax.data.pipeline import DataSet, Order, Split
+from mmvm_jax.data.streaming import StoredInputs
+from mmvm_jax.errors import Stopped
+from mmvm_jax.feeding import Resident
+from mmvm_jax.interruption import Interruption
+from mmvm_jax.method import Method
+from mmvm_jax.metrics import MetricWriter
+from mmvm_jax.model import Model
+from mmvm_jax.progress import Progress, log
+from mmvm_jax.train import first_batch, hyper_parameters, init_state, make_step, num_steps, steps_at_once
+
+
+class Replica(NamedTuple):
+    """One of the runs."""
+
+    config: Any
+    workdir: str
+
+
+def pay_off(data: DataSet) -> bool:
+    """Whether runs side by side are faster than one after the other.
+
+    On a CPU a single run keeps all cores busy (two cores, small dense networks: 31 ms a step and run either way), and
+    examples that stream from the disk would be read once for every run.
+    """
+    return jax.default_backend() != "cpu" and not isinstance(data.train.inputs, StoredInputs)
+
+
+def train_together(replicas: list[Replica], model: Model, method: Method, data: DataSet) -> None:
+    """Trains runs from their start to their last step, as many at a time as memory allows.
+
+    A run that becomes not finite is left at its last good checkpoint; the others go on.
+
+    Args:
+      replicas: of configurations that differ in seed, learning rate and final hyper-parameters only.
+      model: of all.
+      method: of all.
+      data: of all, in memory.
+
+    Raises:
+      Stopped: a signal asked for it; what was done is saved.
+    """
+    at_once, waiting = len(replicas), list(replicas)
+    while waiting:
+        try:
+            _train(waiting[:at_once], model, method, data)
+            waiting = waiting[at_once:]
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if at_once == 1 or not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+                raise
+            at_once = -(-at_once // 2)
+            log.info("not enough memory: %d runs at a time", at_once)
+
+
+def _train(replicas: list[Replica], model: Model, method: Method, data: DataSet) -> None:
+    config, orders = replicas[0].config, _Orders(replicas, data.train)
+    total_steps, states, hypers = num_steps(config, len(data.train.labels)), [], []
+    for replica in replicas:
+        states.append(init_state(replica.config, model, method, first_batch(replica.config, data)))
+        hypers.append(hyper_parameters(replica.config))
+    stack = lambda trees: jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(trees))
+    step = jax.vmap(make_step(config, model, method, total_steps))
+    steps = parallel.spread_steps(step, jax.vmap(Resident.read, in_axes=(None, 1)))
+    table, hyper, state, done = Resident.place(data.train), stack(hypers), stack(states), 0
+    count, every = steps_at_once(config), config.train
+    with contextlib.ExitStack() as stack_of_records:
+        records = [stack_of_records.enter_context(_Record(replica, data)) for replica in replicas]
+        interruption = stack_of_records.enter_context(Interruption())
+        progress = stack_of_records.enter_context(Progress(total_steps, "steps", f"{len(replicas)} runs at once"))
+        while done < total_steps:
+            items = orders.take(min(count - done % count, total_steps - done))
+            state, metrics, stop = steps(state, items, table, hyper, interruption.requested)
+            done += len(items)
+            metrics = jax.device_get(metrics)
+            save = bool(stop) or done % every.checkpoint_every == 0 or done == total_steps
+            for number, record in enumerate(records):
+                record.add({name: values[:, number] for name, values in metrics.items()})
+                if save or done % every.log_every == 0:
+                    record.write(done)
+                if save:
+                    record.save(done, jax.tree.map(lambda leaf: leaf[number], state), orders.position(number))
+            progress.update(len(items))
+            if stop:
+                raise Stopped(f"stopped and saved at step {done}; the same command goes on from there")
+
+
+class _Orders:
+    """The orders of all runs' examples."""
+
+    def __init__(self, replicas: list[Replica], split: Split):
+        batch_size = replicas[0].config.train.batch_size
+        self._share = parallel.share(batch_size)
+        self._orders = [Order(len(split.labels), batch_size, replica.config.seed) for replica in replicas]
+
+    def take(self, num_steps: int) -> list[np.ndarray]:
+        """The examples of the next steps, [B, R] each: this process's share of the rows, a column a run."""
+        return [np.stack([next(order)[self._share] for order in self._orders], axis=1) for _ in range(num_steps)]
+
+    def position(self, number: int) -> dict[str, int]:
+        """Where a run is in its order."""
+        return self._orders[number].get_state()
+
+
+class _Record:
+    """What one run leaves in its workdir, if this process is the one that writes."""
+
+    def __init__(self, replica: Replica, data: DataSet):
+        self._config, self._workdir, self._data = replica.config, replica.workdir, data
+        self._begun, self._pending, self._is_good = time.monotonic(), [], True
+
+    def __enter__(self):
+        self._open = contextlib.ExitStack()
+        if parallel.is_first():
+            folder.check(self._workdir, self._config)
+            folder.record(self._workdir, self._config, self._data)
+            self._writer = self._open.enter_context(MetricWriter(self._workdir))
+            self._checkpoints = self._open.enter_context(Checkpoints(self._workdir))
+        return self
+
+    def __exit__(self, *exception):
+        self._open.close()
+
+    def add(self, metrics: dict[str, np.ndarray]) -> None:
+        """Notes the metrics [K] of the steps just done."""
+        self._pending.append(metrics)
+        self._is_good &= all(np.isfinite(values).all() for values in metrics.values())
+
+    def write(self, done: int) -> None:
+        """Writes their means since the last line."""
+        if self._is_good and parallel.is_first():
+            names = self._pending[0]
+            means = {name: np.mean(np.concatenate([one[name] for one in self._pending])) for name in names}
+            self._writer.write(done, "train", means)
+        self._pending = []
+
+    def save(self, done: int, state, position: dict[str, int]) -> None:
+        """Saves the state as a run alone would."""
+        if self._is_good and parallel.is_first():
+            progress = {"batches": position, "seconds": time.monotonic() - self._begun}
+            self._checkpoints.save(done, state, progress, self._config.to_dict())
