@@ -4,7 +4,7 @@
 
 Every mutant differs from the file in one place: an operator is exchanged for its opposite, a comparison turned around,
 a number moved by one, True taken for False, or an argument of a call left to its default. It is killed if a test
-fails, or if the tests run for longer than ten times as long as on the true file. Prints the survivors, to be read: a
+fails, or if the tests run for longer than ten times as long as on the true file. Survivors are to be read: a
 mutant may be equivalent, such as another number where only its sign matters. ``--every`` takes one mutant in so many.
 """
 
@@ -93,9 +93,9 @@ def main() -> None:
         limit, chosen, survivors = 10 * (time.monotonic() - start), list(mutants(source))[:: flags.every], 0
         for line, statement, changed in chosen:
             (folder / flags.file).write_text(changed)
-            if run_tests(folder, flags.tests, limit):
-                survivors += 1
-                print(f"survived: line {line}: {statement}", flush=True)
+            survived = run_tests(folder, flags.tests, limit)
+            survivors += survived
+            print(f"{'survived' if survived else 'killed'}: line {line}: {statement}", flush=True)
     print(f"{flags.file}: {len(chosen) - survivors} of {len(chosen)} mutants killed")
 
 
