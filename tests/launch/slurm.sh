@@ -37,9 +37,10 @@ stop() {
   sleep 2
   pkill -F "$state/slurmd.pid" || true
   pkill -F "$state/slurmctld.pid" || true
+  [ -z "${munged:-}" ] || pkill -x munged
 }
 trap stop EXIT
-pgrep -x munged > /dev/null || runuser -u munge -- munged
+pgrep -x munged > /dev/null || { runuser -u munge -- munged && munged=started; }
 slurmctld
 slurmd
 cd "$root"
