@@ -77,7 +77,7 @@ def seconds_loop(config, model, method, data) -> float:
 def seconds_bare(config, model, method, data) -> float:
     """A step of the compiled program, called back to back."""
     batches = feed(data.train, config.train.batch_size, config.seed)
-    state = training.init_state(config, model, method, training.first_batch(config, data))
+    state = parallel.on_all_devices(training.init_state(config, model, method, training.first_batch(config, data)))
     run = parallel.spread_steps(training.make_step(config, model, method, 1), batches.read)
     items, hyper = batches.take(10), training.hyper_parameters(config)
     state, *_ = jax.block_until_ready(run(state, items, batches.table, hyper, False))

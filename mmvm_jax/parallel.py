@@ -180,7 +180,10 @@ def _broadcast(value):
 
 
 def on_all_devices(tree):
-    """The same arrays on every device of this process, where functions that are ``spread`` read them."""
+    """The same arrays on every device of this process, placed as functions that are ``spread`` return theirs.
+
+    A state that is placed otherwise makes JAX compile twice: for the first call, and for all others.
+    """
     replicated = NamedSharding(Mesh(np.array(jax.local_devices()[: _num_local()]), (_AXIS,)), PartitionSpec())
     return jax.device_put(tree, replicated)
 

@@ -78,7 +78,7 @@ def _train(replicas: list[Replica], model: Model, method: Method, data: DataSet)
     stack = lambda trees: jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(trees))
     step = jax.vmap(make_step(config, model, method, total_steps))
     steps = parallel.spread_steps(step, jax.vmap(Resident.read, in_axes=(None, 1)))
-    table, hyper, state, done = Resident.place(data.train), stack(hypers), stack(states), 0
+    table, hyper, state, done = Resident.place(data.train), stack(hypers), parallel.on_all_devices(stack(states)), 0
     count, every = steps_at_once(config), config.train
     with contextlib.ExitStack() as stack_of_records:
         records = [stack_of_records.enter_context(_Record(replica, data)) for replica in replicas]

@@ -173,7 +173,7 @@ def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> 
         if restored := parallel.from_first(checkpoints.restore, state):
             state, seconds = restored.state, restored.progress["seconds"]
             batches.position.set_state(restored.progress["batches"])
-        start = int(state.step)
+        start, state = int(state.step), parallel.on_all_devices(state)
         with MetricWriter(workdir, from_step=start) as writer:
             steps = parallel.spread_steps(make_step(config, model, method, total_steps), batches.read)
             loop = _Loop(config, steps, batches, writer, checkpoints, interruption, seconds)
