@@ -57,7 +57,7 @@ def measure(batch: int, modalities: int, latent_dim: int) -> tuple[float, float,
     state, hyper = training.init_state(config, model, method, examples), training.hyper_parameters(config)
     step = parallel.spread(training.make_step(config, model, method, 1_000_000), reduced=True)
     times = []
-    for _ in range(_STEPS.value + 1):
+    for _ in range(_STEPS.value + 2):
         start = time.perf_counter()
         state, _ = jax.block_until_ready(step(state, examples, hyper))
         times.append(time.perf_counter() - start)
@@ -67,7 +67,8 @@ def measure(batch: int, modalities: int, latent_dim: int) -> tuple[float, float,
         return method.loss(jax.random.key(0), prepared, model.bind(variables), hyper).loss.mean()
 
     work = jax.jit(jax.grad(loss)).lower(state.variables).cost_analysis()["flops"]
-    return times[0] - min(times[1:]), min(times[1:]), work
+    fastest = min(times[2:])  # the second call compiles too: the state comes back laid out otherwise
+    return sum(times[:2]) - 2 * fastest, fastest, work
 
 
 def draw(rows: dict, path: str) -> None:

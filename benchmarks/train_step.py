@@ -127,11 +127,11 @@ def count_gflop(step) -> float:
 
 
 def first_steps(steps) -> dict[str, Callable]:
-    """The steps that work, each called once; prints how long that took."""
+    """The steps that work, each called twice; prints how long that took."""
     working = {}
     for name, step in steps.items():
         try:
-            print(f"{name}: first step after {measure.first_call(step):.1f} s", flush=True)
+            print(f"{name}: first two steps in {measure.first_two_calls(step):.1f} s", flush=True)
         except torch._dynamo.exc.TorchDynamoException as error:
             print(f"{name} does not work here: {error}")
         else:
