@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import random
 import re
 import signal
@@ -36,6 +37,17 @@ def finished(tmp_path_factory, data_dir):
     result = run(workdir, data_dir)
     assert result.returncode == 0, result.stderr
     return workdir
+
+
+def test_every_metric_is_explained(finished):
+    page = (pathlib.Path(__file__).resolve().parents[1] / "docs" / "metrics.md").read_text()
+    rows = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| [`")]
+    explained = [name for row in rows for name in re.findall(r"`(.*?)`", row)]
+    patterns = [
+        re.escape(name).replace(r"\.\.\.", ".+").replace("<m>", "[^/]+").replace("<n>", "[^/]+") for name in explained
+    ]
+    for name in json.loads((finished / "evaluation.json").read_text()):
+        assert any(re.fullmatch(pattern, name) for pattern in patterns), name
 
 
 def test_a_run_writes_everything_that_others_read(finished):

@@ -1,0 +1,62 @@
+"""Geometric: a latent for each modality, and the geometric mean of all posteriors as their common prior.
+
+loss = sum_m r_m ( -E_{q_m} log p(x_m | z_m) + beta KL(q_m || f) ),  f = N(0, I)^alpha prod_j q_j^v_j / Z
+
+with v_j = (1 - alpha) / |O|. It is the loss of MMVM with a geometric mean where MMVM has a mixture: f is Gaussian, so
+the divergence has a closed form. At alpha = 1 it is ``independent``. An example of how to add a method; what it is
+good for has not been measured.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mmvm_jax.distributions import gaussian_kl, mixture_weights, sample, where_present
+from mmvm_jax.objectives.common import Functions, draw, modality_keys, no_parameters, per_modality_bound
+from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
+
+__all__ = ["HYPERPARAMETERS", "Options", "draw", "init", "loss", "posterior", "prior"]
+
+HYPERPARAMETERS = ("alpha",)
+init = no_parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Whether the divergence moves only the posterior compared with f, not f."""
+
+    stop_prior_gradient: bool = False
+
+
+def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
+    """Negative bound with the geometric mean as prior, summed over the observed modalities: [B] nats."""
+    posteriors = where_present(batch.present, functions.encode(batch.inputs))
+    z = sample(modality_keys(key, batch.index, functions.identifiers), posteriors)
+    f = geometric_mean(posteriors, batch.present, hyper["alpha"])
+    if options.stop_prior_gradient:
+        f = jax.lax.stop_gradient(f)
+    divergence = gaussian_kl(posteriors, jax.tree.map(lambda leaf: leaf[None], f))
+    divergence = jnp.where(batch.present, divergence, 0.0)
+    return per_modality_bound(functions.names, functions.log_likelihood(batch, z), divergence, hyper["beta"])
+
+
+def geometric_mean(posteriors: DiagonalGaussian, present: Array, alpha: Array | float) -> DiagonalGaussian:
+    """f: [M, B, D], present [M, B] -> [B, D]. A Gaussian to the power of v has v times its precision."""
+    weights, of_prior = mixture_weights(present, prior_weight=alpha)
+    precisions = weights[..., None] * jnp.exp(-where_present(present, posteriors).log_variance)
+    precision = jnp.sum(precisions, axis=0) + of_prior[..., None]
+    mean = jnp.sum(precisions * where_present(present, posteriors).mean, axis=0) / precision
+    return DiagonalGaussian(mean, -jnp.log(precision))
+
+
+def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
+    """Own posterior where observed, the geometric mean of the observed where not: components [1, M, B, D]."""
+    f = geometric_mean(posteriors, present, 0.0)
+    own_or_f = lambda own, other: jnp.where(present[..., None], own, other[None])[None]
+    components = jax.tree.map(own_or_f, posteriors, f)
+    return LatentMixture(components, jnp.zeros(components.mean.shape[:-1], components.mean.dtype))
+
+
+def prior(functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int) -> None:
+    """None: f depends on data. Generation fits a mixture of Gaussians to the posteriors' means."""
