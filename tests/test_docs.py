@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+import mmvm_jax
 from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
 from mmvm_jax.networks import NETWORKS
@@ -140,6 +142,14 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not target.startswith(("http", "#")):
             assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_the_citation_has_the_version_and_every_paper_of_the_readme():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == mmvm_jax.__version__
+    cited = {reference["url"] for reference in citation["references"]}
+    papers = re.findall(r"https://(?:arxiv\.org|openreview\.net)/[^)\s]+", (ROOT / "README.md").read_text())
+    assert len(cited) >= len(set(papers)) > 5 and set(papers) <= cited
 
 
 def test_the_site_builds_without_warnings_and_needs_no_network(tmp_path):
