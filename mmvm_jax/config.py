@@ -49,6 +49,7 @@ def base() -> ConfigDict:
             "steps": 0,
             "checkpoint_every": 500,  # steps
             "log_every": 50,  # steps
+            "skip_not_finite": 0,  # steps in all that may be left out as their gradient is not finite
         }
     )
     config.evaluation = ConfigDict(

@@ -1,5 +1,6 @@
 """Where numbers go: ``metrics.jsonl`` and TensorBoard event files."""
 
+import contextlib
 import json
 import os
 
@@ -24,13 +25,13 @@ class MetricWriter:
         self._tensorboard = SummaryWriter(os.path.join(workdir, "tensorboard"), purge_step=from_step + 1)
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Appends one line; values that are not finite are written as null."""
-        numbers = {name: float(value) for name, value in values.items()}
-        finite = {name: value if np.isfinite(value) else None for name, value in numbers.items()}
-        self._file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
+        """Appends one line; values that are not finite are null there, and left out of TensorBoard."""
+        numbers = {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, "split": split, **numbers}) + "\n")
         self._file.flush()
         for name, value in numbers.items():
-            self._tensorboard.add_scalar(f"{split}/{name}", value, step)
+            if value is not None:
+                self._tensorboard.add_scalar(f"{split}/{name}", value, step)
 
     def __enter__(self):
         return self
@@ -42,15 +43,13 @@ class MetricWriter:
 
 
 def read_metrics(workdir: str) -> list[dict]:
-    """All complete lines of ``metrics.jsonl``; a line cut off by a kill is left out."""
+    """All complete lines of ``metrics.jsonl``; a line cut off by a kill, or damaged, is left out."""
     path = os.path.join(workdir, METRICS_FILE)
     if not os.path.exists(path):
         return []
     lines = []
-    with open(path) as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
-            try:
+            with contextlib.suppress(json.JSONDecodeError):
                 lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return lines
+    return [line for line in lines if isinstance(line, dict) and {"step", "split"} <= set(line)]

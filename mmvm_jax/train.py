@@ -1,8 +1,9 @@
 """The training step and the loop around it."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -103,7 +104,9 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
     """One step of training: (state, batch, hyper) -> (state, metrics), ``hyper_parameters`` given.
 
     It is what each device does with its share of the batch, so it is called through ``parallel``. The metrics are
-    means over the whole batch, so the terms add up to the loss; ``grad_norm`` is that of the gradient.
+    means over the whole batch, so the terms add up to the loss; ``grad_norm`` is that of the gradient. Where
+    ``config.train.skip_not_finite`` allows it, a step whose gradient is not finite changes nothing but the number of
+    steps, and its ``skipped`` is 1.
     """
     optimizer = make_optimizer(config)
 
@@ -132,7 +135,13 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
         metrics["grad_norm"] = optax.tree.norm(gradients)
-        return TrainState(state.step + 1, params, statistics, optimizer_state), metrics
+        after = TrainState(state.step + 1, params, statistics, optimizer_state)
+        if config.train.skip_not_finite:
+            skipped = ~jnp.isfinite(metrics["grad_norm"])
+            metrics["skipped"] = skipped.astype(jnp.result_type(float))
+            before = state._replace(step=after.step)
+            after = jax.tree.map(lambda old, new: jnp.where(skipped, old, new), before, after)
+        return after, metrics
 
     return step
 
@@ -163,30 +172,32 @@ def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> 
     """Trains from the newest checkpoint of ``workdir``, or from the start, to the last step.
 
     Raises:
-      UserError: the loss or a term of it is not finite; names the step and the term.
+      UserError: the loss, a term of it or the gradient is not finite, more often than may be skipped; names the step
+        and the term. Or memory does not suffice; names what would help.
       Stopped: a signal asked for it; what was done is saved.
     """
     batches = feed(data.train, config.train.batch_size, config.seed)
     total_steps = num_steps(config, len(data.train.labels))
-    state, seconds = init_state(config, model, method, first_batch(config, data)), 0.0
-    with Checkpoints(workdir) as checkpoints, Interruption() as interruption:
+    state, progress = init_state(config, model, method, first_batch(config, data)), {}
+    with Checkpoints(workdir) as checkpoints, Interruption() as interruption, _enough_memory(config):
         if restored := parallel.from_first(checkpoints.restore, state):
-            state, seconds = restored.state, restored.progress["seconds"]
-            batches.position.set_state(restored.progress["batches"])
+            state, progress = restored.state, restored.progress
+            batches.position.set_state(progress["batches"])
         start, state = int(state.step), parallel.on_all_devices(state)
         with MetricWriter(workdir, from_step=start) as writer:
             steps = parallel.spread_steps(make_step(config, model, method, total_steps), batches.read)
-            loop = _Loop(config, steps, batches, writer, checkpoints, interruption, seconds)
+            loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress)
             return loop.run(state, start, total_steps)
 
 
 class _Loop:
     """Runs steps, several at once; looks at their metrics, logs and saves only where an interval ends."""
 
-    def __init__(self, config, steps, batches, writer, checkpoints, interruption, seconds):
+    def __init__(self, config, steps, batches, writer, checkpoints, interruption, progress):
         self._config, self._steps, self._batches = config, steps, batches
         self._writer, self._checkpoints, self._interruption = writer, checkpoints, interruption
-        self._seconds = seconds  # trained by the runs before this one
+        # Of the runs before this one: how long they trained, and the steps that they left out.
+        self._seconds, self._skipped = progress.get("seconds", 0.0), progress.get("skipped", 0)
         self._hyper = hyper_parameters(config)
         self._at_once = steps_at_once(config)
 
@@ -221,28 +232,53 @@ class _Loop:
         chunks = [metrics for _, metrics in ready]
         values = {name: np.concatenate([np.atleast_1d(chunk[name]) for chunk in chunks]) for name in chunks[0]}
         done, count = ready[-1][0], len(values["loss"])
-        _check_finite(values, done - count + 1)
-        means = {name: np.mean(steps) for name, steps in values.items()}
-        self._writer.write(done, "train", means)
+        skipped = values.pop("skipped", np.zeros(count)).astype(bool)
+        limit = self._config.train.skip_not_finite
+        _check_finite(values, done - count + 1, skipped & (self._skipped + np.cumsum(skipped) <= limit), limit)
+        self._skipped += int(skipped.sum())
+        means = {name: np.mean(steps[~skipped]) if not skipped.all() else np.nan for name, steps in values.items()}
+        self._writer.write(done, "train", means | ({"skipped": self._skipped} if limit else {}))
         progress.update(count * self._config.train.batch_size, f"loss {means['loss']:.2f}")
 
     def _save(self, done: int, state: TrainState) -> None:
         if parallel.is_first():
             seconds = self._seconds + time.monotonic() - self._began
-            progress = {"batches": self._batches.position.get_state(), "seconds": seconds}
+            batches = self._batches.position.get_state()
+            progress = {"batches": batches, "seconds": seconds, "skipped": self._skipped}
             self._checkpoints.save(done, state, progress, self._config.to_dict())
 
 
-def _check_finite(metrics: dict[str, np.ndarray], first_step: int) -> None:
-    """Looks at the metrics [K] of steps that follow each other."""
-    finite = np.all([np.isfinite(values) for values in metrics.values()], axis=0)
+def _check_finite(metrics: dict[str, np.ndarray], first_step: int, excused: np.ndarray, limit: int) -> None:
+    """Looks at the metrics [K] of steps that follow each other, but not at those that are excused: [K] bool."""
+    finite = np.all([np.isfinite(values) for values in metrics.values()], axis=0) | excused
     if finite.all():
         return
     place = int(np.argmin(finite))
     wrong = [name for name, values in metrics.items() if not np.isfinite(values[place])]
     parts = [name for name in wrong if "/" in name] or wrong
+    so_often = f", and config.train.skip_not_finite={limit} allows no more of it" if limit else ""
     raise UserError(
-        f"step {first_step + place}: {', '.join(parts)} is not finite; stopped, the last good checkpoint is kept. "
-        "A smaller learning rate, or more of alpha at the start, may help",
+        f"step {first_step + place}: {', '.join(parts)} is not finite{so_often}; stopped, the last good checkpoint is "
+        "kept. A smaller learning rate, or more of alpha at the start, may help",
         exit_code=1,
     )
+
+
+@contextlib.contextmanager
+def _enough_memory(config) -> Iterator[None]:
+    """Says what would help where a step needs more memory than there is."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        size, pieces = config.train.batch_size, config.train.accumulate
+        share = size // parallel.num_devices() // pieces  # examples that a device has in memory at once
+        helps = (
+            [f"config.train.accumulate={2 * pieces}", f"config.train.batch_size={size // 2}"] if share % 2 == 0 else []
+        )
+        raise UserError(
+            f"out of memory with config.train.batch_size={size} and config.train.accumulate={pieces}; allowed in "
+            f"another --workdir: {' or '.join([*helps, 'a smaller config.network'])}",
+            exit_code=1,
+        ) from error
