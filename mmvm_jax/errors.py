@@ -34,4 +34,9 @@ def unknown_name(what: str, name: object, allowed) -> UserError:
 
 def first_line(error: Exception) -> str:
     """What a library's error says, as part of a message of one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0][:200])
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what would break a line or steer a terminal."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

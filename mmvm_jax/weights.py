@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mmvm_jax.errors import UserError
+from mmvm_jax.errors import UserError, first_line
 
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -47,8 +47,8 @@ def read(folder: str, like: dict) -> tuple[dict, int]:
         with safe_open(path, framework="numpy") as file:
             step = int(file.metadata()["step"])
             arrays = [file.get_tensor(_name(place)) for place, _ in leaves]
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); allowed: what mmvm_jax.export wrote") from error
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}); allowed: what mmvm_jax.export wrote") from error
     for (place, expected), array in zip(leaves, arrays, strict=True):
         if array.shape != expected.shape:
             raise UserError(f"{path}: '{_name(place)}' is {list(array.shape)}; allowed: {list(expected.shape)}")

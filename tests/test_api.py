@@ -214,7 +214,7 @@ def test_a_workdir_with_other_data_is_refused(fitted):
         ({"note": np.full((3, 5), 9)}, "'note' has the token id 9; allowed: 0 to 8"),
         ({"spikes": np.full((3, 4), -1)}, "'spikes' is to be counts but has values such as -1"),
         ({"photo": np.full((3, 4, 4), 256)}, "'photo' is an integer image with values from 256"),
-        ({"height": np.zeros((0, 3))}, "the input has no examples"),
+        ({"height": np.zeros((0, 3))}, "the arrays have no examples: height"),
         ({"labels": np.zeros(3, int)}, "the data hold no modality"),
         ({"height": np.zeros((3, 3)), "height__present": np.full(3, 2)}, "'height__present' is int64"),
     ],

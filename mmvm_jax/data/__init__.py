@@ -33,7 +33,7 @@ DATASETS = {
     "uci_multiple_features": uci_multiple_features,
 }
 
-_INCOMPLETE_SPLITS = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
+INCOMPLETE_SPLITS = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
 
 
 def load_dataset(config_data, modalities=()) -> DataSet:
@@ -57,8 +57,8 @@ def dataset_from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=(
 
 
 def _with_missing(dataset: DataSet, config) -> DataSet:
-    if config.split not in _INCOMPLETE_SPLITS:
-        raise unknown_name("config.data.missing.split", config.split, _INCOMPLETE_SPLITS)
+    if config.split not in INCOMPLETE_SPLITS:
+        raise unknown_name("config.data.missing.split", config.split, INCOMPLETE_SPLITS)
     names = [modality.name for modality in dataset.modalities]
     row = None
     if config.pattern == "one_modality":
@@ -67,7 +67,7 @@ def _with_missing(dataset: DataSet, config) -> DataSet:
         row = names.index(config.modality)
     changed = {}
     for stream, split_name in enumerate(("train", "test")):
-        if split_name in _INCOMPLETE_SPLITS[config.split]:
+        if split_name in INCOMPLETE_SPLITS[config.split]:
             split = getattr(dataset, split_name)
             kept = split.present & missing.draw_presence(
                 config.pattern, config.rate, len(names), len(split.labels), [config.seed, stream], row

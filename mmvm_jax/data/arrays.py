@@ -8,14 +8,22 @@ from mmvm_jax.errors import UserError
 
 MASK = "__present"
 RESERVED = ("labels", "split")
+_LARGEST = np.float32(1e38)  # of real numbers: differences of two still fit into float32
+_LARGEST_COUNT = 2**31 - 1
+_LARGEST_TOKEN = 999_999  # a network has parameters for every id
+_OF_METRICS = ("joint", "mean")  # what is read off all modalities, and the mean over them
 
 
 def modality_names(arrays: Mapping) -> list[str]:
     """The names of the modalities among arrays, of which only type and shape are read.
 
     Raises:
-      UserError: there is none, a mask has no modality, an array holds no numbers, or lengths differ.
+      UserError: there is none, a name cannot be one, a mask has no modality, an array holds no numbers, lengths
+        differ, or there is no example.
     """
+    for name in arrays:
+        if not isinstance(name, str) or not name.isprintable() or not name.strip() or set(name) & set("/\\"):
+            raise UserError(f"an array has the name {name!r}; allowed: printable characters without slashes")
     names = [name for name in arrays if name not in RESERVED and not name.endswith(MASK)]
     if not names:
         raise UserError("the data hold no modality; allowed: one array [N, ...] or more, under any name")
@@ -24,8 +32,8 @@ def modality_names(arrays: Mapping) -> list[str]:
             raise UserError(f"array '{name}' belongs to no modality; allowed: {', '.join(n + MASK for n in names)}")
     for name in names:
         shape, dtype = arrays[name].shape, arrays[name].dtype
-        if name == "joint":
-            raise UserError("array 'joint' has the name of what is read off all modalities; allowed: any other")
+        if name in _OF_METRICS:
+            raise UserError(f"array '{name}' has the name of what is read off all modalities; allowed: any other")
         if len(shape) < 2 or dtype.kind not in "iubf" or 0 in shape[1:]:
             raise UserError(f"array '{name}' is {dtype} {list(shape)}; allowed: numbers [N, ...]")
     common_length(arrays)
@@ -33,30 +41,45 @@ def modality_names(arrays: Mapping) -> list[str]:
 
 
 def common_length(arrays: Mapping) -> int:
-    """N, the length of all arrays."""
+    """N, the length of all arrays, 1 or more."""
     lengths = {name: array.shape[0] if array.shape else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise UserError(f"the arrays differ in length: {listed}; allowed: as many examples in each")
-    return next(iter(lengths.values()))
+    length = next(iter(lengths.values()))
+    if not length:
+        raise UserError(f"the arrays have no examples: {', '.join(lengths)}; allowed: one or more")
+    return length
 
 
 def read_mask(mask: np.ndarray | None, name: str, length: int) -> np.ndarray:
     """Which examples have the modality ``name``: [N] bool; all of them without a mask."""
     mask = np.ones(length, bool) if mask is None else mask
-    if mask.shape != (length,) or not np.isin(mask, (0, 1)).all():
+    if mask.shape != (length,) or mask.dtype.kind not in "iubf" or not np.isin(mask, (0, 1)).all():
         raise UserError(f"array '{name}{MASK}' is {mask.dtype} {list(mask.shape)}; allowed: 0 or 1, [{length}]")
     return mask.astype(bool)
 
 
 def check_finite(name: str, array: np.ndarray, present: np.ndarray, start: int = 0) -> None:
-    """Raises UserError if a present example is not finite; ``start`` is the number of the array's first example."""
-    broken = ~np.isfinite(array).reshape(len(array), -1).all(axis=1) & present
-    if broken.any():
-        raise UserError(
-            f"array '{name}' has NaN or infinity in {broken.sum()} examples, the first is {start + broken.argmax()}; "
-            f"allowed: only where '{name}{MASK}' is 0"
-        )
+    """Raises UserError if a present example is not finite, or too large for float32.
+
+    Args:
+      name: of the modality.
+      array: [n, ...] numbers.
+      present: [n] bool.
+      start: the number of the array's first example.
+    """
+    if array.dtype.kind != "f":
+        return
+    with np.errstate(invalid="ignore"):
+        wrong = {"NaN or infinity": ~np.isfinite(array), f"numbers beyond {_LARGEST:g}": np.abs(array) > _LARGEST}
+    for what, where in wrong.items():
+        broken = where.reshape(len(array), -1).any(axis=1) & present
+        if broken.any():
+            raise UserError(
+                f"array '{name}' has {what} in {broken.sum()} examples, the first is {start + broken.argmax()}; "
+                f"allowed: only where '{name}{MASK}' is 0"
+            )
 
 
 def as_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.ndarray:
@@ -71,9 +94,12 @@ def as_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.
         return array.astype(np.float32)
     if kind == "image":
         return _as_image(name, array)
-    if array.min() < 0 or (array != np.round(array)).any():
+    largest = _LARGEST_TOKEN if kind == "tokens" else _LARGEST_COUNT
+    wrong = (array < 0) | (array > np.float64(largest)) | (array != np.round(array))
+    if wrong.any():
         raise UserError(
-            f"array '{name}' is to be {kind} but has values such as {array.min()}; allowed: integers from 0 on"
+            f"array '{name}' is to be {kind} but has values such as {array[wrong][0]}; "
+            f"allowed: integers from 0 to {largest}"
         )
     if kind == "tokens" and array.ndim != 2:
         raise UserError(f"array '{name}' is to be tokens but has shape {list(array.shape)}; allowed: [N, T]")

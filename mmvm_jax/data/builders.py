@@ -4,11 +4,12 @@ import contextlib
 import io
 import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmvm_jax.errors import UserError
+from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.progress import log
 from mmvm_jax.storage import is_remote
 
@@ -56,12 +57,15 @@ def prepare(builder_class, config_name: str, data_dir) -> tfds.core.DatasetBuild
       data_dir: the directory shared by all prepared data sets.
 
     Raises:
-      UserError: ``data_dir`` cannot be written or read.
+      UserError: ``data_dir`` cannot be written or read, or what was prepared there is damaged.
     """
     tfds.disable_progress_bar()  # builders report through mmvm_jax.progress
     data_dir = pathlib.Path(data_dir).expanduser()
     try:
-        builder = builder_class(config=config_name, data_dir=data_dir)
+        with _intact(data_dir / builder_class.name / config_name):
+            builder = builder_class(config=config_name, data_dir=data_dir)
+            if builder.data_path.exists() and not builder.info.splits:
+                raise ValueError("no dataset_info.json")
         if not builder.data_path.exists():
             _generate(builder)
     except OSError as error:
@@ -70,6 +74,21 @@ def prepare(builder_class, config_name: str, data_dir) -> tfds.core.DatasetBuild
             f"({error.strerror or error}); allowed: a directory that can be written"
         ) from error
     return builder
+
+
+@contextlib.contextmanager
+def _intact(folder: pathlib.Path) -> Iterator[None]:
+    """Says how to repair prepared data that cannot be read."""
+    try:
+        yield
+    except Exception as error:  # of a dozen kinds, the libraries' own among them
+        if not folder.exists():
+            raise
+        raise UserError(
+            f"{folder} is damaged ({first_line(error)}); remove it, and the same command prepares it again: "
+            f"rm -r {folder}",
+            exit_code=1,
+        ) from error
 
 
 def _generate(builder) -> None:
@@ -94,16 +113,20 @@ def read_split(builder, split: str, names) -> tuple[dict[str, np.ndarray], np.nd
 
     Returns:
       ``{name: [N, ...]}``, and the feature "label" [N, ...] as int32 (-1 [N] where there is none).
+
+    Raises:
+      UserError: the records are damaged.
     """
     stored = builder.info.features
     wanted = [*names, "label"] if "label" in stored else list(names)
     features = tfds.features.FeaturesDict({name: stored[name] for name in wanted})  # decodes nothing else
-    source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-    arrays = {name: np.empty((len(source), *spec.shape), spec.np_dtype) for name, spec in features.items()}
-    for start in range(0, len(source), _READ_AT_ONCE):
-        rows = range(start, min(start + _READ_AT_ONCE, len(source)))
-        for row, record in zip(rows, source.__getitems__(rows)):
-            for name, value in features.deserialize_example_np(record).items():
-                arrays[name][row] = value
+    with _intact(builder.data_path):
+        source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        arrays = {name: np.empty((len(source), *spec.shape), spec.np_dtype) for name, spec in features.items()}
+        for start in range(0, len(source), _READ_AT_ONCE):
+            rows = range(start, min(start + _READ_AT_ONCE, len(source)))
+            for row, record in zip(rows, source.__getitems__(rows)):
+                for name, value in features.deserialize_example_np(record).items():
+                    arrays[name][row] = value
     labels = arrays.pop("label", np.full(len(source), -1))
     return arrays, labels.astype(np.int32)

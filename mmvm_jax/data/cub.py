@@ -87,16 +87,23 @@ class Cub(tfds.core.GeneratorBasedBuilder):
 
 
 def read_images(files: raw.RawFiles) -> dict[int, str]:
-    """File of every photograph, ``<class>/<image>.jpg``, by its number."""
-    lines = _rows(files, "CUB_200_2011/images.txt")
-    return {int(number): name for number, name in lines}
+    """File of every photograph, ``<number of the class>.<class>/<image>.jpg``, by its number."""
+    images = {}
+    for number, name in _rows(files, "CUB_200_2011/images.txt"):
+        if not (number.isdecimal() and name.partition(".")[0].isdecimal()):
+            raise files.damaged(
+                "CUB_200_2011/images.txt", f"a line is {number} {name}; expected <number> 001.<class>/..."
+            )
+        images[int(number)] = name
+    return images
 
 
 def split_images(files: raw.RawFiles, images: dict[int, str], policy: str) -> dict[str, list[int]]:
     """Numbers of the photographs of each split."""
     if policy == "official":
         rows = _rows(files, "CUB_200_2011/train_test_split.txt")
-        training = {int(image) for image, is_training in rows if is_training == "1"}
+        numbers = {image for image, is_training in rows if is_training == "1"}
+        training = {image for image in images if str(image) in numbers}
     else:
         training = {image for image, name in images.items() if int(name.split(".")[0]) < FIRST_TEST_CLASS}
     members = {"train": [], "test": []}
@@ -111,11 +118,11 @@ def read_colours(files: raw.RawFiles, images: dict[int, str]) -> dict[int, np.nd
     Some published lines have more columns than the others; the first three mean the same in all.
     """
     groups = {str(attribute): row for row, group in enumerate(COLOURS.values()) for attribute in group}
-    colours = {image: np.zeros(len(COLOURS), np.int32) for image in images}
+    colours = {str(image): np.zeros(len(COLOURS), np.int32) for image in images}
     for image, attribute, is_present in _rows(files, "attributes/image_attribute_labels.txt", 3):
-        if is_present == "1" and attribute in groups:
-            colours[int(image)][groups[attribute]] = 1
-    return colours
+        if is_present == "1" and attribute in groups and image in colours:
+            colours[image][groups[attribute]] = 1
+    return {image: colours[str(image)] for image in images}
 
 
 def read_captions(files: raw.RawFiles, image: str) -> list[list[str]]:

@@ -45,10 +45,8 @@ class Inputs:
 
     def __init__(self, description: Description, rows: MemoryRows | NpzRows, names: Sequence[str] = ()):
         self._description, self._rows = description, rows
-        self.length = common_length(rows.headers)
-        if not self.length:
-            raise UserError("the input has no examples; allowed: one or more")
         offered = modality_names(rows.headers)
+        self.length = common_length(rows.headers)
         by_name = {modality.name: modality for modality in description.modalities}
         for name in offered:
             if name not in by_name:

@@ -30,13 +30,13 @@ def draw_presence(
     Raises:
       UserError: unknown pattern, rate outside 0 to 1, or the only modality would be absent.
     """
-    if pattern not in _PATTERNS:
-        raise unknown_name("config.data.missing.pattern", pattern, _PATTERNS)
+    if pattern not in PATTERNS:
+        raise unknown_name("config.data.missing.pattern", pattern, PATTERNS)
     if not 0 <= rate <= 1:
         raise UserError(f"config.data.missing.rate is {rate}; allowed: 0 to 1")
     # One row per example, whatever the pattern, so that an example's numbers do not depend on N.
     uniform = np.random.default_rng(seed).random((num_examples, num_modalities + 1)).T
-    return _PATTERNS[pattern](uniform[:-1], uniform[-1], rate, modality)
+    return PATTERNS[pattern](uniform[:-1], uniform[-1], rate, modality)
 
 
 def _random(uniform, extra, rate, modality):
@@ -67,4 +67,4 @@ def _choose_one(uniform, num_modalities):
     return np.arange(num_modalities)[:, None] == np.floor(uniform * num_modalities)
 
 
-_PATTERNS = {"random": _random, "paired_fraction": _paired_fraction, "one_modality": _one_modality}
+PATTERNS = {"random": _random, "paired_fraction": _paired_fraction, "one_modality": _one_modality}

@@ -133,6 +133,10 @@ def _read_labels(arrays, length: int) -> tuple[np.ndarray, int, str]:
     labels = arrays["labels"]
     is_integer = labels.dtype.kind in "iub"
     if is_integer and labels.shape == (length,) and labels.min() >= 0:
+        if labels.max() >= length:
+            raise UserError(
+                f"array 'labels' has the class {labels.max()}; allowed: 0 to {length - 1}, by {length} examples"
+            )
         return labels.astype(np.int32), int(labels.max()) + 1, "class"
     if is_integer and labels.ndim == 2 and labels.shape[1] and np.isin(labels, (0, 1)).all():
         return labels.astype(np.int32), labels.shape[1], "multilabel"
@@ -149,8 +153,8 @@ def _read_split(arrays, length: int) -> np.ndarray:
         is_test[np.random.default_rng(SEED).permutation(length)[round(TRAINING_SHARE * length) :]] = True
         return is_test
     split = arrays["split"]
-    values = [_SPLIT_NAMES.get(value, value) for value in split.ravel().tolist()]
-    if split.shape != (length,) or not set(values) <= {0, 1}:
+    values = [_SPLIT_NAMES.get(value, value) for value in split.ravel().tolist()] if split.dtype.kind != "O" else None
+    if split.shape != (length,) or values is None or not set(values) <= {0, 1}:
         raise UserError(
             f"array 'split' is {split.dtype} {list(split.shape)}; allowed: 0 or 1, 'train' or 'test', [{length}]"
         )

@@ -6,12 +6,15 @@ import contextlib
 import functools
 import gzip
 import io
+import lzma
 import os
 import pathlib
 import re
 import shutil
+import struct
 import tarfile
 import tempfile
+import warnings
 import weakref
 import zipfile
 import zlib
@@ -21,9 +24,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mmvm_jax.errors import UserError
+from mmvm_jax.errors import UserError, first_line, printable
 
-_DAMAGED = (OSError, EOFError, ValueError, SyntaxError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+# What the standard library and NumPy make of a file that is not what it should be; RuntimeError: it is encrypted.
+DAMAGED = (
+    OSError, EOFError, LookupError, ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RuntimeError,
+    struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError,
+)  # fmt: skip
+# Larger pictures, which may be made to fill the memory, are refused instead of warned of.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 _AHEAD = 16  # results that a core may be ahead of the one who takes them
 
 
@@ -69,7 +78,9 @@ class RawFiles:
             return
         for name, reader in members.items():
             if name.startswith("/") or ".." in name.split("/"):
-                raise UserError(f"{path} holds '{name}', a path that leads out of it; fetch the archive again")
+                raise UserError(
+                    f"{path} holds '{printable(name)}', a path that leads out of it; fetch the archive again"
+                )
             # What is also there unpacked is read from the folder, whichever comes first.
             self._readers.setdefault((relative.parent / name).as_posix(), reader)
 
@@ -102,7 +113,7 @@ class RawFiles:
         """
         try:
             return self._readers[path]()
-        except (*_DAMAGED, RuntimeError) as error:  # RuntimeError: an encrypted member
+        except DAMAGED as error:
             raise self.damaged(path, error) from error
 
     def text(self, path: str) -> str:
@@ -110,16 +121,19 @@ class RawFiles:
         content = self.read(path)
         try:
             content = gzip.decompress(content) if path.endswith(".gz") else content
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise self.damaged(path, error) from error
         return content.decode("utf-8-sig", errors="replace")
 
     def array(self, path: str) -> np.ndarray:
-        """The array of an .npy file; objects are refused, not unpickled."""
+        """The array of numbers in an .npy file; objects are refused, not unpickled."""
         try:
-            return np.load(io.BytesIO(self.read(path)), allow_pickle=False)
-        except _DAMAGED as error:
+            array = np.load(io.BytesIO(self.read(path)), allow_pickle=False)
+        except DAMAGED as error:
             raise self.damaged(path, error) from error
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "iubf":
+            raise self.damaged(path, "no array of numbers")
+        return array
 
     def image(self, path: str, mode: str, at_least: tuple[int, int] | None = None) -> Image.Image:
         """A decoded picture of PIL's ``mode``; a JPEG much larger than ``at_least`` is decoded smaller."""
@@ -127,8 +141,10 @@ class RawFiles:
             picture = Image.open(io.BytesIO(self.read(path)))
             if at_least:
                 picture.draft(mode, at_least)
+            if picture.mode.startswith(("I", "F")):  # what is above 255 would be cut off
+                raise ValueError("more than 8 bits a pixel; allowed: 8")
             return picture.convert(mode)
-        except (*_DAMAGED, Image.DecompressionBombError) as error:
+        except (*DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise self.damaged(path, error) from error
 
     def missing(self, file: str) -> UserError:
@@ -143,7 +159,8 @@ class RawFiles:
 
     def damaged(self, path: str, reason) -> UserError:
         """The error for a file that is there but cannot be what was published."""
-        return UserError(f"{self.directory / path} cannot be read: {reason}; fetch it again")
+        reason = first_line(reason) if isinstance(reason, Exception) else reason
+        return UserError(f"{self.directory}/{printable(path)} cannot be read: {reason}; fetch it again")
 
 
 def data_root(builder) -> pathlib.Path:
@@ -204,7 +221,7 @@ def read_idx(files: RawFiles, name: str) -> np.ndarray:
         end = 4 + 4 * content[3]
         shape = np.frombuffer(content[4:end], ">u4")
         return np.frombuffer(content[end:], np.uint8).reshape(shape)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise files.damaged(path, error) from error
 
 
@@ -219,8 +236,8 @@ def _members(path: pathlib.Path, opened: contextlib.ExitStack) -> dict[str, Call
         if path.name.lower().endswith(endings):
             try:
                 return {name: read for name, read in reader(path, opened) if not _is_clutter(name)}
-            except _DAMAGED as error:
-                raise UserError(f"{path} cannot be read: {error}; fetch it again") from error
+            except DAMAGED as error:
+                raise UserError(f"{path} cannot be read: {first_line(error)}; fetch it again") from error
     return None
 
 

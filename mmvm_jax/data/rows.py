@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvm_jax.errors import UserError
+from mmvm_jax.data.raw import DAMAGED
+from mmvm_jax.errors import UserError, first_line
 
 _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -25,11 +26,14 @@ class MemoryRows:
     """Rows of arrays in memory.
 
     Attributes:
-      headers: ``{name: array}``, of which only type and shape are to be read.
+      headers: ``{name: array}``.
+
+    Raises:
+      UserError: something has no shape.
     """
 
     def __init__(self, arrays: Mapping):
-        self.headers = {name: np.asarray(array) for name, array in arrays.items()}
+        self.headers = {name: _as_array(name, array) for name, array in arrays.items()}
 
     def read(self, name: str) -> np.ndarray:
         """A whole array."""
@@ -39,6 +43,13 @@ class MemoryRows:
         """The named arrays, ``size`` rows at a time, to the end of their ``length`` rows."""
         for start in range(0, length, size):
             yield {name: self.headers[name][start : start + size] for name in names}
+
+
+def _as_array(name: str, values) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise UserError(f"array '{name}' is none ({first_line(error)}); allowed: numbers [N, ...]") from error
 
 
 class NpzRows:
@@ -64,16 +75,16 @@ class NpzRows:
             with zipfile.ZipFile(self._path) as archive:
                 for member in archive.namelist():
                     with archive.open(member) as stream:
-                        self.headers[member.removesuffix(".npy")] = _read_header(stream)
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"{field} is '{path}': no .npz file ({error})") from error
+                        self.headers[member.removesuffix(".npy")] = _read_header(member, stream)
+        except DAMAGED as error:
+            raise UserError(f"{field} is '{path}': no .npz file ({first_line(error)})") from error
 
     def read(self, name: str) -> np.ndarray:
         """A whole array."""
         try:
             with np.load(self._path, allow_pickle=False) as archive:
                 return archive[name]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             raise self._unreadable(name, error) from error
 
     def blocks(self, names, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
@@ -91,21 +102,27 @@ class NpzRows:
         row = dtype.itemsize * int(np.prod(shape[1:]))
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(f"{name}.npy") as stream:
-                _read_header(stream)
+                _read_header(name, stream)
                 for start in range(0, shape[0], size):
                     count = min(size, shape[0] - start)
                     yield np.frombuffer(stream.read(count * row), dtype).reshape(count, *shape[1:])
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             raise self._unreadable(name, error) from error
 
     def _unreadable(self, name: str, error: Exception) -> UserError:
         return UserError(
-            f"{self._path}: array '{name}' cannot be read ({error}); allowed: numbers of one shape for all examples"
+            f"{self._path}: array '{name}' cannot be read ({first_line(error)}); allowed: numbers of one shape for all"
         )
 
 
-def _read_header(stream) -> Header:
-    return Header(*_READ_HEADER[np.lib.format.read_magic(stream)](stream))
+def _read_header(member: str, stream) -> Header:
+    try:
+        header = Header(*_READ_HEADER[np.lib.format.read_magic(stream)](stream))
+    except (KeyError, ValueError, SyntaxError) as error:
+        raise ValueError(f"'{member}' in it is no array of numbers") from error
+    if any(size < 0 for size in header.shape):
+        raise ValueError(f"'{member}' in it has the shape {list(header.shape)}")
+    return header
 
 
 def write_npz(path: str, blocks: Iterator[dict[str, np.ndarray]], length: int) -> None:
@@ -120,6 +137,8 @@ def write_npz(path: str, blocks: Iterator[dict[str, np.ndarray]], length: int) -
       UserError: the file cannot be written.
     """
     path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder; allowed: a path for an .npz file")
     try:
         with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".", prefix=".mmvm_jax_") as folder:
             names = _write_arrays(folder, blocks, length)

@@ -64,18 +64,22 @@ class Options:
                 raise unknown_name(f"config.method.mmvae_plus.{field}", getattr(self, field), allowed)
 
 
+def check_private_dim(private_dim: int, latent_dim: int) -> None:
+    """Raises UserError if the private part leaves nothing of the latent, or is nothing."""
+    if not 1 <= private_dim < latent_dim:
+        raise UserError(
+            f"config.method.mmvae_plus.private_dim is {private_dim}; "
+            f"allowed: 1 to {latent_dim - 1}, below config.network.latent_dim"
+        )
+
+
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
     """The auxiliary priors, which start at the prior: [M, W] each; of Laplace ones the mean stays 0.
 
     Raises:
       UserError: the private part leaves nothing of the latent, or is nothing.
     """
-    latent_dim = jax.eval_shape(functions.encode, batch.inputs).mean.shape[-1]
-    if not 1 <= options.private_dim < latent_dim:
-        raise UserError(
-            f"config.method.mmvae_plus.private_dim is {options.private_dim}; "
-            f"allowed: 1 to {latent_dim - 1}, below config.network.latent_dim"
-        )
+    check_private_dim(options.private_dim, jax.eval_shape(functions.encode, batch.inputs).mean.shape[-1])
     zeros = jnp.zeros((len(functions.names), options.private_dim))
     if options.latent_distribution == "laplace":
         return {"log_variance": zeros + math.log(2.0)}

@@ -65,8 +65,14 @@ class Options:
 
 
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
-    """The gate, uniform at first: "output" [M], or "input" [M, D, H], "bias" [H], "output" [M, H]."""
+    """The gate, uniform at first: "output" [M], or "input" [M, D, H], "bias" [H], "output" [M, H].
+
+    Raises:
+      UserError: more experts are to be kept than there are modalities.
+    """
     num_modalities = len(functions.names)
+    if options.num_experts > num_modalities:
+        raise UserError(f"config.method.mmvm.num_experts is {options.num_experts}; allowed: 0 to {num_modalities}")
     if options.gate == "none":
         return {}
     if options.gate == "global":

@@ -71,7 +71,7 @@ def _limits(rows: list[Row]) -> dict[str, tuple[float, float]]:
 def _draw_text(axis, box, text: str) -> None:
     left, _, top, _ = box
     lines = textwrap.wrap(text, _CHARACTERS, max_lines=6, placeholder=" ...")
-    axis.text(left + 0.04, top + 0.04, "\n".join(lines), fontsize=6.5, va="top", parse_math=False)
+    axis.text(left + 0.04, top + 0.04, "\n".join(lines), fontsize=6.5, va="top")
 
 
 def _draw_image(axis, box, image: np.ndarray) -> None:
