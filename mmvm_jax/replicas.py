@@ -34,13 +34,14 @@ class Replica(NamedTuple):
     workdir: str
 
 
-def pay_off(data: DataSet) -> bool:
-    """Whether runs side by side are faster than one after the other.
+def pay_off(config, data: DataSet) -> bool:
+    """Whether runs side by side are possible, and faster than one after the other.
 
     On a CPU a single run keeps all cores busy (two cores, small dense networks: 31 ms a step and run either way), and
-    examples that stream from the disk would be read once for every run.
+    examples that stream from the disk would be read once for every run. Runs that may skip steps count them alone.
     """
-    return jax.default_backend() != "cpu" and not isinstance(data.train.inputs, StoredInputs)
+    possible = not isinstance(data.train.inputs, StoredInputs) and not config.train.skip_not_finite
+    return possible and jax.default_backend() != "cpu"
 
 
 def train_together(replicas: list[Replica], model: Model, method: Method, data: DataSet) -> None:

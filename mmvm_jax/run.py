@@ -37,6 +37,7 @@ def run(config, workdir: str, mode: str, command: str) -> None:
     """
     validate(config)
     _keep_compiled_programs(config)
+    parallel.keep_freed_memory()
     with parallel.together(), parallel.folder_to_write(workdir) as workdir:
         unchanged = parallel.from_first(folder.check, workdir, config)
         data = parallel.first_then_others(load_dataset, config.data, config.modalities)

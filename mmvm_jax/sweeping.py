@@ -65,8 +65,8 @@ def _train_together(configs: dict, workdir: str) -> None:
     """Trains the runs that have not begun side by side where that pays; the others are trained one by one later."""
     some = next(iter(configs.values()))
     data = parallel.first_then_others(load_dataset, some.data, some.modalities)
-    if not replicas.pay_off(data):
-        log.info("sweep: one run after the other, since this machine is no faster with several at once")
+    if not replicas.pay_off(some, data):
+        log.info("sweep: one run after the other, since several at once are not possible or no faster here")
         return
     for method in dict.fromkeys(method for method, *_ in configs):
         runs = {key: one for key, one in configs.items() if key[0] == method}
