@@ -88,7 +88,7 @@ def test_the_method_of_the_example_does_what_its_page_says(examples, compiled_qu
 def _commands():
     """(page, module, arguments) of everything of the form ``python -m module ...``, in blocks and in the text."""
     for page in PAGES:
-        text = page.read_text()
+        text = page.read_text().replace("\\\n", "")
         blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
         spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
         lines = [line for block in blocks for line in block.splitlines()] + [" ".join(span.split()) for span in spans]
