@@ -71,8 +71,7 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
     """
     chosen = default_config() if config is None else config.copy_and_resolve_references()
     chosen.data.name = "own_data"
-    arrays = {name: np.asarray(array) for name, array in data.items()}
-    dataset = dataset_from_arrays(arrays, chosen.data, chosen.modalities)
+    dataset = dataset_from_arrays(MemoryRows(data).headers, chosen.data, chosen.modalities)
     if config is None:
         chosen.train.batch_size = parallel.largest_batch_size(chosen.train.batch_size, len(dataset.train.labels))
         chosen.evaluation.batch_size = parallel.largest_batch_size(chosen.evaluation.batch_size, 2**30)
@@ -84,9 +83,10 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
 
 
 def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:
-    folder.check(workdir, config)
-    folder.check_data(workdir, config, dataset)
-    run.fit(config, dataset, workdir)
+    with folder.locked(workdir):
+        folder.check(workdir, config)
+        folder.check_data(workdir, config, dataset)
+        run.fit(config, dataset, workdir)
     return load(workdir)
 
 

@@ -8,9 +8,11 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from mmvm_jax.errors import RESTART, Disconnected, UserError
+from mmvm_jax.errors import RESTART, Disconnected, UserError, first_line
 from mmvm_jax.interruption import obey_termination
 from mmvm_jax.progress import log, show_log
+
+_VERBOSE = flags.DEFINE_bool("verbose", False, "Where an error of the program itself comes from, line by line.")
 
 
 def start(work: Callable[[], None], if_stopped: str, config: flags.FlagHolder | None = None) -> None:
@@ -38,6 +40,10 @@ def start(work: Callable[[], None], if_stopped: str, config: flags.FlagHolder | 
         except KeyboardInterrupt as stop:
             print(f"mmvm_jax: {str(stop) or f'stopped; {if_stopped}'}", file=sys.stderr)
             sys.exit(RESTART)
+        except Exception as error:  # not the user's
+            if _VERBOSE.value:
+                raise
+            _stop(f"{type(error).__name__}: {first_line(error)} (an error of the program; --verbose shows where)", 1)
 
     app.run(main, flags_parser=lambda argv: _parse_flags(argv, config))
 

@@ -1,6 +1,5 @@
 """A trained model as a folder to pass on: weights, what is needed to use them, and a card that describes them."""
 
-import json
 import os
 import shutil
 
@@ -84,15 +83,14 @@ def _card(config, description: Description, step: int, workdir: str, folder: str
         latent_dim=config.network.latent_dim,
         modalities="\n".join(modalities),
         folder=os.path.basename(os.path.abspath(folder)),
-        metrics=_metrics(os.path.join(workdir, folder_of_run.EVALUATION_FILE)),
+        metrics=_metrics(workdir),
     )
 
 
-def _metrics(path: str) -> str:
+def _metrics(workdir: str) -> str:
     """The means of the evaluation, if there was one."""
-    if not os.path.exists(path):
+    if not os.path.exists(os.path.join(workdir, folder_of_run.EVALUATION_FILE)):
         return "Nothing yet."
-    with open(path, encoding="utf-8") as file:
-        values = json.load(file)
+    values = folder_of_run.read_evaluation(workdir)
     means = [f"| {name} | {value:.4g} |" for name, value in sorted(values.items()) if name.endswith("mean")]
     return "\n".join(["| metric | value |", "|---|---|", *means])

@@ -18,7 +18,8 @@ from mmvm_jax import workdir as folder
 from mmvm_jax.data.description import Description
 from mmvm_jax.data.inputs import Inputs, empty_batch
 from mmvm_jax.data.pipeline import DataSet
-from mmvm_jax.errors import UserError
+from mmvm_jax.data.raw import DAMAGED
+from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.evaluation.generation import GaussianMixturePrior, fit_prior, has_prior
 from mmvm_jax.evaluation.trained import Trained, encode_split
 from mmvm_jax.method import make_method
@@ -213,12 +214,17 @@ def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: in
 
 
 def _read_prior(workdir: str, step: int) -> GaussianMixturePrior | None:
-    """What ``fitted_prior`` kept, unless it was of another step."""
+    """What ``fitted_prior`` kept, unless it was of another step or is damaged."""
     path = os.path.join(workdir, PRIOR_FILE)
     if not os.path.exists(path):
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        return GaussianMixturePrior(*map(arrays.get, GaussianMixturePrior._fields)) if arrays["step"] == step else None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            prior = GaussianMixturePrior(*(arrays[name] for name in GaussianMixturePrior._fields))
+            return prior if arrays["step"] == step else None
+    except DAMAGED as error:
+        log.warning("%s is damaged (%s); fit it again: mmvm_jax.main --mode=evaluate", path, first_line(error))
+        return None
 
 
 def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

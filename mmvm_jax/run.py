@@ -1,5 +1,6 @@
 """A run from its configuration to its report, going on from whatever the workdir already holds."""
 
+import contextlib
 import json
 import os
 
@@ -33,12 +34,13 @@ def run(config, workdir: str, mode: str, command: str) -> None:
       command: what started the run, for its report.
 
     Raises:
-      UserError: the configuration or the workdir cannot be used, or training failed.
+      UserError: the configuration or the workdir cannot be used, another run is working there, or training failed.
     """
     validate(config)
     _keep_compiled_programs(config)
     parallel.keep_freed_memory()
-    with parallel.together(), parallel.folder_to_write(workdir) as workdir:
+    with parallel.together(), parallel.folder_to_write(workdir) as workdir, contextlib.ExitStack() as stack:
+        parallel.from_first(stack.enter_context, folder.locked(workdir))
         unchanged = parallel.from_first(folder.check, workdir, config)
         data = parallel.first_then_others(load_dataset, config.data, config.modalities)
         if mode != "evaluate":

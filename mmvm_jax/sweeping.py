@@ -1,7 +1,6 @@
 """A sweep: the runs of all methods, betas and seeds, each in its own folder, and what they ended with."""
 
 import copy
-import json
 import os
 import traceback
 
@@ -120,8 +119,7 @@ def _run(config, workdir: str, command: str, failures: dict, name: str) -> dict[
 
 def _values(workdir: str) -> dict[str, float]:
     """The metrics of a finished run, the mean reconstruction error and the objective among them."""
-    with open(os.path.join(workdir, folder.EVALUATION_FILE)) as file:
-        values = json.load(file)
+    values = folder.read_evaluation(workdir)
     errors = [value for name, value in values.items() if name.startswith("reconstruction/mse/")]
     if errors:
         values[COLUMNS[RECONSTRUCTION]] = float(np.mean(errors))

@@ -1,28 +1,62 @@
 """The folder of one run: whose configuration it holds, whether a run may work there, and what using it takes."""
 
+import contextlib
 import difflib
+import fcntl
 import json
 import os
+import pathlib
 import tempfile
+from collections.abc import Callable, Iterator
 
 from ml_collections import ConfigDict
 
+from mmvm_jax.config import base
 from mmvm_jax.data import description
 from mmvm_jax.data.description import Description
 from mmvm_jax.data.pipeline import DataSet
-from mmvm_jax.errors import UserError
+from mmvm_jax.errors import UserError, first_line
+from mmvm_jax.progress import log
 
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
 EVALUATION_FILE = "evaluation.json"
 TABLE_FILE = "evaluation.csv"
 REPORT_FILE = "report.html"
+_LOCK_FILE = "lock"
+
+
+@contextlib.contextmanager
+def locked(workdir: str) -> Iterator[None]:
+    """Makes the folder, and keeps other runs on this machine's files out of it while entered.
+
+    The system takes the lock back when the process ends, however it ends. Who only reads needs none.
+
+    Raises:
+      UserError: another process works there, or the folder cannot be written.
+    """
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        file = open(os.path.join(workdir, _LOCK_FILE), "a")  # noqa: SIM115, closed below
+    except OSError as error:
+        raise _not_writable(workdir, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"--workdir={workdir}: another run is working there; wait for it, or use another folder"
+            ) from error
+        except OSError as error:  # some network folders cannot be locked
+            log.warning("--workdir=%s cannot be locked (%s); start no second run there", workdir, error.strerror)
+        yield
 
 
 def check(workdir: str, config) -> bool:
-    """Makes sure that a run with this configuration may work in ``workdir``, before anything long begins.
+    """Makes sure that a run with this configuration may work in ``workdir``, which exists, before anything long begins.
 
-    Where data lie and how a model is evaluated may differ from run to run; all else decides what is trained.
+    Where data lie, how a model is evaluated and how many steps may be skipped may differ from run to run; all else
+    decides what is trained.
 
     Returns:
       Whether the folder holds the very same configuration, evaluation included.
@@ -33,9 +67,8 @@ def check(workdir: str, config) -> bool:
     path = os.path.join(workdir, CONFIG_FILE)
     mine, theirs = config_text(config), None
     try:
-        os.makedirs(workdir, exist_ok=True)
         if os.path.exists(path):
-            with open(path) as file:
+            with open(path, encoding="utf-8", errors="replace") as file:
                 theirs = file.read()
             _check_same(workdir, theirs, mine)
         elif os.path.exists(os.path.join(workdir, "checkpoints")):
@@ -43,7 +76,11 @@ def check(workdir: str, config) -> bool:
         with tempfile.TemporaryFile(dir=workdir):
             return theirs == mine
     except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be written ({error.strerror}); use another folder") from error
+        raise _not_writable(workdir, error) from error
+
+
+def _not_writable(workdir: str, error: OSError) -> UserError:
+    return UserError(f"--workdir={workdir} cannot be written ({error.strerror}); use another folder")
 
 
 def record(workdir: str, config, data: DataSet) -> None:
@@ -67,26 +104,55 @@ def read_config(workdir: str) -> ConfigDict:
     """The configuration of the run in ``workdir``.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or it is damaged.
     """
-    return ConfigDict(_with_tuples(json.loads(_read(workdir, CONFIG_FILE))))
+
+    def parse(text: str) -> ConfigDict:
+        config = base()  # fields that a version before this one did not have
+        with config.unlocked():
+            config.update(_with_tuples(json.loads(text)))
+        return config
+
+    return _parsed(workdir, CONFIG_FILE, parse)
 
 
 def read_description(workdir: str) -> Description:
     """What the data of the run in ``workdir`` are.
 
     Raises:
-      UserError: there is no run.
+      UserError: there is no run, or the file is damaged.
     """
-    return description.from_text(_read(workdir, DATA_FILE))
+    return _parsed(workdir, DATA_FILE, description.from_text)
 
 
-def _read(workdir: str, name: str) -> str:
+def read_evaluation(workdir: str) -> dict[str, float]:
+    """The metrics of the finished run in ``workdir``.
+
+    Raises:
+      UserError: there are none, or the file is damaged.
+    """
+    return _parsed(workdir, EVALUATION_FILE, lambda text: {name: float(v) for name, v in json.loads(text).items()})
+
+
+def _parsed(workdir: str, name: str, parse: Callable):
+    """What a file of the workdir holds."""
     try:
         with open(os.path.join(workdir, name), encoding="utf-8") as file:
-            return file.read()
+            return parse(file.read())
     except OSError as error:
         raise UserError(f"--workdir={workdir} holds no run of mmvm_jax.main: no {name}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _damaged(workdir, name, error) from error
+
+
+def _damaged(workdir: str, name: str, error: Exception) -> UserError:
+    """The error for a file of the workdir that cannot be what was written, with the command that repairs it."""
+    repair = "write it again: mmvm_jax.main --mode=evaluate with the run's own --config and --workdir"
+    if name == CONFIG_FILE:
+        copies = pathlib.Path(workdir, "checkpoints").glob("*/config/metadata")  # each checkpoint has one
+        newest = max((copy for copy in copies if copy.parts[-3].isdigit()), key=os.path.getmtime, default=None)
+        repair = f"restore it: cp {newest} {workdir}/{name}" if newest else "use another folder"
+    return UserError(f"{workdir}/{name} is damaged ({first_line(error)}); {repair}", exit_code=1)
 
 
 def _with_tuples(values):
@@ -111,8 +177,8 @@ def write(path: str, text: str) -> None:
 def _check_same(workdir: str, theirs: str, mine: str) -> None:
     try:
         old, new = _training_part(theirs), _training_part(mine)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{workdir}/{CONFIG_FILE} is damaged ({error}); use another folder") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _damaged(workdir, CONFIG_FILE, error) from error
     if old != new:
         changes = difflib.unified_diff(_flat(old), _flat(new), lineterm="", n=0)
         lines = [line for line in changes if line[0] in "+-" and line[:3] not in ("+++", "---")]
@@ -127,6 +193,7 @@ def _training_part(text: str) -> dict:
     values = json.loads(text)
     values.pop("evaluation", None)
     values.get("data", {}).pop("dir", None)
+    values.get("train", {}).pop("skip_not_finite", None)
     for part in ("method", "network"):
         chosen = values[part]["name"]
         others = [name for name, value in values[part].items() if isinstance(value, dict) and name != chosen]

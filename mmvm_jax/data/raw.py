@@ -249,7 +249,7 @@ def _is_clutter(name: str) -> bool:
 def _zip_members(path, opened):
     archive = opened.enter_context(zipfile.ZipFile(path))
     files = [info for info in archive.infolist() if not info.is_dir()]
-    return [(info.filename, functools.partial(archive.read, info)) for info in files]
+    return [(info.filename, functools.partial(archive.read, info.filename)) for info in files]
 
 
 def _tar_members(path, opened):

@@ -11,9 +11,10 @@ import optax
 
 from mmvm_jax import parallel
 from mmvm_jax.data.pipeline import Batches, DataSet
+from mmvm_jax.errors import first_line
 from mmvm_jax.model import Model
 from mmvm_jax.networks.layers import Conv
-from mmvm_jax.progress import Progress
+from mmvm_jax.progress import Progress, log
 from mmvm_jax.types import Array, Modality
 
 _BATCH_SIZE = 250
@@ -93,7 +94,7 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
         example = jnp.zeros((1, *modality.shape), int if modality.kind == "tokens" else float)
         networks[name], variables[name] = network, network.init(jax.random.key(modality.identifier), example)
         paths[name] = os.path.join(cache_dir, f"{data.fingerprint}-{name}-{modality.kind}-{epochs}.msgpack")
-    kept = parallel.from_first(lambda: {name: _read(path) for name, path in paths.items() if os.path.exists(path)})
+    kept = parallel.from_first(_read, paths, variables)
     if new := {name: variables[name] for name in variables if name not in kept}:
         for name, trained in _train(model, data, networks, new, epochs).items():
             kept[name] = flax.serialization.to_bytes(trained)
@@ -177,6 +178,16 @@ def _write(path: str, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+def _read(paths: dict[str, str], variables: dict[str, dict]) -> dict[str, bytes]:
+    """The files that are there and fit the variables."""
+    kept = {}
+    for name, path in paths.items():
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                content = file.read()
+            try:
+                flax.serialization.from_bytes(variables[name], content)
+                kept[name] = content
+            except Exception as error:  # whatever a damaged file leads to
+                log.warning("%s is damaged (%s); the classifier is trained again", path, first_line(error))
+    return kept
