@@ -21,10 +21,8 @@ def standardise(train: Split, test: Split, rows: dict[str, int]):
     for name, row in rows.items():
         values = train.inputs[name][train.present[row]].astype(np.float64)
         mean, scale = values.mean(axis=0), values.std(axis=0)
-        # What varies by no more than its rounding, or than float32 can divide by, keeps its unit.
-        kind = np.finfo(np.float32)
-        varies = scale > np.maximum(kind.eps * np.abs(mean), kind.tiny)
-        units[name] = mean.astype(np.float32), np.where(varies, scale, 1).astype(np.float32)
+        # What never varies keeps its unit.
+        units[name] = mean.astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32)
     return _apply(train, units, rows), _apply(test, units, rows), units
 
 

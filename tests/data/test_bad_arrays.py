@@ -269,6 +269,11 @@ def test_files_that_are_no_arrays(kind, tmp_path):
     assert "my.npz" in message or message.startswith("the data hold no modality")
 
 
+def test_a_negative_shape_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "my.npz").write_bytes(FILES["a negative shape"])
+    assert "'a.npy' in it has the shape [-5, 3]" in refused(NpzRows, str(tmp_path / "my.npz"), "--input")
+
+
 @pytest.mark.parametrize("path", ["", "nowhere.npz", "."])
 def test_files_that_are_not_there(path):
     assert refused(NpzRows, path, "--input").startswith(f"--input is '{path}': no such file; allowed: ")

@@ -127,6 +127,11 @@ def test_a_compression_that_python_lacks(method, put):
     assert "one.txt cannot be read: " in refused(put("birds.zip", bytes(content)).read, "one.txt")
 
 
+def test_a_member_without_a_name(put):
+    content = zipped({"a": b"x"}).replace(b"a", b"\0")
+    assert "birds.zip cannot be read: " in refused(put, "birds.zip", content)
+
+
 @pytest.mark.parametrize("name", ["birds.zip", "birds.tar", "birds.tar.gz", "birds.tgz"])
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
 def test_an_archive_cut_off(name, share, put):
