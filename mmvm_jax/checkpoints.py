@@ -80,6 +80,7 @@ class Checkpoints:
         for step in steps:
             try:
                 restored = self._manager.restore(step, args=items)
+                jax.tree.map(_check_shape, like, restored.state)
                 return Restored(step, restored.state, restored.progress)
             except Exception as error:  # whatever a damaged file leads to
                 log.warning("%s/%d cannot be read (%s)", self._directory, step, first_line(error))
@@ -88,3 +89,9 @@ class Checkpoints:
                 f"{self._directory}: no checkpoint there fits this version and model; use another --workdir"
             )
         return None
+
+
+def _check_shape(expected: np.ndarray, found: np.ndarray) -> None:
+    """Orbax restores an array of another shape without a word."""
+    if np.shape(found) != expected.shape:
+        raise ValueError(f"an array is {list(np.shape(found))}, the model's {list(expected.shape)}")

@@ -219,7 +219,7 @@ def _read_prior(workdir: str, step: int) -> GaussianMixturePrior | None:
     if not os.path.exists(path):
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             prior = GaussianMixturePrior(*(arrays[name] for name in GaussianMixturePrior._fields))
             return prior if arrays["step"] == step else None
     except DAMAGED as error:

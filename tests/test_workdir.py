@@ -1,6 +1,5 @@
 """The folder of a run: one run at a time works there, and files of it that are damaged are named with their repair."""
 
-import functools
 import json
 import os
 import pathlib
@@ -196,14 +195,23 @@ def test_checkpoints_of_another_model(run, field):
 # What is kept for all runs.
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The ``config.data`` of polydigits with a few examples, prepared."""
+    config = mmvm_jax.default_config().data
+    config.update({"name": "polydigits", "dir": str(tmp_path_factory.mktemp("prepared"))})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(polydigits, "NUM_EXAMPLES", {"train": 40, "test": 8})
+        load_dataset(config)
+        yield config
+
+
 @pytest.mark.parametrize("damage", ["truncate", "empty", "remove"])
 @pytest.mark.parametrize(
     "file", ["dataset_info.json", "polydigits-train.array_record*", "polydigits-test.array_record*"]
 )
-def test_damaged_prepared_data(tmp_path_factory, monkeypatch, file, damage):
-    monkeypatch.setattr(polydigits, "NUM_EXAMPLES", {"train": 40, "test": 8})
-    config = mmvm_jax.default_config().data
-    config.update({"name": "polydigits", "dir": str(_prepared(tmp_path_factory))})
+def test_damaged_prepared_data(prepared, file, damage):
+    config = prepared
     (path,) = pathlib.Path(config.dir).rglob(file)
     whole = path.read_bytes()
     try:
@@ -215,16 +223,6 @@ def test_damaged_prepared_data(tmp_path_factory, monkeypatch, file, damage):
         assert re.search(rf"prepares it again: rm -r {config.dir}/polydigits/plain\S*$", message)
     finally:
         path.write_bytes(whole)
-
-
-@functools.cache
-def _prepared(factory):
-    """Polydigits of a few examples, prepared once."""
-    folder = factory.mktemp("prepared")
-    config = mmvm_jax.default_config().data
-    config.update({"name": "polydigits", "dir": str(folder)})
-    load_dataset(config)
-    return folder
 
 
 def test_a_damaged_classifier_is_trained_again(tmp_path, caplog):
