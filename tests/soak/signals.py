@@ -2,7 +2,7 @@
 
     python tests/soak/signals.py --signal=TERM --times=20 --processes=2
 
-Prints a line an interruption: the process that was sent the signal, the steps done, and the steps lost. TERM must lose
+Prints a line an interruption: the processes that were sent the signal, the steps done, and the steps lost. TERM must lose
 none; KILL at most those since the last checkpoint.
 """
 
@@ -46,11 +46,13 @@ def _interrupt(workdir: pathlib.Path, moments: random.Random, number: int) -> in
     arguments = [processes.TESTS / "worker.py", f"--workdir={workdir}", f"--steps={_STEPS.value}"]
     running = processes.start(arguments, _PROCESSES.value)
     before = _logged(workdir)
-    if moments.random() < 0.7:  # else at any moment of the start
+    victims = list(range(_PROCESSES.value))  # at any moment of the start, as a cluster does
+    if moments.random() < 0.7:  # in training one suffices
         processes.wait_for_steps(workdir, before + 1)
+        victims = [moments.randrange(_PROCESSES.value)]
     time.sleep(moments.uniform(0.0, 3.0))
-    victim = moments.randrange(_PROCESSES.value)
-    running[victim].send_signal(getattr(signal, f"SIG{_SIGNAL.value}"))
+    for victim in victims:
+        running[victim].send_signal(getattr(signal, f"SIG{_SIGNAL.value}"))
     said = [process.communicate(timeout=300)[0] for process in running]
     codes = [process.returncode for process in running]
     logged, saved = _logged(workdir), _saved(workdir)
