@@ -1,23 +1,19 @@
 """Interrupts a training of several processes at random moments, and compares its end with an undisturbed one's.
 
-    python tests/soak/signals.py --signal=TERM --times=20 --processes=2
+    PYTHONPATH=.:tests python tests/soak/signals.py --signal=TERM --times=20 --processes=2
 
-Prints a line an interruption: the processes that were sent the signal, the steps done, and the steps lost. TERM must lose
-none; KILL at most those since the last checkpoint.
+Prints a line an interruption: the processes that were sent the signal, the steps done, and the steps lost. TERM must
+lose none; KILL at most those since the last checkpoint.
 """
 
 import pathlib
 import random
 import signal
-import sys
 import tempfile
 import time
 
-from absl import app, flags
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-
 import test_processes as processes
+from absl import app, flags
 
 from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.errors import RESTART
