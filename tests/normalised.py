@@ -1,12 +1,16 @@
-"""Small networks with batch normalisation and dropout, offered as ``mmvm_jax.networks`` offers a family."""
+"""Small networks with batch normalisation and dropout, a family like those of ``mmvm_jax.networks``, and their data."""
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
+from mmvm_jax.config import base
+from mmvm_jax.data.pipeline import DataSet, Split
 from mmvm_jax.networks.normalization import BatchNorm, Dropout
-from mmvm_jax.types import DiagonalGaussian
+from mmvm_jax.types import DiagonalGaussian, Modality
 
 KINDS = ("vector",)
+NUM_EXAMPLES, BATCH_SIZE = 64, 16
 
 
 class Encoder(nn.Module):
@@ -29,3 +33,25 @@ class Decoder(nn.Module):
 
 def make(modality, config):
     return Encoder(config.latent_dim), Decoder(modality.shape[0])
+
+
+def config():
+    """Two banks of small networks with batch normalisation."""
+    values = base()
+    values.network.update({"name": "normalised", "latent_dim": 3})
+    values.method.beta = 0.5
+    values.train.update({"batch_size": BATCH_SIZE, "checkpoint_every": 10, "log_every": 5})
+    return values
+
+
+def data() -> DataSet:
+    """Three modalities, of which the second is so rare that many shards of a batch lack it."""
+    generator = np.random.default_rng(0)
+    modalities = tuple(Modality(name, (size,), "vector", "normal") for name, size in zip("abc", (5, 4, 5)))
+    inputs = {m.name: generator.normal(2.0, 3.0, (NUM_EXAMPLES, *m.shape)) for m in modalities}
+    present = generator.random((3, NUM_EXAMPLES)) < np.array([[0.7], [0.3], [0.7]])
+    present[0] |= ~present.any(axis=0)
+    split = Split(inputs, present, np.zeros(NUM_EXAMPLES, np.int32))
+    for row, array in enumerate(inputs.values()):
+        array[~present[row]] = np.nan
+    return DataSet(modalities, split, split, 1, "class", "fingerprint")

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 
+import normalised
 import numpy as np
 import pytest
 import tiny
-import worker
 
 from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.data.pipeline import Order
@@ -79,7 +79,7 @@ def alone(tmp_path_factory):
 
 
 def test_some_shards_lack_a_modality_altogether():
-    present, order = worker.data().train.present, Order(worker.NUM_EXAMPLES, worker.BATCH_SIZE, 0)
+    present, order = normalised.data().train.present, Order(normalised.NUM_EXAMPLES, normalised.BATCH_SIZE, 0)
     shards = np.stack([next(order) for _ in range(STEPS)]).reshape(STEPS, 4, -1)
     lacking = ~present[:, shards].any(axis=-1)
     assert lacking[1].sum() > 20 and not lacking[1].all(axis=1).all()

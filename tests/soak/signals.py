@@ -13,7 +13,7 @@ import tempfile
 import time
 
 import test_processes as processes
-from absl import app, flags
+from absl import app, flags, logging
 
 from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.errors import RESTART
@@ -28,6 +28,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 
 def main(argv):
     del argv
+    logging.set_verbosity(logging.WARNING)
     moments = random.Random(_SEED.value)
     with tempfile.TemporaryDirectory() as folder:
         disturbed, alone = pathlib.Path(folder, "disturbed"), pathlib.Path(folder, "alone")
@@ -52,9 +53,7 @@ def _interrupt(workdir: pathlib.Path, moments: random.Random, number: int) -> in
     said = [process.communicate(timeout=300)[0] for process in running]
     codes = [process.returncode for process in running]
     logged, saved = _logged(workdir), _saved(workdir)
-    print(
-        f"{number}: process {victim}, exit codes {codes}, steps logged {before} -> {logged}, saved {saved}", flush=True
-    )
+    print(f"{number}: processes {victims}, exit codes {codes}, logged {before} -> {logged}, saved {saved}", flush=True)
     allowed = {RESTART, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGABRT}
     assert set(codes) <= allowed, "\n".join(said)
     return max(logged - saved, 0)
