@@ -129,6 +129,7 @@ class _Record:
     def __enter__(self):
         self._open = contextlib.ExitStack()
         if parallel.is_first():
+            self._open.enter_context(folder.locked(self._workdir))
             folder.check(self._workdir, self._config)
             folder.record(self._workdir, self._config, self._data)
             self._writer = self._open.enter_context(MetricWriter(self._workdir))
