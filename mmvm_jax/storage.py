@@ -19,7 +19,8 @@ from mmvm_jax.progress import log
 _EVERY_SECONDS = 30
 _ATTEMPTS = 4  # of bringing the last files there, each after twice the pause of the one before
 _FIRST_PAUSE = 2.0
-_IN_THE_MAKING = ("orbax-checkpoint-tmp", ".new")  # parts of names of what is not complete yet
+_IN_THE_MAKING = ("orbax-checkpoint-tmp", ".new", "incomplete.")  # parts of names of what is not complete yet
+_WRITTEN_LAST = "dataset_info.json"  # of the files of prepared data: with it they are complete
 # A bucket that is away is given up after about a minute.
 _OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 3}}}}
 
@@ -59,6 +60,35 @@ def local_copy(path: str, field: str) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@contextlib.contextmanager
+def shared_data(url: str, folder: str, name: str) -> Iterator[None]:
+    """Prepared data in object storage: what is there need not be prepared here, and what is prepared here comes there.
+
+    Args:
+      url: of the directory shared by all data sets; nothing is done where it is a local one.
+      folder: its copy on this machine, which stays.
+      name: of the data set, whose raw files are fetched only where no data are prepared.
+
+    Raises:
+      UserError: the storage cannot be read, or the data could not be brought there.
+    """
+    if not is_remote(url):
+        yield
+        return
+    prepared = _Copy(f"{url.rstrip('/')}/{name}", os.path.join(folder, name), "config.data.dir")
+    for variant in prepared.complete() - _folders(os.path.join(folder, name)):
+        prepared.fetch_as_a_whole(variant)
+    if not os.path.isdir(os.path.join(folder, name)):
+        raw = f"downloads/manual/{name}"
+        _Copy(f"{url.rstrip('/')}/{raw}", os.path.join(folder, raw), "config.data.dir").fetch()
+    yield
+    prepared.bring_all_but(prepared.complete())
+
+
+def _folders(path: str) -> set[str]:
+    return {entry.name for entry in os.scandir(path) if entry.is_dir()} if os.path.isdir(path) else set()
+
+
 class _Copy:
     """A folder on this machine, and the one in object storage whose copy it is."""
 
@@ -81,6 +111,23 @@ class _Copy:
             raise UserError(f"{self.name} cannot be read ({first_line(error)})", exit_code=1) from error
         self._there = self._here()
 
+    def complete(self) -> set[str]:
+        """The folders there that hold complete prepared data."""
+        try:
+            self._storage.invalidate_cache()
+            found = self._storage.find(self._root) if self._storage.exists(self._root) else []
+        except Exception as error:
+            raise UserError(f"{self.name} cannot be read ({first_line(error)})", exit_code=1) from error
+        return {path[len(self._root) + 1 :].split("/")[0] for path in found if path.endswith(_WRITTEN_LAST)}
+
+    def fetch_as_a_whole(self, name: str) -> None:
+        """Copies one folder to this machine; if it is cut off, nothing is left that looks complete."""
+        log.info("%s: fetching %s", self.name, name)
+        os.makedirs(self._folder, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="incomplete.") as temporary:
+            self._storage.get(f"{self._root}/{name}/", temporary + "/whole/", recursive=True)
+            os.replace(temporary + "/whole", os.path.join(self._folder, name))
+
     def keep(self, stop: threading.Event) -> None:
         """Brings changes there from time to time; what fails is tried again the next time."""
         while not stop.wait(_EVERY_SECONDS):
@@ -102,12 +149,19 @@ class _Copy:
                 reason = first_line(error)
                 log.warning("%s cannot be written (%s)", self.name, reason)
                 time.sleep(_FIRST_PAUSE * 2**attempt)
-        message = f"{self.name} cannot be written ({reason}); the run is whole in {self._folder}, copy it from there"
+        message = f"{self.name} cannot be written ({reason}); all is in {self._folder}, copy it from there"
         raise UserError(message, exit_code=1)
+
+    def bring_all_but(self, folders: set[str]) -> None:
+        """As ``bring_all``, without the folders that are there already."""
+        here = self._here()
+        self._there = {path: stamp for path, stamp in here.items() if path.split(os.sep)[0] in folders}
+        self.bring_all()
 
     def _bring(self) -> None:
         here = self._here()
-        for path in sorted(path for path, stamp in here.items() if self._there.get(path) != stamp):
+        changed = [path for path, stamp in here.items() if self._there.get(path) != stamp]
+        for path in sorted(changed, key=lambda path: (os.path.basename(path) == _WRITTEN_LAST, path)):
             local = os.path.join(self._folder, path)
             try:
                 self._storage.put_file(local, f"{self._root}/{path}")

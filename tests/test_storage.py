@@ -12,6 +12,8 @@ import tiny
 from moto.server import ThreadedMotoServer
 
 from mmvm_jax import storage
+from mmvm_jax.config import base
+from mmvm_jax.data import builders, load_dataset
 from mmvm_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -73,7 +75,7 @@ def test_what_is_in_the_making_stays_here(bucket, quickly):
 
 
 def test_a_bucket_that_is_away(bucket, quickly):
-    refused = pytest.raises(UserError, match=r"--workdir=s3://nowhere/a cannot be written \(.*; the run is whole in ")
+    refused = pytest.raises(UserError, match=r"--workdir=s3://nowhere/a cannot be written \(.*; all is in ")
     with refused as caught, storage.local_copy("s3://nowhere/a", "workdir") as folder:
         pathlib.Path(folder, "a").write_text("1")
     assert pathlib.Path(folder, "a").read_text() == "1" and folder in str(caught.value)
@@ -109,6 +111,29 @@ def test_the_whole_path_with_the_workdir_in_a_bucket(bucket, tmp_path):
     assert np.load(tmp_path / "made.npz")["height"].shape == (100, 3)
     with storage.local_copy(f"{bucket}/run", "workdir") as folder:
         assert json.loads(pathlib.Path(folder, "evaluation.json").read_text())
+
+
+def test_data_are_prepared_once_for_all_machines(bucket, quickly, tmp_path, monkeypatch):
+    config = base().data
+    config.dir = f"{bucket}/data"
+    found = []
+    for machine in ("one", "two"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / machine))
+        found.append(load_dataset(config))
+        monkeypatch.setattr(builders, "_generate", lambda builder: pytest.fail("prepared a second time"))
+    assert found[0].fingerprint == found[1].fingerprint
+
+
+def test_half_of_the_data_is_no_data(bucket, quickly, tmp_path):
+    url, here, there = f"{bucket}/half", tmp_path / "here", tmp_path / "there"
+    with storage.shared_data(url, str(here), "set"):
+        (here / "set" / "whole").mkdir(parents=True)
+        (here / "set" / "half").mkdir()
+        for name in ("whole/data", "whole/dataset_info.json", "half/data"):
+            (here / "set" / name).write_text(name)
+    with storage.shared_data(url, str(there), "set"):
+        assert sorted(path.name for path in (there / "set").iterdir()) == ["whole"]
+        assert (there / "set" / "whole" / "data").read_text() == "whole/data"
 
 
 def _run(module, *flags) -> str:

@@ -4,7 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from mmvm_jax import storage
 from mmvm_jax.data import (
+    builders,
     celeba,
     cub,
     hippocampal,
@@ -48,7 +50,10 @@ def load_dataset(config_data, modalities=()) -> DataSet:
     """
     if config_data.name not in DATASETS:
         raise unknown_name("config.data.name", config_data.name, DATASETS)
-    return _with_missing(DATASETS[config_data.name].load(config_data, modalities), config_data.missing)
+    module, directory = DATASETS[config_data.name], builders.data_directory(config_data.dir)
+    with storage.shared_data(config_data.dir, str(directory), module.__name__.rpartition(".")[2]):
+        dataset = module.load(config_data, modalities)
+    return _with_missing(dataset, config_data.missing)
 
 
 def dataset_from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> DataSet:

@@ -19,15 +19,12 @@ _READ_AT_ONCE = 1024  # records; bounds the memory that undecoded records take
 def data_directory(configured: str) -> pathlib.Path:
     """The directory of prepared data: ``config.data.dir``, or the user's cache where that is empty.
 
-    Raises:
-      UserError: it names object storage, from which examples cannot be read one by one.
+    For object storage it is a folder in the cache, which ``storage.shared_data`` keeps in step with it.
     """
-    if is_remote(configured):
-        raise UserError(f"config.data.dir is '{configured}'; allowed: a folder of this machine, a mounted one included")
-    if configured:
+    if configured and not is_remote(configured):
         return pathlib.Path(configured).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return pathlib.Path(cache).expanduser() / "mmvm_jax" / "data"
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mmvm_jax"
+    return cache / "storage" / configured.replace("://", "/") if configured else cache / "data"
 
 
 def stored_info(builder, arrays: dict[str, tuple], numbers=("label",), metadata=None) -> tfds.core.DatasetInfo:
