@@ -13,7 +13,7 @@ import tiny
 
 import mmvm_jax
 from mmvm_jax.data.rows import NpzRows, write_npz
-from mmvm_jax.errors import UserError
+from mmvm_jax.errors import RESTART, UserError
 
 NAMES = ("height", "spikes")
 
@@ -129,7 +129,7 @@ def test_an_interrupt_leaves_nothing_half_written(folder, tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == RESTART
     assert errors.splitlines()[-1].endswith(
         "stopped; nothing was written, and the same command starts from the beginning"
     )
