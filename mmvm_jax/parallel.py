@@ -236,18 +236,25 @@ def spread_steps(step: Callable, read: Callable) -> Callable:
     Returns:
       (state, items, table, hyper, flag) -> (state, metrics, raised). ``items`` is a list, an item a step, with the
       rows that are this process's ``share``; ``table`` comes from ``on_all_devices``. Of the metrics, the leaves
-      have the steps as their first axis. ``raised`` says in how many devices' processes the flag was set.
+      have the steps as their first axis. ``raised`` is above 0 where the flag was set in any process.
     """
 
-    def steps(state, items, flag, table, hyper):
-        state, metrics = jax.lax.scan(lambda s, item: step(s, read(table, item), hyper), state, items)
-        return state, metrics, sum_over_devices(flag)
+    def steps(state, items, flags, table, hyper):
+        def one(state, item_and_flag):
+            item, flag = item_and_flag
+            state, metrics = step(state, read(table, item), hyper)
+            # In the loop, where sums over processes keep one order; beside it they may overtake each other.
+            return state, (metrics, sum_over_devices(flag))
+
+        state, (metrics, raised) = jax.lax.scan(one, state, (items, flags))
+        return state, metrics, raised.sum()
 
     compiled = jax.pmap(steps, axis_name=_AXIS, in_axes=(None, 0, 0, None, None), out_axes=None)
 
     def run(state, items: Sequence, table, hyper, flag: bool):
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *map(_cut, items))
-        return _one_at_a_time(compiled(state, stacked, np.full(_num_local(), flag, np.int32), table, hyper))
+        flags = np.full((_num_local(), len(items)), flag, np.int32)
+        return _one_at_a_time(compiled(state, stacked, flags, table, hyper))
 
     return run
 
