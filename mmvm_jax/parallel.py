@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -243,8 +244,11 @@ def spread_steps(step: Callable, read: Callable) -> Callable:
         def one(state, item_and_flag):
             item, flag = item_and_flag
             state, metrics = step(state, read(table, item), hyper)
-            # In the loop, where sums over processes keep one order; beside it they may overtake each other.
-            return state, (metrics, sum_over_devices(flag))
+            # Sums that do not depend on each other may be done in another order by each process, which mixes them
+            # up; so this one is made to depend on the others, by a number that is never so low.
+            first = jax.tree.leaves(metrics)[0]
+            never = jnp.any(first < jnp.finfo(first.dtype).min)
+            return state, (metrics, sum_over_devices(flag + never))
 
         state, (metrics, raised) = jax.lax.scan(one, state, (items, flags))
         return state, metrics, raised.sum()

@@ -95,6 +95,7 @@ def test_losses_in_float32(tmp_path):
     np.testing.assert_allclose(two, one, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_devices_each(alone, tmp_path):
     assert_same(train(tmp_path, 2, devices=2), alone)
 
