@@ -7,6 +7,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from mmvm_jax import parallel
+from mmvm_jax import train as training
+
 WARM_UP = 3
 
 
@@ -20,6 +23,19 @@ def time_in_turn(steps: dict[str, Callable], rounds: int) -> dict[str, list[floa
             if round_ >= WARM_UP:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def seconds_of_steps(config, model, method, batch, count: int) -> tuple[float, list[float]]:
+    """Seconds to compile our training step, and of each of ``count`` steps on one batch."""
+    state = parallel.on_all_devices(training.init_state(config, model, method, batch))
+    hyper = training.hyper_parameters(config)
+    step = parallel.spread(training.make_step(config, model, method, 1_000_000), reduced=True)
+    times = []
+    for _ in range(count + 1):
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, batch, hyper))
+        times.append(time.perf_counter() - start)
+    return times[0] - min(times[1:]), times[1:]
 
 
 def first_call(step: Callable) -> float:

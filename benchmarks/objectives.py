@@ -7,16 +7,13 @@ few repetitions, on random images of the shape of ``polydigits`` with the small 
 """
 
 import statistics
-import time
 
 import jax
-import numpy as np
 from absl import app, flags
 
-from mmvm_jax import parallel
-from mmvm_jax import train as training
+from benchmarks.measure import seconds_of_steps
+from benchmarks.workloads import random_batch
 from mmvm_jax.config import base
-from mmvm_jax.data.pipeline import DataSet, complete_split
 from mmvm_jax.errors import UserError
 from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
@@ -74,22 +71,9 @@ def decodes(config, count: int) -> int:
 
 def measure(config, count: int) -> tuple[float, list[float]]:
     """Seconds to compile a step of ``count`` modalities, and of each timed step."""
-    generator = np.random.default_rng(0)
     modalities = tuple(Modality(f"m{m}", (28, 28, 3), "image", "laplace", 0.75) for m in range(count))
-    images = {m.name: generator.integers(0, 255, (_BATCH.value, 28, 28, 3)).astype(np.uint8) for m in modalities}
-    split = complete_split(images, np.zeros(_BATCH.value, np.int32))
-    data = DataSet(modalities, split, split, 1, "class", "")
     model, method = make_model(modalities, config.network), make_method(config.method)
-    batch = training.first_batch(config, data)
-    state = training.init_state(config, model, method, batch)
-    hyper = training.hyper_parameters(config)
-    step = parallel.spread(training.make_step(config, model, method, 100), reduced=True)
-    times = []
-    for _ in range(_STEPS.value + 1):
-        start = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, batch, hyper))
-        times.append(time.perf_counter() - start)
-    return times[0] - min(times[1:]), times[1:]
+    return seconds_of_steps(config, model, method, random_batch(modalities, _BATCH.value), _STEPS.value)
 
 
 if __name__ == "__main__":

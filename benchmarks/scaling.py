@@ -7,14 +7,12 @@ steps stands what the law says: the time of that middle point, times the counted
 counts the work, of the loss and its gradient before any optimisation.
 """
 
-import time
-
 import jax
 import matplotlib.pyplot as plt
 from absl import app, flags
 
+from benchmarks.measure import seconds_of_steps
 from benchmarks.workloads import random_batch, workload
-from mmvm_jax import parallel
 from mmvm_jax import train as training
 from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
@@ -49,26 +47,18 @@ def measure(batch: int, modalities: int, latent_dim: int) -> tuple[float, float,
     """Seconds to compile, seconds of the fastest step, and its counted work in operations."""
     config, offered = workload(_WHAT.value, modalities)
     config.network.latent_dim = latent_dim
-    model, method, examples = (
-        make_model(offered, config.network),
-        make_method(config.method),
-        random_batch(offered, batch),
-    )
-    state, hyper = training.init_state(config, model, method, examples), training.hyper_parameters(config)
-    step = parallel.spread(training.make_step(config, model, method, 1_000_000), reduced=True)
-    times = []
-    for _ in range(_STEPS.value + 2):
-        start = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, examples, hyper))
-        times.append(time.perf_counter() - start)
+    model, method = make_model(offered, config.network), make_method(config.method)
+    examples = random_batch(offered, batch)
+    compiling, times = seconds_of_steps(config, model, method, examples, _STEPS.value)
+    variables = training.init_state(config, model, method, examples).variables
+    hyper = training.hyper_parameters(config)
 
     def loss(variables):
         prepared = model.prepare(examples)
         return method.loss(jax.random.key(0), prepared, model.bind(variables), hyper).loss.mean()
 
-    work = jax.jit(jax.grad(loss)).lower(state.variables).cost_analysis()["flops"]
-    fastest = min(times[2:])  # the second call compiles too: the state comes back laid out otherwise
-    return sum(times[:2]) - 2 * fastest, fastest, work
+    work = jax.jit(jax.grad(loss)).lower(variables).cost_analysis()["flops"]
+    return compiling, min(times), work
 
 
 def draw(rows: dict, path: str) -> None:

@@ -1,6 +1,6 @@
 """Data larger than memory: how fast they are prepared and read, and the memory that this and training take.
 
-    python -m benchmarks.streaming --folder=/tmp/faces --examples=200000
+    python -m benchmarks.streaming --folder=faces --examples=200000
 
 Writes a synthetic CelebA into the folder, in the published layout, as many examples as asked for and nine tenths of
 them for training; prepares it; reads batches of 256 in random order, once from memory and once from the disk; and

@@ -57,7 +57,7 @@ def export(workdir: str, folder: str) -> None:
       UserError: there is no trained model, or the folder cannot be used.
     """
     config, description = folder_of_run.read_config(workdir), folder_of_run.read_description(workdir)
-    variables, step = inference.read_variables(config, description, workdir)
+    trained, step = inference.read_trained(config, description, workdir)
     try:
         os.makedirs(folder, exist_ok=True)
         if os.listdir(folder):
@@ -66,7 +66,7 @@ def export(workdir: str, folder: str) -> None:
             if os.path.exists(os.path.join(workdir, name)):
                 shutil.copyfile(os.path.join(workdir, name), os.path.join(folder, name))
         folder_of_run.write(os.path.join(folder, CARD_FILE), _card(config, description, step, workdir, folder))
-        weights.write(folder, variables, step)  # last: a folder without them is no model
+        weights.write(folder, trained.params, step)  # last: a folder without them is no model
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); use another folder") from error
 

@@ -170,14 +170,12 @@ def load(workdir: str) -> Inference:
       UserError: the folder holds no run, or no checkpoint.
     """
     config, description = folder.read_config(workdir), folder.read_description(workdir)
-    variables, step = read_variables(config, description, workdir)
-    model, method = make_model(description.modalities, config.network, config.precision), make_method(config.method)
-    prior = _read_prior(workdir, step)
-    return Inference(Trained(model, method, variables), description, prior, config.evaluation.batch_size)
+    trained, step = read_trained(config, description, workdir)
+    return Inference(trained, description, _read_prior(workdir, step), config.evaluation.batch_size)
 
 
-def read_variables(config, description: Description, workdir: str) -> tuple[dict, int]:
-    """The variables of the model in a workdir or an exported folder, and the steps that they were trained for.
+def read_trained(config, description: Description, workdir: str) -> tuple[Trained, int]:
+    """The model in a workdir or an exported folder, and the steps that it was trained for.
 
     Raises:
       UserError: there is no checkpoint and no file of weights, or it cannot be used.
@@ -186,9 +184,10 @@ def read_variables(config, description: Description, workdir: str) -> tuple[dict
     batch = description.blank_batch()
     if weights.are_in(workdir):
         like = jax.eval_shape(lambda: init_state(config, model, method, batch))
-        return weights.read(workdir, like.variables)
+        variables, step = weights.read(workdir, like.variables)
+        return Trained(model, method, variables), step
     restored = restore(config, model, method, batch, workdir)
-    return restored.state.variables, restored.step
+    return Trained(model, method, restored.state.variables), restored.step
 
 
 def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: int) -> GaussianMixturePrior | None:

@@ -24,7 +24,15 @@ from mmvm_jax.method import Method
 from mmvm_jax.metrics import MetricWriter
 from mmvm_jax.model import Model
 from mmvm_jax.progress import Progress, log
-from mmvm_jax.train import first_batch, hyper_parameters, init_state, make_step, num_steps, steps_at_once
+from mmvm_jax.train import (
+    first_batch,
+    hyper_parameters,
+    init_state,
+    is_out_of_memory,
+    make_step,
+    num_steps,
+    steps_at_once,
+)
 
 
 class Replica(NamedTuple):
@@ -34,14 +42,18 @@ class Replica(NamedTuple):
     workdir: str
 
 
-def pay_off(config, data: DataSet) -> bool:
-    """Whether runs side by side are possible, and faster than one after the other.
+def pay_off(config) -> bool:
+    """Whether runs side by side are faster than one after the other, as far as can be said without the data.
 
-    On a CPU a single run keeps all cores busy (two cores, small dense networks: 31 ms a step and run either way), and
-    examples that stream from the disk would be read once for every run. Runs that may skip steps count them alone.
+    On a CPU a single run keeps all cores busy (two cores, small dense networks: 31 ms a step and run either way). Runs
+    that may skip steps count them alone.
     """
-    possible = not isinstance(data.train.inputs, StoredInputs) and not config.train.skip_not_finite
-    return possible and jax.default_backend() != "cpu"
+    return jax.default_backend() != "cpu" and not config.train.skip_not_finite
+
+
+def are_possible(data: DataSet) -> bool:
+    """Whether the examples are in memory; from the disk they would be read once for every run."""
+    return not isinstance(data.train.inputs, StoredInputs)
 
 
 def train_together(replicas: list[Replica], model: Model, method: Method, data: DataSet) -> None:
@@ -63,8 +75,8 @@ def train_together(replicas: list[Replica], model: Model, method: Method, data: 
         try:
             _train(waiting[:at_once], model, method, data)
             waiting = waiting[at_once:]
-        except (jax.errors.JaxRuntimeError, MemoryError) as error:
-            if at_once == 1 or not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if at_once == 1 or not is_out_of_memory(error):
                 raise
             at_once = -(-at_once // 2)
             log.info("not enough memory: %d runs at a time", at_once)

@@ -63,8 +63,10 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
 def _train_together(configs: dict, workdir: str) -> None:
     """Trains the runs that have not begun side by side where that pays; the others are trained one by one later."""
     some = next(iter(configs.values()))
-    data = parallel.first_then_others(load_dataset, some.data, some.modalities)
-    if not replicas.pay_off(some, data):
+    data = None
+    if replicas.pay_off(some):
+        data = parallel.first_then_others(load_dataset, some.data, some.modalities)
+    if data is None or not replicas.are_possible(data):
         log.info("sweep: one run after the other, since several at once are not possible or no faster here")
         return
     for method in dict.fromkeys(method for method, *_ in configs):

@@ -264,13 +264,18 @@ def _check_finite(metrics: dict[str, np.ndarray], first_step: int, excused: np.n
     )
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of a step means that it needs more memory than there is."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 @contextlib.contextmanager
 def _enough_memory(config) -> Iterator[None]:
     """Says what would help where a step needs more memory than there is."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         size, pieces = config.train.batch_size, config.train.accumulate
         share = size // parallel.num_devices() // pieces  # examples that a device has in memory at once

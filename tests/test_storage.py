@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import s3fs
 import tiny
 from moto.server import ThreadedMotoServer
 
@@ -22,7 +23,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def bucket():
     """The name of an empty bucket; the environment leads all clients to it."""
-    s3fs = pytest.importorskip("s3fs")
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     address = "http://{}:{}".format(*server.get_host_and_port())
@@ -83,8 +83,6 @@ def test_a_bucket_that_is_away(bucket, quickly):
 
 def test_a_server_that_is_away(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    import s3fs
-
     s3fs.S3FileSystem.clear_instance_cache()
     begun = time.monotonic()
     with pytest.raises(UserError, match="--workdir=s3://models/a cannot be read"):

@@ -138,7 +138,7 @@ def test_real_runs_go_on_where_they_were(tmp_path):
 
 
 def test_runs_of_a_method_are_trained_together_where_that_pays(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(sweeping.replicas, "pay_off", lambda config, data: True)
+    monkeypatch.setattr(sweeping.replicas, "pay_off", lambda config: True)
     with caplog.at_level("INFO", logger="mmvm_jax"):
         sweeping.sweep(_config(tmp_path), str(tmp_path), ["mmvm"], [0.5, 1.0], [0], "")
     assert "2 runs at once: 2/2 steps" in caplog.text
