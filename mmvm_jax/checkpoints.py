@@ -4,6 +4,7 @@ A state is saved as plain arrays of the host, so it can be restored on any numbe
 """
 
 import os
+import shutil
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.progress import log
 
 _KEPT = 2
+_OVERHEAD = 1_000_000  # bytes that a checkpoint takes beside its arrays
 
 
 class Restored(NamedTuple):
@@ -55,15 +57,33 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, progress: dict, config: dict) -> None:
-        """Starts writing a checkpoint; training may go on meanwhile."""
+        """Starts writing a checkpoint; training may go on meanwhile.
+
+        Raises:
+          UserError: there is no room for it.
+        """
         for later in [other for other in self._manager.all_steps() if other >= step]:
             self._manager.delete(later)  # could not be read, or else training would have gone on from it
+        state = jax.tree.map(np.array, jax.device_get(state))
+        self._check_room(step, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(jax.tree.map(np.array, jax.device_get(state))),
+            state=ocp.args.StandardSave(state),
             progress=ocp.args.JsonSave(progress),
             config=ocp.args.JsonSave(config),
         )
         self._manager.save(step, args=items)
+
+    def _check_room(self, step: int, num_bytes: int) -> None:
+        """Orbax would only find out in a thread of its own, half-way."""
+        self._manager.wait_until_finished()  # of the one before, which takes room too
+        needed, free = 1.1 * num_bytes + _OVERHEAD, shutil.disk_usage(self._directory).free
+        if free < needed:
+            raise UserError(
+                f"{self._directory}: no space left on the disk for the checkpoint of step {step}, which takes "
+                f"{needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; make room, and the same command goes on from "
+                f"step {self.latest_step or 0}",
+                exit_code=1,
+            )
 
     def restore(self, like: Any) -> Restored | None:
         """The newest checkpoint that can be read, None if there is none at all.

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from mmvm_jax.errors import RESTART, Disconnected, UserError, first_line
+from mmvm_jax.errors import RESTART, Disconnected, UserError, first_line, is_disk_full
 from mmvm_jax.interruption import obey_termination
 from mmvm_jax.progress import log, show_log
 
@@ -43,6 +43,8 @@ def start(work: Callable[[], None], if_stopped: str, config: flags.FlagHolder | 
         except Exception as error:  # not the user's
             if _VERBOSE.value:
                 raise
+            if is_disk_full(error):
+                _stop(f"{first_line(error)}; make room, and the same command goes on from what was saved", 1)
             _stop(f"{type(error).__name__}: {first_line(error)} (an error of the program; --verbose shows where)", 1)
 
     app.run(main, flags_parser=lambda argv: _parse_flags(argv, config))

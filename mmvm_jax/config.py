@@ -15,6 +15,7 @@ def base() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.precision = "float32"  # of the networks: or "bfloat16"; all else is float32
+    config.tracker = "none"  # of metrics, beside metrics.jsonl and TensorBoard: or "wandb"
     config.modalities = ()  # names; empty for all that the data set has
     config.data = ConfigDict(
         {

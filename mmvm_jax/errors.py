@@ -1,5 +1,8 @@
 """The exceptions that the entry points turn into one line and an exit code."""
 
+import errno
+import os
+
 RESTART = 75  # exit code: nothing is wrong with the request, and the same command goes on from what was saved
 
 
@@ -25,6 +28,11 @@ class Disconnected(UserError):
 
 class Stopped(KeyboardInterrupt):
     """Training was asked to stop (SIGTERM, Ctrl-C) and has saved all it did."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether that is why something failed; libraries wrap the system's error, or its words, in errors of their own."""
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 def unknown_name(what: str, name: object, allowed) -> UserError:

@@ -144,7 +144,7 @@ class _Record:
             self._open.enter_context(folder.locked(self._workdir))
             folder.check(self._workdir, self._config)
             folder.record(self._workdir, self._config, self._data)
-            self._writer = self._open.enter_context(MetricWriter(self._workdir))
+            self._writer = self._open.enter_context(MetricWriter(self._workdir, self._config))
             self._checkpoints = self._open.enter_context(Checkpoints(self._workdir))
         return self
 

@@ -11,6 +11,7 @@ from mmvm_jax.data import DATASETS, INCOMPLETE_SPLITS
 from mmvm_jax.data.missing import PATTERNS
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.method import make_method
+from mmvm_jax.metrics import check_tracker
 from mmvm_jax.model import PRECISIONS
 from mmvm_jax.networks import NETWORKS, inception
 from mmvm_jax.objectives import mmvae_plus
@@ -74,6 +75,7 @@ def validate(config: ConfigDict) -> None:
         raise unknown_name("config.network.name", config.network.name, NETWORKS)
     if config.precision not in PRECISIONS:
         raise unknown_name("config.precision", config.precision, PRECISIONS)
+    check_tracker(config.tracker)
     missing = config.data.missing
     if missing.pattern not in PATTERNS:
         raise unknown_name("config.data.missing.pattern", missing.pattern, PATTERNS)

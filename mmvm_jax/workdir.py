@@ -55,7 +55,7 @@ def locked(workdir: str) -> Iterator[None]:
 def check(workdir: str, config) -> bool:
     """Makes sure that a run with this configuration may work in ``workdir``, which exists, before anything long begins.
 
-    Where data lie, how a model is evaluated and how many steps may be skipped may differ from run to run; all else
+    Where data lie, where metrics go, how a model is evaluated and how many steps may be skipped may differ from run to run; all else
     decides what is trained.
 
     Returns:
@@ -192,6 +192,7 @@ def _training_part(text: str) -> dict:
     """The fields that training reads: of methods and networks only the chosen ones."""
     values = json.loads(text)
     values.pop("evaluation", None)
+    values.pop("tracker", None)
     values.get("data", {}).pop("dir", None)
     values.get("train", {}).pop("skip_not_finite", None)
     for part in ("method", "network"):

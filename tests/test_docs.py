@@ -29,7 +29,7 @@ from mmvm_jax.validation import validate
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
-PAGES = sorted([ROOT / "README.md", ROOT / "RESULTS.md", ROOT / "launch" / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "RESULTS.md", *ROOT.glob("[!.]*/README.md"), ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
 @pytest.fixture
