@@ -55,8 +55,8 @@ def locked(workdir: str) -> Iterator[None]:
 def check(workdir: str, config) -> bool:
     """Makes sure that a run with this configuration may work in ``workdir``, which exists, before anything long begins.
 
-    Where data lie, where metrics go, how a model is evaluated and how many steps may be skipped may differ from run to run; all else
-    decides what is trained.
+    Where data lie, where metrics go, how a model is evaluated and how many steps may be skipped may differ from run to
+    run; all else decides what is trained.
 
     Returns:
       Whether the folder holds the very same configuration, evaluation included.

@@ -26,6 +26,9 @@ import pytest
 from mmvm_jax.types import DiagonalGaussian
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Most programs here run once or twice: optimising them would take longer than they do. Commands, which tests start as
+# processes of their own, are optimised as they are for users.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -33,14 +36,6 @@ def compiled_for_one_module_only():
     """Every compiled program holds memory maps, of which Linux gives a process 65,530: the suite needs more."""
     yield
     jax.clear_caches()
-
-
-@pytest.fixture(scope="module")
-def compiled_quickly():
-    """Small programs that run once or twice: optimising them would take longer than they do."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 class Precision(NamedTuple):

@@ -18,9 +18,6 @@ from mmvm_jax.errors import UserError
 NAMES = tuple(tiny.KINDS)
 
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
-
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     """(model, its workdir, the state that training ended with)."""

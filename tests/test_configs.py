@@ -42,7 +42,11 @@ MODALITIES = {
     "uci_multiple_features": uci_multiple_features.MODALITIES,
 }
 # Those that no test in tests/data takes from raw files to the report in the default run.
-STEPPED = ("celeba", "mimic_cxr", "own_data", "polydigits")
+STEPPED = (
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("celeba", "mimic_cxr")),
+    "own_data",
+    "polydigits",
+)
 
 
 def load(name: str):

@@ -41,14 +41,14 @@ def examples(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["geometric", "signal_cnn"])
-def test_an_example_trains_and_its_page_shows_it(name, examples, compiled_quickly, capsys):
+def test_an_example_trains_and_its_page_shows_it(name, examples, capsys):
     runpy.run_path(str(EXAMPLES / f"train_{name}.py"))
     assert "latents (200, 32)" in capsys.readouterr().out
     pages = "".join(path.read_text() for path in (ROOT / "docs").glob("adding_*.md"))
     assert all(f"{{literalinclude}} examples/{file}.py" in pages for file in (name, f"train_{name}"))
 
 
-def test_the_method_of_the_example_does_what_its_page_says(examples, compiled_quickly, random_gaussian):
+def test_the_method_of_the_example_does_what_its_page_says(examples, random_gaussian):
     import geometric
     import signal_cnn
 

@@ -12,8 +12,6 @@ from safetensors.numpy import load_file, save_file
 import mmvm_jax
 from mmvm_jax.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def data():
     """Of kinds whose networks are quickly compiled."""

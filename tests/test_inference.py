@@ -27,9 +27,6 @@ from mmvm_jax.types import DiagonalGaussian, Modality
 FEW = ("height", "spikes", "note")
 
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
-
 @pytest.fixture(scope="module")
 def untrained():
     """A function (method, **options) -> the model that training begins with, of ``FEW`` modalities."""

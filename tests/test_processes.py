@@ -33,6 +33,7 @@ def start(arguments, count, precision="float64", devices=1, cwd=None):
         port = probe.getsockname()[1]
     environment = os.environ | {
         "JAX_ENABLE_X64": str(precision == "float64"),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "True",  # as in this process
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
     }

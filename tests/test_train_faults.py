@@ -16,7 +16,6 @@ from mmvm_jax.metrics import read_metrics
 from mmvm_jax.model import make_model
 
 POISONED = 5  # a training example, of which there are 48: in one of the three steps of every epoch
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from mmvm_jax.evaluation import classifiers
 from mmvm_jax.metrics import read_metrics
 
 HOLD = "import sys; from mmvm_jax import workdir\nwith workdir.locked(sys.argv[1]): print('held', flush=True); input()"
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,7 @@ def test_missing_and_damaged_files(raw_files, manual, load):
         load("mnist_svhn")
 
 
+@pytest.mark.slow
 def test_the_whole_path(raw_files, quicktest):
     values = quicktest("mnist_svhn")
     assert {"coherence/mnist_to_svhn", "coherence/svhn_to_mnist"} <= set(values)

@@ -171,7 +171,7 @@ def test_wrong_number_of_modalities(load):
         load("polymnist", num_modalities=6)
 
 
-@pytest.mark.parametrize("name", ["polymnist", "polymnist_translated"])
+@pytest.mark.parametrize("name", ["polymnist", pytest.param("polymnist_translated", marks=pytest.mark.slow)])
 def test_the_whole_path(name, manual, quicktest):
     write_mnist(manual(name), {"train": 40, "test": 20})
     write_photographs(manual(name), 5)
