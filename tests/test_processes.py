@@ -107,14 +107,14 @@ def test_checkpoints_move_between_numbers_of_processes(alone, tmp_path):
     assert_same(parts, alone)
 
 
-def wait_for_steps(workdir, steps):
-    end = time.monotonic() + 120
+def wait_for_steps(workdir, steps, seconds=120):
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         lines = read_metrics(str(workdir))
         if lines and lines[-1]["step"] >= steps:
             return
         time.sleep(0.1)
-    raise AssertionError(f"no {steps} steps in two minutes")
+    raise AssertionError(f"no {steps} steps in {seconds} s")
 
 
 def test_a_signal_to_one_process_stops_all_and_loses_nothing(tmp_path):

@@ -45,7 +45,7 @@ def _interrupt(workdir: pathlib.Path, moments: random.Random, number: int) -> in
     before = _logged(workdir)
     victims = list(range(_PROCESSES.value))  # at any moment of the start, as a cluster does
     if moments.random() < 0.7:  # in training one suffices
-        processes.wait_for_steps(workdir, before + 1)
+        processes.wait_for_steps(workdir, before + 1, seconds=600)  # however busy the machine
         victims = [moments.randrange(_PROCESSES.value)]
     time.sleep(moments.uniform(0.0, 3.0))
     for victim in victims:
