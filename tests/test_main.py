@@ -121,11 +121,11 @@ def _state(workdir):
 
 
 def test_killed_at_random_moments_a_run_ends_in_the_same_bits(tmp_path, data_dir):
-    steps = ("--config.train.steps=400", "--config.train.checkpoint_every=25", "--config.train.log_every=5")
+    steps = ("--config.train.steps=300", "--config.train.checkpoint_every=25", "--config.train.log_every=5")
     flags = ("--mode=train", "--config.train.batch_size=128", *steps)
     assert run(tmp_path / "whole", data_dir, *flags).returncode == 0
     waits, kills = random.Random(0), 0
-    while kills < 4:
+    while kills < 3:
         process = subprocess.Popen(command(tmp_path / "killed", data_dir, *flags), stderr=subprocess.DEVNULL)
         known = _latest(tmp_path / "killed")
         while process.poll() is None and _latest(tmp_path / "killed") == known:
@@ -138,7 +138,7 @@ def test_killed_at_random_moments_a_run_ends_in_the_same_bits(tmp_path, data_dir
     assert kills >= 2
     assert run(tmp_path / "killed", data_dir, *flags).returncode == 0
     whole, killed = _state(tmp_path / "whole"), _state(tmp_path / "killed")
-    assert whole[0] == killed[0] == 400
+    assert whole[0] == killed[0] == 300
     assert whole[2] == killed[2]
     jax.tree.map(np.testing.assert_array_equal, whole[1], killed[1])
     assert read_metrics(str(tmp_path / "whole")) == read_metrics(str(tmp_path / "killed"))
@@ -155,18 +155,14 @@ def _latest(workdir):
         (("--config.method.betta=1",), r"no field 'betta'. Did you mean \"beta\""),
         (("--config.method.beta=much",), "config.method.beta=much"),
         (("--config.method.name=mmwm",), "config.method.name is 'mmwm'; allowed: independent, joint"),
-        (("--config.network.name=vit",), "config.network.name is 'vit'; allowed: .*mlp, .*small_cnn"),
-        (("--config.precision=float16",), "config.precision is 'float16'; allowed: bfloat16, float32"),
-        (("--config.data.name=minst",), "config.data.name is 'minst'; allowed: .*polydigits"),
-        (("--config.method.beta=-1",), r"config.method.beta is -1.0; allowed: 0 or more"),
         (("--config.train.batch_size=6",), "config.train.batch_size is 6; allowed: .* of the 4 devices"),
-        (("--config.method.mmvm.estimator=exact",), "estimator is 'exact'; allowed: monte_carlo, pairwise"),
         (("--workdir=/dev/null/run",), "--workdir=/dev/null/run cannot be written"),
         (("--mode=eval",), "--mode=eval"),
         (("train",), "'train' is no flag"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(tmp_path, data_dir, flags, message):
+    """One of a kind; test_bad_config.py has the values of every field."""
     result = run(tmp_path / "run", data_dir, *flags)
     assert result.returncode == 2, result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr
