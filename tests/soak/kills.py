@@ -3,15 +3,17 @@
     PYTHONPATH=.:tests python tests/soak/kills.py --times=100
 
 Rounds of three commands, each killed again and again until it has had its share of the kills: one that prepares data
-and trains, one that trains, evaluates and reports, and a sweep. Prints a line a kill: the command, the moment, and what
-there was on the disk. No checkpoint and no finished run may ever be lost.
+and trains, one that trains, evaluates and reports, and a sweep. Prints a line a kill: the command, and what there was
+on the disk. No checkpoint and no finished run may ever be lost.
 """
 
+import collections
 import hashlib
 import json
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,15 +59,17 @@ def finish(arguments: list[str]) -> float:
     return time.monotonic() - began
 
 
-def kill(arguments: list[str], seconds: float) -> None:
-    """Kills a command some seconds after its start, and all that it has started."""
+def kill(arguments: list[str], seconds: float) -> bool:
+    """Kills a command some seconds after its start; returns whether it had not ended by then."""
     process = start(arguments)
     try:
         said = process.communicate(timeout=seconds)[0]
-        assert process.returncode == 0, said
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
+        return True
+    assert process.returncode == 0, said
+    return False
 
 
 def results(folder: pathlib.Path, name: str) -> dict:
@@ -87,7 +91,7 @@ def kept(folder: pathlib.Path, name: str) -> dict[str, object]:
         steps = [int(path.name) for path in checkpoints.iterdir() if path.name.isdigit()]
         there[str(checkpoints)] = max(steps, default=0)
     for path in (folder / name).rglob("evaluation.json"):
-        there[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+        there[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     return there
 
 
@@ -99,29 +103,30 @@ def check_nothing_lost(before: dict, after: dict) -> None:
 
 def main(argv):
     del argv
-    moments, done = random.Random(_SEED.value), {}
+    moments, done = random.Random(_SEED.value), collections.Counter()
     with tempfile.TemporaryDirectory() as name:
-        compiled = str(pathlib.Path(name, "compiled"))
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled)  # one for all, so that it is kills that cost time
-        (quiet := pathlib.Path(name, "quiet")).mkdir()
-        seconds = {command: finish(arguments) for command, arguments in commands(quiet).items()}
-        rounds = 0
-        while sum(done.values()) < _TIMES.value:
-            (folder := pathlib.Path(name, f"round{rounds}")).mkdir()
-            rounds += 1
+        # One for all, so that it is kills that take the time.
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(name, "compiled")))
+        for folder in (first := pathlib.Path(name, "first"), quiet := pathlib.Path(name, "quiet")):
+            folder.mkdir()
+            seconds = {command: finish(arguments) for command, arguments in commands(folder).items()}
+        shutil.rmtree(first)  # it compiled; the times are those of the other
+        while done.total() < _TIMES.value:
+            (folder := pathlib.Path(name, f"after{done.total()}")).mkdir()
             for command, arguments in commands(folder).items():
-                for _ in range(min(_SHARE.value, _TIMES.value - sum(done.values()))):
-                    before, moment = kept(folder, command), moments.uniform(2.0, 0.9 * seconds[command])
-                    kill(arguments, moment)
+                for _ in range(min(_SHARE.value, _TIMES.value - done.total())):
+                    before = kept(folder, command)
+                    if not kill(arguments, moments.uniform(3.0, seconds[command])):
+                        break
+                    done[command] += 1
                     after = kept(folder, command)
-                    done[command] = done.get(command, 0) + 1
-                    state = {pathlib.Path(path).relative_to(folder): value for path, value in after.items()}
-                    shown = {str(path): value if isinstance(value, int) else "there" for path, value in state.items()}
-                    print(f"{sum(done.values())}: {command} after {moment:.1f} s: {shown or 'nothing yet'}", flush=True)
+                    shown = {str(pathlib.Path(path).relative_to(folder)): value for path, value in after.items()}
+                    print(f"{done.total()}: {command}: {shown or 'nothing yet'}", flush=True)
                     check_nothing_lost(before, after)
                 finish(arguments)
                 assert results(folder, command) == results(quiet, command), command
-    print(f"PASSED: {sum(done.values())} kills ({done}), every command ended as if undisturbed")
+            shutil.rmtree(folder)
+    print(f"PASSED: {done.total()} kills ({dict(done)}), every command ended as if undisturbed")
 
 
 if __name__ == "__main__":
