@@ -35,9 +35,10 @@ class MetricWriter:
         Raises:
           UserError: the tracker cannot be reached.
         """
-        self._sinks: list[_Sink] = [_Lines(workdir, from_step), _TensorBoard(workdir, from_step)]
+        self._sinks: list[_Sink] = []
         if config.tracker != "none" and parallel.is_first():
-            self._sinks.append(_WeightsAndBiases(workdir, config))
+            self._sinks.append(_WeightsAndBiases(workdir, config))  # first, as it may fail
+        self._sinks += [_Lines(workdir, from_step), _TensorBoard(workdir, from_step)]
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
         """Appends one line; values that are not finite are null there, and left out elsewhere."""
