@@ -12,14 +12,12 @@ from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.data import builders, load_dataset
 from mmvm_jax.data.description import describe
 from mmvm_jax.data.pipeline import DataSet
-from mmvm_jax.evaluation.evaluate import evaluate
 from mmvm_jax.evaluation.trained import Trained
 from mmvm_jax.inference import fitted_prior
 from mmvm_jax.method import make_method
 from mmvm_jax.metrics import read_metrics
 from mmvm_jax.model import make_model
 from mmvm_jax.progress import log
-from mmvm_jax.report.report import write_report
 from mmvm_jax.train import first_batch, num_steps, restore, train
 from mmvm_jax.validation import validate
 
@@ -84,6 +82,10 @@ def _is_finished(workdir: str, total_steps: int) -> bool:
 
 
 def _evaluate_and_report(config, data: DataSet, workdir: str, command: str) -> None:
+    # Only now, so that training starts without waiting for scikit-learn and Matplotlib.
+    from mmvm_jax.evaluation.evaluate import evaluate
+    from mmvm_jax.report.report import write_report
+
     model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
     restored = parallel.from_first(restore, config, model, method, first_batch(config, data), workdir)
     folder.record(workdir, config, data)

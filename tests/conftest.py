@@ -26,8 +26,8 @@ import pytest
 from mmvm_jax.types import DiagonalGaussian
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Most programs here run once or twice: optimising them would take longer than they do. Commands, which tests start as
-# processes of their own, are optimised as they are for users.
+# Most programs here run once or twice: optimising them would take longer than they do. Commands that tests start are
+# optimised as they are for users, except where several processes share one training (test_processes.py).
 jax.config.update("jax_disable_most_optimizations", True)
 
 

@@ -36,7 +36,7 @@ def make(modality, config):
 
 
 def config():
-    """Two banks of small networks with batch normalisation."""
+    """Small networks with batch normalisation."""
     values = base()
     values.network.update({"name": "normalised", "latent_dim": 3})
     values.method.beta = 0.5
@@ -44,10 +44,10 @@ def config():
     return values
 
 
-def data() -> DataSet:
-    """Three modalities, of which the second is so rare that many shards of a batch lack it."""
+def data(sizes=(5, 4, 5)) -> DataSet:
+    """Three modalities, in a bank for each size, of which the second is so rare that many shards of a batch lack it."""
     generator = np.random.default_rng(0)
-    modalities = tuple(Modality(name, (size,), "vector", "normal") for name, size in zip("abc", (5, 4, 5)))
+    modalities = tuple(Modality(name, (size,), "vector", "normal") for name, size in zip("abc", sizes, strict=True))
     inputs = {m.name: generator.normal(2.0, 3.0, (NUM_EXAMPLES, *m.shape)) for m in modalities}
     present = generator.random((3, NUM_EXAMPLES)) < np.array([[0.7], [0.3], [0.7]])
     present[0] |= ~present.any(axis=0)

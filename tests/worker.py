@@ -1,4 +1,7 @@
-"""One process of a training with batch statistics and missing modalities: python worker.py --workdir=DIR --steps=N."""
+"""One process of trainings with batch statistics and missing modalities, one after the other.
+
+python worker.py --run=float64,STEPS,DIR [--run=float32,STEPS,DIR ...]
+"""
 
 import jax
 import normalised
@@ -11,24 +14,29 @@ from mmvm_jax.model import make_model
 from mmvm_jax.networks import NETWORKS
 from mmvm_jax.train import train
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-_STEPS = flags.DEFINE_integer("steps", None, "Of the whole training.", required=True)
-_ACCUMULATE = flags.DEFINE_integer("accumulate", 1, "As in config.train.")
+_RUNS = flags.DEFINE_multi_string("run", None, "Precision, steps of the whole training, workdir.", required=True)
 _join = command_line.process_flags()
 
 
 def work() -> None:
-    """Trains, and writes the final parameters."""
+    """Trains, and writes the final parameters and statistics."""
     _join()
     NETWORKS["normalised"] = normalised
-    values, dataset = normalised.config(), normalised.data()
-    values.train.steps, values.train.accumulate = _STEPS.value, _ACCUMULATE.value
+    for run in _RUNS.value:
+        precision, steps, workdir = run.split(",", 2)
+        jax.config.update("jax_enable_x64", precision == "float64")
+        state = _train(int(steps), workdir)
+        if parallel.is_first():
+            leaves = jax.tree.leaves(jax.device_get((state.params, state.statistics)))
+            np.savez(f"{workdir}/final.npz", *leaves)
+
+
+def _train(steps: int, workdir: str):
+    values, dataset = normalised.config(), normalised.data(sizes=(5, 5, 5))  # one bank: half as much to compile
+    values.train.steps = steps
     model, method = make_model(dataset.modalities, values.network), make_method(values.method)
-    with parallel.together(), parallel.folder_to_write(_WORKDIR.value) as folder:
-        state = train(values, model, method, dataset, folder)
-    if parallel.is_first():
-        leaves = jax.tree.leaves(jax.device_get((state.params, state.statistics)))
-        np.savez(f"{_WORKDIR.value}/final.npz", *leaves)
+    with parallel.together(), parallel.folder_to_write(workdir) as folder:
+        return train(values, model, method, dataset, folder)
 
 
 if __name__ == "__main__":

@@ -88,18 +88,32 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
       {name: variables}.
     """
     os.makedirs(cache_dir, exist_ok=True)
-    networks, variables, paths = {}, {}, {}
-    for modality in model.modalities:
-        name, network = modality.name, classifier(modality, data.num_classes)
-        example = jnp.zeros((1, *modality.shape), int if modality.kind == "tokens" else float)
-        networks[name], variables[name] = network, network.init(jax.random.key(modality.identifier), example)
-        paths[name] = os.path.join(cache_dir, f"{data.fingerprint}-{name}-{modality.kind}-{epochs}.msgpack")
+    networks = {modality.name: classifier(modality, data.num_classes) for modality in model.modalities}
+    variables = _init(model, networks)
+    paths = {
+        modality.name: os.path.join(cache_dir, f"{data.fingerprint}-{modality.name}-{modality.kind}-{epochs}.msgpack")
+        for modality in model.modalities
+    }
     kept = parallel.from_first(_read, paths, variables)
     if new := {name: variables[name] for name in variables if name not in kept}:
         for name, trained in _train(model, data, networks, new, epochs).items():
             kept[name] = flax.serialization.to_bytes(trained)
             parallel.from_first(_write, paths[name], kept[name])
     return {name: flax.serialization.from_bytes(variables[name], kept[name]) for name in variables}
+
+
+def _init(model: Model, networks: dict[str, nn.Module]) -> dict[str, dict]:
+    """Initial variables of all networks, as one program: compiled one operation after the other they take seconds."""
+
+    @jax.jit
+    def init():
+        examples = {
+            modality: jnp.zeros((1, *modality.shape), int if modality.kind == "tokens" else float)
+            for modality in model.modalities
+        }
+        return {m.name: networks[m.name].init(jax.random.key(m.identifier), x) for m, x in examples.items()}
+
+    return init()
 
 
 def _train(model, data, networks, variables, epochs):

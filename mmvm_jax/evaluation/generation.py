@@ -6,8 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from mmvm_jax import parallel
@@ -39,6 +37,10 @@ def fit_prior(train_means: np.ndarray, present: np.ndarray, num_components: int,
       num_components: K, at most; never more than there are different means.
       seed: of the first guess, and of which 10,000 means are read where there are more.
     """
+    # Only now, so that training starts without waiting for scikit-learn.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     points = train_means[present].astype(np.float64)
     if len(points) > _MAX_POINTS:
         points = np.random.default_rng(seed).permutation(points)[:_MAX_POINTS]

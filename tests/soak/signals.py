@@ -33,15 +33,14 @@ def main(argv):
     with tempfile.TemporaryDirectory() as folder:
         disturbed, alone = pathlib.Path(folder, "disturbed"), pathlib.Path(folder, "alone")
         lost = [_interrupt(disturbed, moments, number + 1) for number in range(_TIMES.value)]
-        actual = processes.train(disturbed, _PROCESSES.value, _STEPS.value)
-        processes.assert_same(actual, processes.train(alone, 1, _STEPS.value))
+        actual = processes.train(_PROCESSES.value, processes.Run(disturbed, _STEPS.value))
+        processes.assert_same(actual, processes.train(1, processes.Run(alone, _STEPS.value)))
     print(f"PASSED: {_TIMES.value} times {_SIGNAL.value}, {sum(lost)} steps done twice, the result as if undisturbed")
 
 
 def _interrupt(workdir: pathlib.Path, moments: random.Random, number: int) -> int:
     """Starts, interrupts one process some time later, waits for all; returns the steps that have to be done again."""
-    arguments = [processes.TESTS / "worker.py", f"--workdir={workdir}", f"--steps={_STEPS.value}"]
-    running = processes.start(arguments, _PROCESSES.value)
+    running = processes.start_trainings(_PROCESSES.value, processes.Run(workdir, _STEPS.value))
     before = _logged(workdir)
     victims = list(range(_PROCESSES.value))  # at any moment of the start, as a cluster does
     if moments.random() < 0.7:  # in training one suffices
