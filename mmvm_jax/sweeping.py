@@ -63,9 +63,8 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
 def _train_together(configs: dict, workdir: str) -> None:
     """Trains the runs that have not begun side by side where that pays; the others are trained one by one later."""
     some = next(iter(configs.values()))
-    data = None
-    if replicas.pay_off(some):
-        data = parallel.first_then_others(load_dataset, some.data, some.modalities)
+    pays = replicas.pay_off(some)
+    data = parallel.first_then_others(load_dataset, some.data, some.modalities) if pays else None
     if data is None or not replicas.are_possible(data):
         log.info("sweep: one run after the other, since several at once are not possible or no faster here")
         return

@@ -51,7 +51,7 @@ def start(arguments, count, devices=1, cwd=None):
     environment = os.environ | {
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "True",  # as in this process
         "JAX_ENABLE_X64": "True",  # sums in another order shall not turn a class that is as likely as another
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
     }
     shared = [f"--coordinator_address=localhost:{port}", f"--num_processes={count}"] if count > 1 else []
