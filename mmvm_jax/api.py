@@ -74,7 +74,6 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
     dataset = dataset_from_arrays(MemoryRows(data).headers, chosen.data, chosen.modalities)
     if config is None:
         chosen.train.batch_size = parallel.largest_batch_size(chosen.train.batch_size, len(dataset.train.labels))
-        chosen.evaluation.batch_size = parallel.largest_batch_size(chosen.evaluation.batch_size, 2**30)
     validate(chosen)
     if workdir is not None:
         return _fit(chosen, dataset, workdir)

@@ -142,19 +142,22 @@ def from_first(function: Callable, *arguments) -> Any:
     """What ``function(*arguments)`` returns in the first process, given to all; only there it is called.
 
     Raises:
-      UserError: it did, there; then in all processes.
+      UserError: it did, there, or raised any other error; then in all processes, or they would wait for each other.
     """
     if num_processes() == 1:
         return function(*arguments)
-    outcome = None
+    outcome, cause = None, None
     if is_first():
         try:
             outcome = function(*arguments)
-        except UserError as error:
-            outcome = error
+        except Disconnected:
+            raise
+        except Exception as error:
+            told = UserError(f"{type(error).__name__}: {first_line(error)}", exit_code=1)
+            outcome, cause = error if isinstance(error, UserError) else told, error
     outcome = _broadcast(outcome)
     if isinstance(outcome, UserError):
-        raise outcome
+        raise outcome from cause
     return outcome
 
 
@@ -169,6 +172,11 @@ def first_then_others(function: Callable, *arguments) -> Any:
     results = []
     from_first(lambda: results.append(function(*arguments)))
     return results[0] if is_first() else function(*arguments)
+
+
+def in_any_process(condition: bool) -> bool:
+    """Whether it holds in one process or more."""
+    return condition if num_processes() == 1 else bool(multihost_utils.process_allgather(np.array(condition)).any())
 
 
 @contextlib.contextmanager

@@ -94,8 +94,8 @@ def _train(replicas: list[Replica], model: Model, method: Method, data: DataSet)
     table, hyper, state, done = Resident.place(data.train), stack(hypers), parallel.on_all_devices(stack(states)), 0
     count, every = steps_at_once(config), config.train
     with contextlib.ExitStack() as stack_of_records:
-        records = [stack_of_records.enter_context(_Record(replica, data)) for replica in replicas]
         interruption = stack_of_records.enter_context(Interruption())
+        records = [stack_of_records.enter_context(_Record(replica, data)) for replica in replicas]
         progress = stack_of_records.enter_context(Progress(total_steps, "steps", f"{len(replicas)} runs at once"))
         while done < total_steps:
             items = orders.take(min(count - done % count, total_steps - done))
@@ -111,7 +111,9 @@ def _train(replicas: list[Replica], model: Model, method: Method, data: DataSet)
                     record.save(done, jax.tree.map(lambda leaf: leaf[number], state), orders.position(number))
             progress.update(len(items))
             if stop:
-                raise Stopped(f"stopped and saved at step {done}; the same command goes on from there")
+                break
+    if parallel.in_any_process(interruption.requested):
+        raise Stopped(f"stopped and saved at step {done}; the same command goes on from there")
 
 
 class _Orders:
@@ -143,7 +145,7 @@ class _Record:
         if parallel.is_first():
             self._open.enter_context(folder.locked(self._workdir))
             folder.check(self._workdir, self._config)
-            folder.record(self._workdir, self._config, self._data)
+            folder.begin(self._workdir, self._config, self._data)
             self._writer = self._open.enter_context(MetricWriter(self._workdir, self._config))
             self._checkpoints = self._open.enter_context(Checkpoints(self._workdir))
         return self
@@ -166,6 +168,6 @@ class _Record:
 
     def save(self, done: int, state, position: dict[str, int]) -> None:
         """Saves the state as a run alone would."""
-        if self._is_good and parallel.is_first():
+        if self._is_good:
             progress = {"batches": position, "seconds": time.monotonic() - self._begun}
-            self._checkpoints.save(done, state, progress, self._config.to_dict())
+            parallel.from_first(lambda: self._checkpoints.save(done, state, progress, self._config.to_dict()))

@@ -5,6 +5,7 @@ import json
 import os
 
 import jax
+import numpy as np
 
 from mmvm_jax import parallel
 from mmvm_jax import workdir as folder
@@ -20,6 +21,8 @@ from mmvm_jax.model import make_model
 from mmvm_jax.progress import log
 from mmvm_jax.train import first_batch, num_steps, restore, train
 from mmvm_jax.validation import validate
+
+_STEPS = "train/steps"  # that the evaluated model was trained for
 
 
 def run(config, workdir: str, mode: str, command: str) -> None:
@@ -41,8 +44,7 @@ def run(config, workdir: str, mode: str, command: str) -> None:
         parallel.from_first(stack.enter_context, folder.locked(workdir))
         unchanged = parallel.from_first(folder.check, workdir, config)
         data = parallel.first_then_others(load_dataset, config.data, config.modalities)
-        if mode != "evaluate":
-            parallel.from_first(folder.check_data, workdir, config, data)
+        parallel.from_first(folder.check_data, workdir, config, data, mode == "evaluate")
         total_steps = num_steps(config, len(data.train.labels))
         if mode == "train_and_evaluate" and unchanged and parallel.from_first(_is_finished, workdir, total_steps):
             log.info("Nothing left to do: %s has the report of all %d steps", workdir, total_steps)
@@ -68,35 +70,48 @@ def fit(config, data: DataSet, workdir: str) -> None:
       UserError: training failed.
     """
     model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
-    folder.record(workdir, config, data)
+    parallel.from_first(folder.begin, workdir, config, data)
+    _warn_of_lonely_posteriors(config, data)
     state = train(config, model, method, data, workdir)
     fitted_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
 
 
+def _warn_of_lonely_posteriors(config, data: DataSet) -> None:
+    alone = float(np.mean(data.train.present.sum(axis=0) == 1))
+    if config.method.name == "mmvm" and config.method.mmvm.alpha == 0 and alone:
+        log.warning(
+            "%.0f %% of the training examples have a single modality; with config.method.mmvm.alpha=0 nothing holds "
+            "their posteriors' variance up: 0.1 would",
+            100 * alone,
+        )
+
+
 def _is_finished(workdir: str, total_steps: int) -> bool:
-    written = all(os.path.exists(os.path.join(workdir, name)) for name in (folder.EVALUATION_FILE, folder.REPORT_FILE))
-    if not written:
+    if not os.path.exists(os.path.join(workdir, folder.REPORT_FILE)):  # which is written last
         return False
     with Checkpoints(workdir) as checkpoints:
-        return checkpoints.latest_step == total_steps
+        return checkpoints.latest_step == total_steps == folder.read_evaluation(workdir).get(_STEPS)
 
 
 def _evaluate_and_report(config, data: DataSet, workdir: str, command: str) -> None:
     # Only now, so that training starts without waiting for scikit-learn and Matplotlib.
     from mmvm_jax.evaluation.evaluate import evaluate
-    from mmvm_jax.report.report import write_report
 
     model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
     restored = parallel.from_first(restore, config, model, method, first_batch(config, data), workdir)
-    folder.record(workdir, config, data)
+    parallel.from_first(folder.begin_evaluation, workdir, config, data)
     trained = Trained(model, method, restored.state.variables)
     prior = fitted_prior(config, trained, data, workdir, restored.step)
     evaluation = evaluate(config, trained, data, prior)
-    if not parallel.is_first():
-        return
     seconds = restored.progress["seconds"]
-    evaluation.values["train/seconds"] = seconds
+    evaluation.values[_STEPS], evaluation.values["train/seconds"] = restored.step, seconds
     evaluation.values["train/examples_per_second"] = restored.step * config.train.batch_size / seconds
+    parallel.from_first(_report, config, evaluation, data, workdir, command)
+
+
+def _report(config, evaluation, data: DataSet, workdir: str, command: str) -> None:
+    from mmvm_jax.report.report import write_report  # see above
+
     values = {name: evaluation.values[name] for name in sorted(evaluation.values)}
     folder.write(os.path.join(workdir, folder.EVALUATION_FILE), json.dumps(values, indent=2) + "\n")
     history = [line for line in read_metrics(workdir) if line["split"] == "train"]

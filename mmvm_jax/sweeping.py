@@ -10,7 +10,8 @@ import numpy as np
 from mmvm_jax import parallel, replicas
 from mmvm_jax import workdir as folder
 from mmvm_jax.data import load_dataset
-from mmvm_jax.errors import Disconnected, UserError, unknown_name
+from mmvm_jax.data.pipeline import DataSet
+from mmvm_jax.errors import Disconnected, UserError, first_line, unknown_name
 from mmvm_jax.method import make_method
 from mmvm_jax.metrics import read_metrics
 from mmvm_jax.model import make_model
@@ -74,9 +75,19 @@ def _train_together(configs: dict, workdir: str) -> None:
         begun = parallel.from_first(lambda: {key for key in runs if os.path.exists(folders[key])})  # noqa: B023
         new = [replicas.Replica(runs[key], folders[key]) for key in runs if key not in begun]
         if len(new) > 1:
-            config = new[0].config
+            _train_new(new, data, method)
+
+
+def _train_new(new: list[replicas.Replica], data: DataSet, method: str) -> None:
+    config = new[0].config
+    try:
+        with parallel.together():
             model = make_model(data.modalities, config.network, config.precision)
             replicas.train_together(new, model, make_method(config.method), data)
+    except Disconnected:
+        raise
+    except Exception as error:  # what is to be reported will be when they are tried one by one
+        log.warning("sweep: %s cannot be trained side by side (%s)", method, first_line(error))
 
 
 def _folder(method: str, beta: float, seed: int) -> str:

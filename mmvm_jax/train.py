@@ -179,7 +179,7 @@ def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> 
     batches = feed(data.train, config.train.batch_size, config.seed)
     total_steps = num_steps(config, len(data.train.labels))
     state, progress = init_state(config, model, method, first_batch(config, data)), {}
-    with Checkpoints(workdir) as checkpoints, Interruption() as interruption, _enough_memory(config):
+    with Interruption() as interruption, Checkpoints(workdir) as checkpoints, _enough_memory(config):
         if restored := parallel.from_first(checkpoints.restore, state):
             state, progress = restored.state, restored.progress
             batches.position.set_state(progress["batches"])
@@ -187,7 +187,10 @@ def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> 
         with MetricWriter(workdir, config, from_step=start) as writer:
             steps = parallel.spread_steps(make_step(config, model, method, total_steps), batches.read)
             loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress)
-            return loop.run(state, start, total_steps)
+            state = loop.run(state, start, total_steps)
+    if parallel.in_any_process(interruption.requested):  # during the last steps
+        raise Stopped(f"stopped and saved at step {total_steps}; the same command goes on from there")
+    return state
 
 
 class _Loop:
@@ -220,7 +223,7 @@ class _Loop:
                 if save:
                     self._log(ready, progress)
                     ready = []
-                    self._save(done, state)
+                    parallel.from_first(self._save, done, state)
                 if stop:
                     raise Stopped(f"stopped and saved at step {done}; the same command goes on from there")
         return state
@@ -241,11 +244,10 @@ class _Loop:
         progress.update(count * self._config.train.batch_size, f"loss {means['loss']:.2f}")
 
     def _save(self, done: int, state: TrainState) -> None:
-        if parallel.is_first():
-            seconds = self._seconds + time.monotonic() - self._began
-            batches = self._batches.position.get_state()
-            progress = {"batches": batches, "seconds": seconds, "skipped": self._skipped}
-            self._checkpoints.save(done, state, progress, self._config.to_dict())
+        seconds = self._seconds + time.monotonic() - self._began
+        batches = self._batches.position.get_state()
+        progress = {"batches": batches, "seconds": seconds, "skipped": self._skipped}
+        self._checkpoints.save(done, state, progress, self._config.to_dict())
 
 
 def _check_finite(metrics: dict[str, np.ndarray], first_step: int, excused: np.ndarray, limit: int) -> None:

@@ -53,6 +53,7 @@ RANGES = {
     "train.checkpoint_every": _POSITIVE,
     "train.log_every": _POSITIVE,
     "train.skip_not_finite": _NOT_NEGATIVE,
+    "evaluation.batch_size": _POSITIVE,
     "evaluation.probe_examples": _POSITIVE,
     "evaluation.classifier_epochs": _POSITIVE,
     "evaluation.divergence_samples": _POSITIVE,
@@ -89,7 +90,6 @@ def validate(config: ConfigDict) -> None:
     _check_annealing(config.method)
     _check_together(config)
     check_batch_size(config.train.batch_size, "config.train.batch_size", config.train.accumulate)
-    check_batch_size(config.evaluation.batch_size, "config.evaluation.batch_size")
     if config.evaluation.inception_weights:
         inception.check_weights(config.evaluation.inception_weights)
 
@@ -118,7 +118,8 @@ def _check_annealing(config_method: ConfigDict) -> None:
             raise unknown_name(f"config.{field}.shape", schedule.shape, SHAPES)
         if not 0 < schedule.fraction <= 1:
             raise UserError(f"config.{field}.fraction is {schedule.fraction}; allowed: above 0, to 1")
-        _check_range(f"config.{field}.start", schedule.start, RANGES[field.replace("anneal_", "")])
+        if allowed := RANGES.get(field.replace("anneal_", "")):
+            _check_range(f"config.{field}.start", schedule.start, allowed)
 
 
 def _check_together(config: ConfigDict) -> None:

@@ -71,7 +71,7 @@ def check(workdir: str, config) -> bool:
             with open(path, encoding="utf-8", errors="replace") as file:
                 theirs = file.read()
             _check_same(workdir, theirs, mine)
-        elif os.path.exists(os.path.join(workdir, "checkpoints")):
+        elif any(path.name.isdigit() for path in pathlib.Path(workdir, "checkpoints").glob("*")):
             raise UserError(f"--workdir={workdir} has checkpoints but no {CONFIG_FILE}; use another folder")
         with tempfile.TemporaryFile(dir=workdir):
             return theirs == mine
@@ -83,16 +83,42 @@ def _not_writable(workdir: str, error: OSError) -> UserError:
     return UserError(f"--workdir={workdir} cannot be written ({error.strerror}); use another folder")
 
 
-def record(workdir: str, config, data: DataSet) -> None:
-    """Writes the configuration, which makes ``workdir`` the folder of this run, and what its data are."""
+def begin(workdir: str, config, data: DataSet) -> None:
+    """Writes the configuration, which makes ``workdir`` the folder of this run, and what its data are.
+
+    A configuration that is there already stays: it says with which settings the run was evaluated.
+    """
+    write(os.path.join(workdir, DATA_FILE), description.to_text(description.describe(data)))
+    if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
+        write(os.path.join(workdir, CONFIG_FILE), config_text(config))
+
+
+def begin_evaluation(workdir: str, config, data: DataSet) -> None:
+    """Writes both anew, and takes away the report, whose absence says that the evaluation is not finished."""
+    pathlib.Path(workdir, REPORT_FILE).unlink(missing_ok=True)
     write(os.path.join(workdir, DATA_FILE), description.to_text(description.describe(data)))
     write(os.path.join(workdir, CONFIG_FILE), config_text(config))
 
 
-def check_data(workdir: str, config, data: DataSet) -> None:
-    """Raises UserError if a user's own data, of which the configuration has but the path, changed in between."""
+def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> None:
+    """Makes sure that a user's own data, of which the configuration has but the path, are those of the run.
+
+    Args:
+      workdir: of the run.
+      config: of the run.
+      data: its data.
+      to_repair: whether the file that says what they were may be damaged, since it will be written again.
+
+    Raises:
+      UserError: they changed in between.
+    """
     if config.data.name == "own_data" and os.path.exists(os.path.join(workdir, DATA_FILE)):
-        theirs = read_description(workdir).fingerprint
+        try:
+            theirs = read_description(workdir).fingerprint
+        except UserError:
+            if to_repair:
+                return
+            raise
         if theirs != data.fingerprint:
             raise UserError(
                 f"--workdir={workdir} holds a run on other data (fingerprint {theirs}, now {data.fingerprint}); "

@@ -59,7 +59,7 @@ WRONG = {
     "train.checkpoint_every": (0,),
     "train.log_every": (0,),
     "train.skip_not_finite": (-1,),
-    "evaluation.batch_size": (0, 2),
+    "evaluation.batch_size": (0, -4),
     "evaluation.probe_examples": (0,),
     "evaluation.classifier_epochs": (0,),
     "evaluation.divergence_samples": (0,),

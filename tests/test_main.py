@@ -71,7 +71,7 @@ def test_a_run_writes_everything_that_others_read(finished):
     couples = ("m0_m1", "m0_m2", "m1_m2")
     expected += [f"relatedness/{what}/{couple}" for what in ("matched", "unmatched", "auroc") for couple in couples]
     expected += [f"correlation/{couple}" for couple in couples]
-    expected += ["divergence/jensen_shannon", "train/examples_per_second", "train/seconds"]
+    expected += ["divergence/jensen_shannon", "train/examples_per_second", "train/seconds", "train/steps"]
     assert sorted(values) == sorted(expected)
     assert -0.05 < values["divergence/jensen_shannon"] < np.log(3) + 0.05
     assert json.loads((finished / "config.json").read_text())["train"]["steps"] == 4

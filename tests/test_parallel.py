@@ -40,6 +40,22 @@ def test_the_shares_of_processes_do_not_overlap_and_cover_an_epoch(monkeypatch, 
     assert sorted(np.concatenate([rows for epoch in seen for rows in epoch])) == list(range(64))
 
 
+@pytest.mark.parametrize("error", [UserError("said"), ZeroDivisionError("said")])
+def test_whatever_the_first_process_raises_all_raise(monkeypatch, error):
+    sent = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(parallel, "_broadcast", lambda value: sent.append(value) or sent[0])
+
+    def fail():
+        raise error
+
+    for process in (0, 1):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        with pytest.raises(UserError, match="said"):
+            parallel.from_first(fail)
+    assert sent[1] is None  # the second process has nothing to send
+
+
 @pytest.mark.parametrize("given", [("host:1", None, None), (None, 2, 0), (None, None, 1)])
 def test_only_some_of_the_flags_of_processes(given):
     with pytest.raises(UserError, match="go together; allowed: all or none"):

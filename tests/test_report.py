@@ -98,7 +98,7 @@ def test_the_table_has_a_number_a_line_and_the_modalities_in_columns_of_their_ow
         "probe/accuracy/a": 0.5,
         "probe/accuracy/mean": 0.25,
         "coherence/a_to_a_to_b": 1.0,
-        "imputation/mse/others_a_to_a": 2.0,
+        "imputation/mse/others_to_a": 2.0,
         "relatedness/auroc/a_a_to_b": 3.0,
         "train/seconds": 1e-7,
     }
@@ -107,7 +107,7 @@ def test_the_table_has_a_number_a_line_and_the_modalities_in_columns_of_their_ow
         {"method": "poe", "beta": "0.5", "seed": "0", "metric": metric, "from": source, "to": target, "value": value}
         for metric, source, target, value in (
             ("coherence", "a", "a_to_b", "1.0"),
-            ("imputation/mse", "others_a", "a", "2.0"),
+            ("imputation/mse", "others", "a", "2.0"),
             ("probe/accuracy", "a", "", "0.5"),
             ("probe/accuracy/mean", "", "", "0.25"),
             ("relatedness/auroc", "a", "a_to_b", "3.0"),

@@ -137,6 +137,16 @@ def test_real_runs_go_on_where_they_were(tmp_path):
     assert page.count("<td>poe</td>") == page.count("<td>mmvm</td>") == 1 and "Failed runs" not in page
 
 
+def test_a_method_that_cannot_be_trained_together_stops_no_other(tmp_path, finished, monkeypatch, caplog):
+    def refuse(runs, *rest):
+        raise UserError("one modality is too few")
+
+    monkeypatch.setattr(sweeping.replicas, "pay_off", lambda config: True)
+    monkeypatch.setattr(sweeping.replicas, "train_together", refuse)
+    sweeping.sweep(_config(tmp_path), str(tmp_path), ["meme"], [0.5, 1.0], [0], "")
+    assert len(finished[0]) == 3 and "sweep: meme cannot be trained side by side (one modality" in caplog.text
+
+
 def test_runs_of_a_method_are_trained_together_where_that_pays(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(sweeping.replicas, "pay_off", lambda config: True)
     with caplog.at_level("INFO", logger="mmvm_jax"):

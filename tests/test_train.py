@@ -206,6 +206,20 @@ def test_a_signal_stops_training_and_loses_nothing(config, data, tmp_path, monke
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_signal_during_the_last_steps_is_not_forgotten(config, data, tmp_path, monkeypatch):
+    save = Checkpoints.save
+
+    def save_then_ask(self, step, *rest):
+        save(self, step, *rest)
+        if step == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Checkpoints, "save", save_then_ask)
+    with pytest.raises(Stopped, match="stopped and saved at step 12;"):
+        _train(config, data, tmp_path)
+    assert int(_train(config, data, tmp_path).step) == 12
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's, of reads it gave up
 @pytest.mark.parametrize("damage", ["truncate", "empty", "metadata"])
 def test_a_damaged_checkpoint_leads_back_to_the_one_before(config, data, tmp_path, caplog, damage):

@@ -9,7 +9,7 @@ from mmvm_jax.objectives import METHODS
 METHODS["geometric"] = geometric
 config = mmvm_jax.default_config()
 config.method.name = "geometric"
-config.method.geometric = {"alpha": 0.1, "stop_prior_gradient": False}
+config.method.geometric = {"alpha": 0.1, "anneal_alpha": config.method.mmvm.anneal_alpha, "stop_prior_gradient": False}
 config.train.steps = 3
 
 rng = np.random.default_rng(0)

@@ -11,7 +11,9 @@ RESERVED = ("labels", "split")
 _LARGEST = np.float32(1e38)  # of real numbers: differences of two still fit into float32
 _LARGEST_COUNT = 2**31 - 1
 _LARGEST_TOKEN = 999_999  # a network has parameters for every id
-_OF_METRICS = ("joint", "mean")  # what is read off all modalities, and the mean over them
+# What metrics call the common representation, the mean over modalities, and sets of them.
+_OF_METRICS = ("joint", "mean", "all", "others")
+_OTHERS = "others_"
 
 
 def modality_names(arrays: Mapping) -> list[str]:
@@ -32,8 +34,8 @@ def modality_names(arrays: Mapping) -> list[str]:
             raise UserError(f"array '{name}' belongs to no modality; allowed: {', '.join(n + MASK for n in names)}")
     for name in names:
         shape, dtype = arrays[name].shape, arrays[name].dtype
-        if name in _OF_METRICS:
-            raise UserError(f"array '{name}' has the name of what is read off all modalities; allowed: any other")
+        if name in _OF_METRICS or name.startswith(_OTHERS):
+            raise UserError(f"array '{name}' has a name that metrics give to several modalities; allowed: any other")
         if len(shape) < 2 or dtype.kind not in "iubf" or 0 in shape[1:]:
             raise UserError(f"array '{name}' is {dtype} {list(shape)}; allowed: numbers [N, ...]")
     common_length(arrays)
@@ -110,7 +112,7 @@ def _as_image(name: str, array: np.ndarray) -> np.ndarray:
     if array.ndim not in (3, 4):
         shape = list(array.shape)
         raise UserError(f"array '{name}' is to be an image but has shape {shape}; allowed: [N, H, W] or [N, H, W, C]")
-    limit, dtype = (1, np.float32) if array.dtype.kind == "f" else (255, np.uint8)
+    limit, dtype = (1, np.float32) if array.dtype.kind in "fb" else (255, np.uint8)
     if array.min() < 0 or array.max() > limit:
         what = "real" if limit == 1 else "integer"
         raise UserError(

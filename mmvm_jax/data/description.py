@@ -56,7 +56,7 @@ class Description:
 
     def unit(self, modality: Modality, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         """(offset, scale) that take the model's values to those of an array of this type: x * scale + offset."""
-        if modality.kind == "image" and dtype.kind != "f":
+        if modality.kind == "image" and dtype.kind not in "fb":
             return np.array(0, np.float32), np.array(255, np.float32)
         return self.units.get(modality.name, (np.array(0, np.float32), np.array(1, np.float32)))
 

@@ -7,7 +7,7 @@
 
 What an array means is inferred from its type and shape, shown, and can be overridden:
 
-    image   integers, or real numbers in 0 to 1, with three axes (grey) or four
+    image   integers (0 to 255), real numbers in 0 to 1 or truth values, with three axes (grey) or four
     tokens  integers [N, T] that look padded: at least half of the rows end in the same id, which in no row is
             followed by another; sequences of equal length are to be named by config.data.kinds
     counts  other non-negative integers, with two axes
@@ -63,6 +63,11 @@ def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> pi
     allowed = {name: LIKELIHOODS[kind] for name, kind in kinds.items()}
     likelihoods = _parse("likelihoods", config_data.likelihoods, allowed)
     inputs = {name: as_kind(name, arrays[name], kinds[name], present[name]) for name in names}
+    for name in names:
+        if kinds[name] == "image" and inputs[name].dtype == np.uint8 and inputs[name].max() == 1:
+            raise UserError(
+                f"array '{name}' is an integer image of zeros and ones; allowed: 0 to 255, or the type bool"
+            )
     offered = [
         _modality(name, inputs[name], kinds[name], likelihoods.get(name, allowed[name][0]), present[name])
         for name in names
@@ -108,8 +113,8 @@ def find_padding(ids: np.ndarray) -> int:
 def _parse(field: str, text: str, allowed: dict[str, tuple[str, ...]]) -> dict[str, str]:
     """``name=value,name=value`` as a dictionary."""
     chosen = {}
-    for part in filter(None, text.replace(" ", "").split(",")):
-        name, _, value = part.partition("=")
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, value = (side.strip() for side in (part + "=").split("=")[:2])
         if name not in allowed:
             raise unknown_name(f"the modality in config.data.{field}", name, allowed)
         if value not in allowed[name]:

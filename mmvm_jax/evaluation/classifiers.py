@@ -1,5 +1,6 @@
 """The classifiers that coherence is judged by: one a modality, trained on its real training data and kept."""
 
+import hashlib
 import os
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import flax.linen as nn
 import flax.serialization
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mmvm_jax import parallel
@@ -82,7 +84,7 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
       model: for its modalities and their preparation.
       data: labelled.
       epochs: of training.
-      cache_dir: where they are kept, by the fingerprint of the data.
+      cache_dir: where they are kept, by the fingerprint of the data and what of them was observed.
 
     Returns:
       {name: variables}.
@@ -90,10 +92,11 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
     os.makedirs(cache_dir, exist_ok=True)
     networks = {modality.name: classifier(modality, data.num_classes) for modality in model.modalities}
     variables = _init(model, networks)
-    paths = {
-        modality.name: os.path.join(cache_dir, f"{data.fingerprint}-{modality.name}-{modality.kind}-{epochs}.msgpack")
-        for modality in model.modalities
-    }
+    paths = {}
+    for modality, present in zip(model.modalities, data.train.present, strict=True):
+        seen = hashlib.blake2b(np.packbits(present), digest_size=4).hexdigest()
+        parts = (data.fingerprint, seen, modality.name, modality.kind, str(epochs))
+        paths[modality.name] = os.path.join(cache_dir, "-".join(parts) + ".msgpack")
     kept = parallel.from_first(_read, paths, variables)
     if new := {name: variables[name] for name in variables if name not in kept}:
         for name, trained in _train(model, data, networks, new, epochs).items():

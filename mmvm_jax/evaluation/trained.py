@@ -80,13 +80,13 @@ def map_split(function, state, split: Split, batch_size: int, *rest):
       function: returns arrays whose first axis is the examples'.
       state: what all devices share.
       split: N examples.
-      batch_size: the devices divide it.
+      batch_size: at a time; the next number below it that the devices divide, or one a device.
       rest: further arguments that all devices share.
 
     Returns:
       The function's outputs on the host, [N, ...].
     """
-    outputs = []
+    outputs, batch_size = [], parallel.largest_batch_size(batch_size, batch_size)
     for batch, count in evaluation_batches(split, batch_size, parallel.share(batch_size)):
         outputs.append(jax.tree.map(lambda leaf: leaf[:count], function(state, batch, *rest)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)

@@ -11,7 +11,7 @@ NetworksCUBsent); the architecture is that of Shi et al. 2019, arXiv 1911.03393.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmvm_jax.networks.fit import check_shape
+from mmvm_jax.networks.fit import check_likelihood, check_shape
 from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import BatchNorm, Training
 from mmvm_jax.types import Array, DiagonalGaussian
@@ -30,12 +30,13 @@ def make(modality, config):
     """The pair (encoder, decoder) of a modality: text for tokens, else image.
 
     Raises:
-      UserError: an image that is not 64 x 64, or a caption that has not 32 tokens.
+      UserError: an image that is not 64 x 64 or has a Bernoulli likelihood, or a caption that has not 32 tokens.
     """
     if modality.kind == "tokens":
         check_shape("cub", modality, (LENGTH,))
         return TextEncoder(config.latent_dim, modality.vocabulary_size), TextDecoder(modality.vocabulary_size)
     check_shape("cub", modality, (SIDE, SIDE, modality.shape[-1]))
+    check_likelihood("cub", modality, "laplace", "normal")  # the decoder ends in a sigmoid
     return Encoder(config.latent_dim), Decoder(modality.shape[-1])
 
 

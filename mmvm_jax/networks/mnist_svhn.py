@@ -13,7 +13,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmvm_jax.networks.fit import check_shape
+from mmvm_jax.networks.fit import check_likelihood, check_shape
 from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import BatchNorm, Training
 from mmvm_jax.types import Array, DiagonalGaussian
@@ -32,9 +32,10 @@ def make(modality, config):
     """The pair (encoder, decoder) of a modality, by its shape.
 
     Raises:
-      UserError: a shape that is neither 28 x 28 x 1 nor 32 x 32 x 3.
+      UserError: a shape that is neither 28 x 28 x 1 nor 32 x 32 x 3, or a Bernoulli likelihood.
     """
     check_shape("mnist_svhn", modality, MNIST_SHAPE, SVHN_SHAPE)
+    check_likelihood("mnist_svhn", modality, "laplace", "normal")  # the decoders end in a sigmoid
     if modality.shape == MNIST_SHAPE:
         return Encoder(config.latent_dim), Decoder(modality.shape)
     return ConvEncoder(config.latent_dim), ConvDecoder(modality.shape[-1])

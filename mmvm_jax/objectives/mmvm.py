@@ -38,7 +38,7 @@ class Options:
     Attributes:
       estimator: see ``mmvm_jax.distributions.kl_to_mixture``.
       num_samples: from each posterior, of the estimator "monte_carlo".
-      stop_prior_gradient: whether the divergence moves only the posterior compared with h, not h.
+      stop_prior_gradient: whether the divergence moves only the posterior compared with h, not h; a gate still learns.
       gate: "none" (uniform weights), "global" (one learned weight a modality) or "per_example" (weights from
         a small network that reads all posterior means).
       hard: whether the experts kept have equal weights, the gate learning as if they had not
@@ -93,7 +93,9 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     keys = lambda purpose: modality_keys(purpose, batch.index, functions.identifiers)
     posteriors = where_present(batch.present, functions.encode(batch.inputs))
     z = sample(keys(latent_key), posteriors)
-    scores = _scores(posteriors, functions, options)
+    # Through the gate's weights gradients would reach the encoders that neither option means to move.
+    closed = options.hard or options.stop_prior_gradient
+    scores = _scores(jax.lax.stop_gradient(posteriors) if closed else posteriors, functions, options)
     divergence_to = lambda posteriors, log_weights: kl_to_mixture(
         posteriors,
         log_weights,

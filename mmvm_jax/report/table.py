@@ -40,5 +40,5 @@ def _places(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """{last part of a metric's name: (from, to)}."""
     places = {name: (name, "") for name in names}
     places |= {f"{a}_{b}": (a, b) for a in names for b in names}
-    sources = [*names, *(f"others_{name}" for name in names)]
+    sources = [*names, "others"]
     return places | {f"{source}_to_{target}": (source, target) for source in sources for target in names}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmvm_jax.data import own_data
+from mmvm_jax.data.description import describe
 from mmvm_jax.errors import UserError
 
 N = 50
@@ -121,6 +122,21 @@ def test_overrides(own):
     assert dataset.modalities[0].padding == -1
     vector = own(arrays(), ("scan",), kinds="scan=vector")
     assert vector.modalities[0].shape == (9, 9) and vector.train.inputs["scan"].dtype == np.float32
+
+
+def test_names_with_spaces_can_be_overridden(own):
+    dataset = own({"left eye": np.random.default_rng(0).random((N, 4, 4))}, kinds=" left eye = vector ")
+    assert dataset.modalities[0].kind == "vector"
+
+
+def test_images_of_truth_values_are_black_and_white(own):
+    masks = np.random.default_rng(0).random((N, 4, 4)) < 0.5
+    dataset = own({"mask": masks})
+    assert dataset.modalities[0].kind == "image" and dataset.train.inputs["mask"].dtype == np.float32
+    assert set(np.unique(dataset.train.inputs["mask"])) == {0.0, 1.0}
+    assert describe(dataset).unit(dataset.modalities[0], masks.dtype)[1] == 1
+    with pytest.raises(UserError, match="'mask' is an integer image of zeros and ones; allowed: .* bool"):
+        own({"mask": masks.astype(np.uint8)})
 
 
 def test_units_come_from_present_training_examples(own):

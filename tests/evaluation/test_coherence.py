@@ -14,7 +14,7 @@ from mmvm_jax.evaluation.classifiers import TextClassifier, judge, load_classifi
 from mmvm_jax.evaluation.coherence import coherence, label_score
 from mmvm_jax.evaluation.generation import GaussianMixturePrior
 from mmvm_jax.evaluation.joint_coherence import agreement, joint_coherence
-from mmvm_jax.evaluation.trained import Trained
+from mmvm_jax.evaluation.trained import Trained, encode_split
 from mmvm_jax.evaluation.translation import Translations, source_sets, translate_split
 from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
@@ -149,6 +149,18 @@ def test_classifiers_learn_and_are_kept(trained, striped, judged):
     for name in trained.model.names:
         assert values[f"coherence/classifier_accuracy/{name}"] > 0.95
     assert values["coherence/cross_mean"] < 0.9  # the model is untrained
+
+
+def test_classifiers_that_saw_less_are_others(trained, striped, tmp_path):
+    train = striped.train._replace(present=striped.train.present & (np.arange(250) % 2 == 0))
+    for data in (striped, dataclasses.replace(striped, train=train)):
+        load_classifiers(trained.model, data, 1, str(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_the_batch_size_is_what_the_devices_divide(trained, striped):
+    seven, eight = (encode_split(trained, striped.test, batch_size) for batch_size in (7, 8))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), seven, eight)
 
 
 def test_classifiers_of_binary_labels_learn_what_is_known(trained, striped, tmp_path):

@@ -86,6 +86,13 @@ def test_unsuitable_kind_names_what_fits():
         networks.make(Modality("v", (7,), "vector", "normal"), CONFIG)
 
 
+@pytest.mark.parametrize(("network", "shape"), [("cub", (64, 64, 3)), ("mnist_svhn", (28, 28, 1))])
+def test_a_sigmoid_is_not_followed_by_another(network, shape):
+    networks.make(Modality("x", shape, "image", "laplace"), _renamed(network))
+    with pytest.raises(UserError, match=f"'{network}' has a decoder for .* laplace or normal; 'x' has bernoulli"):
+        networks.make(Modality("x", shape, "image", "bernoulli"), _renamed(network))
+
+
 def test_unknown_network_lists_the_known():
     with pytest.raises(UserError, match="'resnett'.*mlp, mnist_svhn, polymnist_resnet, small_cnn"):
         networks.make(_image((28, 28, 3)), _renamed("resnett"))

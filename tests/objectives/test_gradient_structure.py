@@ -176,6 +176,36 @@ def test_hard_gate_learns_straight_through(x64):
     assert np.all(gradient != 0)
 
 
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_weights_of_a_gate_that_should_not_teach_encoders(x64, hard):
+    """Though they read the posteriors, those are taught as if the weights were given."""
+    normal = lambda seed, *shape: jax.random.normal(jax.random.key(seed), shape)
+    q = DiagonalGaussian(normal(0, 3, 1, 2), normal(1, 3, 1, 2))
+    gate = {"input": normal(2, 3, 2, 64), "bias": normal(3, 64), "output": normal(4, 3, 64)}
+    params = make_params(NAMES, latent_dim=2) | {"method": gate}
+    batch = make_batch(params, np.ones((3, 1), bool))
+    options = mmvm.Options(gate="per_example", hard=hard, stop_prior_gradient=not hard)
+    hyper = {"beta": jnp.asarray(1.0), "alpha": jnp.asarray(0.0), "temperature": jnp.asarray(1.0)}
+
+    def divergence(q):
+        model = LinearGaussian(params)
+        object.__setattr__(model, "encode", lambda inputs: q)
+        terms = mmvm.loss(jax.random.key(0), batch, model, hyper, options).terms
+        return sum(terms[f"divergence/{name}"][0] for name in NAMES)
+
+    hidden = np.tanh(np.einsum("mbd,mdh->h", q.mean, gate["input"]) + gate["bias"])
+    scores = np.asarray(gate["output"] @ hidden)
+
+    def by_hand(q):
+        others = q if hard else jax.lax.stop_gradient(q)
+        kls = gaussian_kl(*(jax.tree.map(lambda x: jnp.expand_dims(x, axis), p) for axis, p in ((1, q), (0, others))))
+        weights = np.eye(3)[scores.argmax()] if hard else np.exp(scores) / np.exp(scores).sum()
+        return jnp.sum(weights[None] * kls[..., 0])
+
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    jax.tree.map(close, quick_jit(jax.grad(divergence))(q), jax.grad(by_hand)(q))
+
+
 @pytest.mark.parametrize("gate", ["global", "per_example"])
 def test_gate_starts_uniform_and_learns(gate, x64):
     params = make_params(NAMES)
