@@ -104,7 +104,7 @@ def _evaluate_and_report(config, data: DataSet, workdir: str, command: str) -> N
     prior = fitted_prior(config, trained, data, workdir, restored.step)
     evaluation = evaluate(config, trained, data, prior)
     seconds = restored.progress["seconds"]
-    evaluation.values[_STEPS], evaluation.values["train/seconds"] = restored.step, seconds
+    evaluation.values[_STEPS], evaluation.values["train/seconds"] = float(restored.step), seconds
     evaluation.values["train/examples_per_second"] = restored.step * config.train.batch_size / seconds
     parallel.from_first(_report, config, evaluation, data, workdir, command)
 

@@ -115,8 +115,9 @@ def trade_off(summaries: list[Summary], scores: list[str]) -> Figure:
     for axis, score in zip(axes[0], scores):
         for style, method, points in _by_method(summaries, (RECONSTRUCTION, score)):
             (x, x_error), (y, y_error) = (np.array([p.cells[c] for p in points]).T for c in (RECONSTRUCTION, score))
-            axis.errorbar(x, y, y_error, x_error, color=style[0], linewidth=0.8)
-            axis.scatter(x, y, np.linspace(15, 60, len(x)), color=style[0], marker=style[1], label=method, zorder=3)
+            axis.errorbar(x, y, y_error, x_error, color=style["color"], linestyle=style["linestyle"], linewidth=0.8)
+            sizes, inside = np.linspace(15, 60, len(x)), style["markerfacecolor"]
+            axis.scatter(x, y, sizes, inside, style["marker"], edgecolors=style["color"], label=method, zorder=3)
         axis.set(xlabel=RECONSTRUCTION, ylabel=score)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure
@@ -125,9 +126,9 @@ def trade_off(summaries: list[Summary], scores: list[str]) -> Figure:
 def objectives(summaries: list[Summary], bound: float | None) -> Figure:
     """The objective against beta on a logarithmic axis."""
     figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    for (color, marker), method, points in _by_method(summaries, (OBJECTIVE,)):
+    for style, method, points in _by_method(summaries, (OBJECTIVE,)):
         y, error = np.array([point.cells[OBJECTIVE] for point in points]).T
-        axis.errorbar([p.beta for p in points], y, error, color=color, marker=marker, markersize=5, label=method)
+        axis.errorbar([p.beta for p in points], y, error, markersize=5, label=method, **style)
     if bound is not None:
         axis.axhline(bound, color="black", linestyle="--", label="autoencoder")
     axis.set(xlabel="beta", ylabel="nats per example")
@@ -140,8 +141,17 @@ def objectives(summaries: list[Summary], bound: float | None) -> Figure:
 
 
 def _by_method(summaries, columns):
-    """((colour, marker), method, its summaries that have the columns), one method after the other."""
+    """(style, method, its summaries that have the columns), one method after the other."""
     for place, method in enumerate(dict.fromkeys(summary.method for summary in summaries)):
         points = [s for s in summaries if s.method == method and all(column in s.cells for column in columns)]
         if points:
-            yield (CLASS_COLORS[place % len(CLASS_COLORS)], _MARKERS[place % len(_MARKERS)]), method, points
+            yield _style(place), method, points
+
+
+def _style(place: int) -> dict[str, str]:
+    """Of Matplotlib's lines; where colours come round again, markers are hollow and lines dashed."""
+    color, again = CLASS_COLORS[place % len(CLASS_COLORS)], place >= len(CLASS_COLORS)
+    inside, line = ("white", "--") if again else (color, "-")
+    return {
+        "color": color, "marker": _MARKERS[place % len(_MARKERS)], "markerfacecolor": inside, "linestyle": line,
+    }  # fmt: skip
