@@ -36,11 +36,12 @@ def test_a_checkpoint_that_does_not_fit(in_small_disk, tmp_path):
     train = (
         f"{sys.executable} -m mmvm_jax.main --config=configs/own_data.py:quicktest --mode=train --workdir=$DISK/run "
         f"--config.data.path={tmp_path}/data.npz --config.data.dir={tmp_path}/prepared"
-        " --config.train.steps=20 --config.train.checkpoint_every=5; echo exit code $?; ls $DISK/run/checkpoints"
+        " --config.modalities=\"('photo','height')\" --config.train.steps=20 --config.train.checkpoint_every=5"
+        "; echo exit code $?; ls $DISK/run/checkpoints"
     )
-    lines = in_small_disk(50, f"{train}; mount -o remount,size=200m $DISK; {train}")
+    lines = in_small_disk(14, f"{train}; mount -o remount,size=50m $DISK; {train}")
     (error,) = [line for line in lines if "error" in line]
-    assert "/disk/run/checkpoints: no space left on the disk for the checkpoint of step 15, which takes 22 MB" in error
+    assert "/disk/run/checkpoints: no space left on the disk for the checkpoint of step 15, which takes 8 MB" in error
     assert error.endswith("make room, and the same command goes on from step 10")
     codes = [place for place, line in enumerate(lines) if line.startswith("exit code")]
     assert [lines[place] for place in codes] == ["exit code 1", "exit code 0"]
