@@ -117,7 +117,8 @@ def trade_off(summaries: list[Summary], scores: list[str]) -> Figure:
             (x, x_error), (y, y_error) = (np.array([p.cells[c] for p in points]).T for c in (RECONSTRUCTION, score))
             axis.errorbar(x, y, y_error, x_error, color=style["color"], linestyle=style["linestyle"], linewidth=0.8)
             sizes, inside = np.linspace(15, 60, len(x)), style["markerfacecolor"]
-            axis.scatter(x, y, sizes, inside, style["marker"], edgecolors=style["color"], label=method, zorder=3)
+            outside = {"marker": style["marker"], "edgecolors": style["color"]}
+            axis.scatter(x, y, sizes, facecolors=inside, label=method, zorder=3, **outside)
         axis.set(xlabel=RECONSTRUCTION, ylabel=score)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure

@@ -37,7 +37,7 @@ def commands(folder: pathlib.Path) -> dict[str, list[str]]:
     """{name: arguments} of what is killed; each works in ``folder``."""
     np.savez(folder / "tiny.npz", **tiny.arrays(), labels=np.arange(tiny.N) % 3)
     own = ["--config=configs/own_data.py:quicktest", f"--config.data.path={folder}/tiny.npz", *STEPS]
-    own += [f"--config.data.dir={folder}/own", "--config.evaluation.batch_size=16"]
+    own += [f"--config.data.dir={folder}/own", "--config.modalities=('photo','height')"]
     digits = ["--config=configs/polydigits.py:quicktest", f"--config.data.dir={folder}/digits", *STEPS]
     return {
         "prepare": ["mmvm_jax.main", *digits, f"--workdir={folder}/prepare", "--mode=train"],
