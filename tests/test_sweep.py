@@ -12,7 +12,7 @@ from mmvm_jax.config import base, quick
 from mmvm_jax.data.description import Description, to_text
 from mmvm_jax.errors import UserError
 from mmvm_jax.metrics import read_metrics
-from mmvm_jax.report.comparison import Result, objectives, summarise, trade_off
+from mmvm_jax.report.comparison import Result, Summary, objectives, summarise, trade_off
 from mmvm_jax.types import Modality
 
 CELLS = {"reconstruction/mse/mean": 0.5, "coherence/cross_mean": 0.25, "probe/accuracy/mean": 0.75, "objective": -2.0}
@@ -50,6 +50,15 @@ def test_the_figures_hold_every_method_and_beta():
         assert [len(points.get_offsets()) for points in named] == [2, 2]
     axis = objectives(summaries, -1.0).axes[0]
     assert axis.get_legend_handles_labels()[1] == ["autoencoder", "mmvm", "poe"]
+    plt.close("all")
+
+
+def test_no_two_methods_look_alike():
+    summaries = [Summary(method, 1.0, 1, {"objective": (0.0, 0.0)}) for method in sweeping.METHODS]
+    lines = [bar.lines[0] for bar in objectives(summaries, None).axes[0].containers]
+    looks = {(line.get_color(), line.get_markerfacecolor(), line.get_marker(), line.get_linestyle()) for line in lines}
+    solid = [line for line in lines if line.get_linestyle() == "-"]
+    assert len(looks) == len(lines) == len(sweeping.METHODS) > len({line.get_color() for line in lines}) == len(solid)
     plt.close("all")
 
 
