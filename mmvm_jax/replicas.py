@@ -142,13 +142,17 @@ class _Record:
 
     def __enter__(self):
         self._open = contextlib.ExitStack()
-        if parallel.is_first():
-            self._open.enter_context(folder.locked(self._workdir))
+        parallel.from_first(self._begin)
+        return self
+
+    def _begin(self) -> None:
+        with contextlib.ExitStack() as stack:  # what fails half-way leaves no folder locked
+            stack.enter_context(folder.locked(self._workdir))
             folder.check(self._workdir, self._config)
             folder.begin(self._workdir, self._config, self._data)
-            self._writer = self._open.enter_context(MetricWriter(self._workdir, self._config))
-            self._checkpoints = self._open.enter_context(Checkpoints(self._workdir))
-        return self
+            self._writer = stack.enter_context(MetricWriter(self._workdir, self._config))
+            self._checkpoints = stack.enter_context(Checkpoints(self._workdir))
+            self._open = stack.pop_all()
 
     def __exit__(self, *exception):
         self._open.close()

@@ -96,8 +96,8 @@ def begin(workdir: str, config, data: DataSet) -> None:
 def begin_evaluation(workdir: str, config, data: DataSet) -> None:
     """Writes both anew, and takes away the report, whose absence says that the evaluation is not finished."""
     pathlib.Path(workdir, REPORT_FILE).unlink(missing_ok=True)
-    write(os.path.join(workdir, DATA_FILE), description.to_text(description.describe(data)))
     write(os.path.join(workdir, CONFIG_FILE), config_text(config))
+    begin(workdir, config, data)
 
 
 def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> None:

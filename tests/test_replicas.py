@@ -1,13 +1,11 @@
 """Runs trained side by side end as they would have alone."""
 
 import copy
-import os
-import signal
 
 import jax
 import numpy as np
 import pytest
-from test_train import config, data  # noqa: F401, fixtures
+from test_train import ask_after, config, data  # noqa: F401, fixtures
 
 from mmvm_jax import parallel, replicas
 from mmvm_jax import train as training
@@ -90,14 +88,7 @@ def test_as_many_at_a_time_as_memory_allows(runs, data, monkeypatch):  # noqa: F
 
 
 def test_a_signal_saves_all_runs(runs, data, monkeypatch):  # noqa: F811
-    write = MetricWriter.write
-
-    def write_then_ask(self, step, *rest):
-        write(self, step, *rest)
-        if step == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(MetricWriter, "write", write_then_ask)
+    ask_after(monkeypatch, MetricWriter, "write", 6)
     with pytest.raises(Stopped):
         _together(runs, data)
     for run in runs:

@@ -184,18 +184,23 @@ def test_epochs_and_steps(config):
     assert training.num_steps(config, 100) == 12  # 6 full batches an epoch
 
 
+def ask_after(monkeypatch, owner, method, step, number=signal.SIGTERM):
+    """Sends this process a signal once ``owner.method`` has been called for a step."""
+    call = getattr(owner, method)
+
+    def call_then_ask(self, done, *rest):
+        call(self, done, *rest)
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(owner, method, call_then_ask)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_training_and_loses_nothing(config, data, tmp_path, monkeypatch, number):
     config.train.update({"log_every": 1, "checkpoint_every": 100})
     whole = _train(config, data, tmp_path / "whole")
-    write = MetricWriter.write
-
-    def write_then_ask(self, step, *rest):
-        write(self, step, *rest)
-        if step == 3:
-            os.kill(os.getpid(), number)
-
-    monkeypatch.setattr(MetricWriter, "write", write_then_ask)
+    ask_after(monkeypatch, MetricWriter, "write", 3, number)
     with pytest.raises(Stopped, match="stopped and saved at step") as stopped:
         _train(config, data, tmp_path / "parts")
     with Checkpoints(str(tmp_path / "parts")) as checkpoints:
@@ -207,14 +212,7 @@ def test_a_signal_stops_training_and_loses_nothing(config, data, tmp_path, monke
 
 
 def test_a_signal_during_the_last_steps_is_not_forgotten(config, data, tmp_path, monkeypatch):
-    save = Checkpoints.save
-
-    def save_then_ask(self, step, *rest):
-        save(self, step, *rest)
-        if step == 12:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Checkpoints, "save", save_then_ask)
+    ask_after(monkeypatch, Checkpoints, "save", 12)
     with pytest.raises(Stopped, match="stopped and saved at step 12;"):
         _train(config, data, tmp_path)
     assert int(_train(config, data, tmp_path).step) == 12

@@ -114,7 +114,7 @@ def _parse(field: str, text: str, allowed: dict[str, tuple[str, ...]]) -> dict[s
     """``name=value,name=value`` as a dictionary."""
     chosen = {}
     for part in filter(None, map(str.strip, text.split(","))):
-        name, value = (side.strip() for side in (part + "=").split("=")[:2])
+        name, _, value = map(str.strip, part.partition("="))
         if name not in allowed:
             raise unknown_name(f"the modality in config.data.{field}", name, allowed)
         if value not in allowed[name]:
