@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from mmvm_jax import parallel
 from mmvm_jax import train as training
+from mmvm_jax.data.pipeline import Batches
+from mmvm_jax.feeding import feed
 
 WARM_UP = 3
 
@@ -25,15 +27,17 @@ def time_in_turn(steps: dict[str, Callable], rounds: int) -> dict[str, list[floa
     return seconds
 
 
-def seconds_of_steps(config, model, method, batch, count: int) -> tuple[float, list[float]]:
-    """Seconds to compile our training step, and of each of ``count`` steps on one batch."""
-    state = parallel.on_all_devices(training.init_state(config, model, method, batch))
+def seconds_of_steps(config, model, method, split, count: int) -> tuple[float, list[float]]:
+    """Seconds to compile our training step, and of each of ``count`` steps on examples that lie on the device."""
+    batches = feed(split, config.train.batch_size, config.seed)
+    first = next(Batches(split, config.train.batch_size, config.seed))
+    state = parallel.on_all_devices(training.init_state(config, model, method, first))
     hyper = training.hyper_parameters(config)
-    step = parallel.spread(training.make_step(config, model, method, 1_000_000), reduced=True)
+    steps = parallel.spread_steps(training.make_step(config, model, method, 1_000_000), batches.read)
     times = []
     for _ in range(count + 1):
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, batch, hyper))
+        state, *_ = jax.block_until_ready(steps(state, batches.take(1), batches.table, hyper, False))
         times.append(time.perf_counter() - start)
     return times[0] - min(times[1:]), times[1:]
 

@@ -84,10 +84,15 @@ def _train_new(new: list[replicas.Replica], data: DataSet, method: str) -> None:
         with parallel.together():
             model = make_model(data.modalities, config.network, config.precision)
             replicas.train_together(new, model, make_method(config.method), data)
-    except Disconnected:
-        raise
     except Exception as error:  # what is to be reported will be when they are tried one by one
+        _raise_unless_shared(error)
         log.warning("sweep: %s cannot be trained side by side (%s)", method, first_line(error))
+
+
+def _raise_unless_shared(error: Exception) -> None:
+    """Ends the sweep with an error that may be this process's alone: the others would wait for it."""
+    if isinstance(error, Disconnected) or (parallel.num_processes() > 1 and not isinstance(error, UserError)):
+        raise error
 
 
 def _folder(method: str, beta: float, seed: int) -> str:
@@ -117,9 +122,8 @@ def _run(config, workdir: str, command: str, failures: dict, name: str) -> dict[
     try:
         run(config, workdir, "train_and_evaluate", command)
         return parallel.from_first(_values, workdir)
-    except Disconnected:
-        raise
     except Exception as error:  # whatever it is, the other runs are none the worse for it
+        _raise_unless_shared(error)
         failures[name] = str(error) or type(error).__name__
         log.error("sweep: %s failed: %s", name, failures[name])
         if parallel.is_first():

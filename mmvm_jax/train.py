@@ -116,7 +116,7 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
         functions = model.bind(join_statistics(params, statistics), in_networks)
         output = method.loss(key, batch, functions, hyper)
         sums = jax.tree.map(jnp.sum, {"loss": output.loss, **output.terms})
-        return sums["loss"], (sums, functions.updated_statistics)
+        return sums["loss"] / config.train.batch_size, (sums, functions.updated_statistics)
 
     def step(state: TrainState, batch: Batch, hyper: dict):
         key = jax.random.fold_in(jax.random.key(hyper["seed"]), state.step)
@@ -131,7 +131,7 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
         statistics, totals = _add_up(part, state.statistics, batch, config.train.accumulate)
         count = jnp.asarray(batch.index.shape[0], jnp.result_type(float))
         totals, count = parallel.sum_over_devices((totals, count))
-        gradients, metrics = jax.tree.map(lambda total: total / count, totals)
+        gradients, metrics = totals[0], jax.tree.map(lambda total: total / count, totals[1])
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
         metrics["grad_norm"] = optax.tree.norm(gradients)

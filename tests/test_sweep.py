@@ -121,6 +121,16 @@ def test_a_run_that_fails_is_reported_and_stops_no_other(tmp_path, finished):
     assert "Traceback" in (tmp_path / "mmvm" / "beta_1" / "seed_1" / "failure.txt").read_text()
 
 
+def test_among_several_processes_an_error_of_one_ends_the_sweep(tmp_path, finished, monkeypatch):
+    """The others would wait for it; what all of them have, such as a loss that is not finite, it survives."""
+    finished[1].update({("mmvm", 1.0, 0): UserError("not finite"), ("mmvm", 1.0, 1): OSError("no space left")})
+    monkeypatch.setattr(sweeping.parallel, "num_processes", lambda: 2)
+    monkeypatch.setattr(sweeping.parallel, "from_first", lambda function, *arguments: function(*arguments))
+    with pytest.raises(OSError, match="no space left"):
+        sweeping.sweep(base(), str(tmp_path), ["mmvm"], [1.0], [0, 1, 2], "")
+    assert len(finished[0]) == 2
+
+
 def test_all_runs_failed(tmp_path, finished):
     finished[1].update({("mmvm", 1.0, 0): UserError("no"), ("independent", 0.0, 0): UserError("neither")})
     with pytest.raises(UserError, match="all runs failed; the first: no") as caught:
