@@ -4,7 +4,7 @@
 
 Settings: published (Sutter et al. 2024, arXiv 2403.05300; beta from 0.25 to 4); alpha goes from 1 to 0
 within 150,000 of the 254,000 steps, linearly, as the released configuration names no shape.
-Time: not measured here.
+Time: 254,000 steps; at the rate of a step in benchmarks/README.md 22 days on 2 CPU cores.
 To expect: published as figures only, over beta.
 """
 

@@ -4,7 +4,8 @@
 
 Settings: those published for the translated variant (Sutter et al. 2024, arXiv 2403.05300; beta from 2^-7
 to 2^3).
-Time: not measured here; 187,200 steps.
+Time: 187,200 steps; at the rate of a step in benchmarks/README.md, scaled to five modalities, 24 days on
+2 CPU cores.
 To expect: MMVM's coherence is published as a figure only. Other methods, cross coherence: MMVAE+ .869
 (paper; private and shared latents of 32, Adam 1e-3 with amsgrad, 150 epochs, beta 1 to 2.5), given 1, 2,
 3, 4 modalities MoPoE .66 .77 .81 .83 and MVTCAE .69 .77 .83 .86 (MoPoE: latent 512, beta 2.5, batch 256,

@@ -4,8 +4,9 @@
 
 Settings: published (Sutter et al. 2024, arXiv 2403.05300; latent 512 as in the released script, its
 default is 256; beta from 2^-7 to 2^3).
-Time: not measured here; 187,200 steps.
-To expect: published as figures only; cross coherence and probe well above those of
+Time: 187,200 steps; at the rate of a step in benchmarks/README.md 15 days on 2 CPU cores.
+To expect: published as figures only; cross coherence and probe well above those of the following, of which
+RESULTS.md has a small run
 
     ... --config.method.name=independent
 """

@@ -1,5 +1,6 @@
 """Every loss equals what its paper's formula gives in numpy for the latents that were drawn."""
 
+import dataclasses
 import itertools
 import math
 
@@ -256,6 +257,22 @@ def test_loss_is_the_formula(case, num_modalities, x64, monkeypatch):
             extra["random_subsets"] = [np.flatnonzero(members[:, b]) for members in chosen]
         expected = FORMULAS[CASES[case][0]](e, z[..., b, :], options, **extra)
         np.testing.assert_allclose(actual[b], expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("case", ["independent", "poe", "mvae_full", "mmvae_loose", "mmvae_plus", "mmvm", "mmjsd"])
+def test_the_terms_that_are_logged_add_up_to_the_loss(case, x64):
+    """Importance-weighted bounds too, with a single sample; of examples with nothing observed all are 0."""
+    batch = make_batch(make_params(("alpha", "beta", "gamma")), PATTERNS[3])
+    params = with_method_params(make_params(("alpha", "beta", "gamma")), case, batch)
+    module, options = make_case(case)
+    if case in ("mmvae_loose", "mmvae_plus"):
+        options = dataclasses.replace(options, num_samples=1)
+    output = quick_jit(lambda: module.loss(jax.random.key(3), batch, LinearGaussian(params), HYPER, options))()
+    assert len({name for name in output.terms if name.startswith("log_likelihood/")}) == 3
+    weights = {"log_likelihood": -1.0, "divergence": BETA}
+    total = sum(weights[name.split("/")[0]] * term for name, term in output.terms.items())
+    np.testing.assert_allclose(output.loss, total, rtol=1e-11, atol=1e-11)
+    assert np.count_nonzero(output.loss) == len(output.loss) - 1
 
 
 @pytest.mark.parametrize("case", DREG)
