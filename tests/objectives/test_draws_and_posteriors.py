@@ -126,6 +126,24 @@ def test_draws_follow_the_posterior_for_any_subset(case, x64):
             np.testing.assert_allclose((z**2).mean(1), 2.0 if "laplace" in case else 1.0, rtol=0.1)
 
 
+@pytest.mark.parametrize("name", mmvae_plus.LATENT_DISTRIBUTIONS)
+def test_latents_of_mmvae_plus_have_the_distribution_asked_for(name, x64):
+    """Normal and Laplace ones have the same first two moments; a Kolmogorov-Smirnov test tells them apart."""
+    params = make_params(NAMES)
+    batch = make_batch(params, np.ones((3, 1), bool))
+    options = mmvae_plus.Options(private_dim=1, num_samples=5000, latent_distribution=name)
+    model = LinearGaussian(with_method_params(params, f"mmvae_plus{'_laplace' * (name == 'laplace')}", batch))
+    mmvae_plus.loss(jax.random.key(4), batch, model, HYPER, options)
+    (z,) = model.drawn  # [M, M, S, 1, D]
+    standardised = stats.zscore(np.asarray(z)[np.arange(3), np.arange(3), :, 0], axis=1).reshape(3, 5000, -1)
+    p_values = {
+        other: stats.kstest(standardised, distribution.cdf, axis=1).pvalue
+        for other, distribution in (("normal", stats.norm), ("laplace", stats.laplace(scale=0.5**0.5)))
+    }
+    assert p_values.pop(name).min() > 1e-3
+    assert next(iter(p_values.values())).max() < 1e-4
+
+
 def test_draw_of_mmvae_plus_shares_u_and_not_w():
     params = make_params(NAMES)
     model = LinearGaussian(params | {"method": {"log_variance": jnp.zeros((3, 1)), "mean": jnp.ones((3, 1))}})
@@ -218,6 +236,15 @@ WRONG = [
 def test_wrong_option_is_named(options, values, message):
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         options(**values)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [(mmvae.Options, "num_samples"), (mmvae_plus.Options, "num_samples"), (mmvm.Options, "num_samples")]
+    + [(meme.Options, "num_samples"), (meme.Options, "num_pseudo_inputs"), (mvae.Options, "num_subsets")],
+)
+def test_one_is_enough(options, field):
+    assert getattr(options(**{field: 1}), field) == 1
 
 
 class Many(LinearGaussian):
