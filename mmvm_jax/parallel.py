@@ -1,7 +1,7 @@
 """Devices and processes: the only file that knows how many there are and how work is spread over them.
 
-State is the same on all devices and a batch is cut along its examples. Sums, never means, leave a device, and the
-division happens once, after the sums are added up: masks may differ from device to device.
+State is the same on all devices and a batch is cut along its examples. What leaves a device is sums, or shares of a
+mean over the whole batch, never means over the device's own examples: masks may differ from device to device.
 
 One process a machine (or a device) takes part in a run, and all do the same: each works on its share of every
 batch, and what only one can decide or know, such as what the workdir holds, the first decides for all.

@@ -110,28 +110,28 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
     """
     optimizer = make_optimizer(config)
 
-    def loss_sum(params, statistics, key, batch, hyper):
+    def loss_share(params, statistics, key, batch, hyper, count):
+        """What a batch contributes to means over ``count`` examples: divided here, gradients need not be."""
         batch = model.prepare(batch)
         in_networks = Step(batch, jax.random.fold_in(key, _NETWORK_NOISE), parallel.sum_over_devices)
         functions = model.bind(join_statistics(params, statistics), in_networks)
         output = method.loss(key, batch, functions, hyper)
-        sums = jax.tree.map(jnp.sum, {"loss": output.loss, **output.terms})
-        return sums["loss"] / config.train.batch_size, (sums, functions.updated_statistics)
+        shares = jax.tree.map(lambda values: jnp.sum(values) / count, {"loss": output.loss, **output.terms})
+        return shares["loss"], (shares, functions.updated_statistics)
 
     def step(state: TrainState, batch: Batch, hyper: dict):
         key = jax.random.fold_in(jax.random.key(hyper["seed"]), state.step)
         moving = hyper_at(config.method, hyper, state.step, total_steps)
+        count = batch.index.shape[0] * parallel.num_devices()
 
         def part(statistics, batch):
-            gradients, (sums, statistics) = jax.grad(loss_sum, has_aux=True)(
-                state.params, statistics, key, batch, moving
+            gradients, (shares, statistics) = jax.grad(loss_share, has_aux=True)(
+                state.params, statistics, key, batch, moving, count
             )
-            return statistics, (gradients, sums)
+            return statistics, (gradients, shares)
 
         statistics, totals = _add_up(part, state.statistics, batch, config.train.accumulate)
-        count = jnp.asarray(batch.index.shape[0], jnp.result_type(float))
-        totals, count = parallel.sum_over_devices((totals, count))
-        gradients, metrics = totals[0], jax.tree.map(lambda total: total / count, totals[1])
+        gradients, metrics = parallel.sum_over_devices(totals)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
         metrics["grad_norm"] = optax.tree.norm(gradients)

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import signal
 import tempfile
 
 # JAX reads both when it is first imported, so they are set before.
@@ -18,6 +19,9 @@ os.environ["XLA_FLAGS"] = flags.strip()
 _compiled = tempfile.TemporaryDirectory(prefix="mmvm_jax_compiled_")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+# What a shell runs in the background ignores Ctrl-C, and so does all that it starts; some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import json
 import pathlib
