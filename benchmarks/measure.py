@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mmvm_jax import parallel
 from mmvm_jax import train as training
-from mmvm_jax.data.pipeline import Batches
+from mmvm_jax.data.pipeline import complete_split
 from mmvm_jax.feeding import feed
 
 WARM_UP = 3
@@ -27,11 +27,10 @@ def time_in_turn(steps: dict[str, Callable], rounds: int) -> dict[str, list[floa
     return seconds
 
 
-def seconds_of_steps(config, model, method, split, count: int) -> tuple[float, list[float]]:
-    """Seconds to compile our training step, and of each of ``count`` steps on examples that lie on the device."""
-    batches = feed(split, config.train.batch_size, config.seed)
-    first = next(Batches(split, config.train.batch_size, config.seed))
-    state = parallel.on_all_devices(training.init_state(config, model, method, first))
+def seconds_of_steps(config, model, method, examples, count: int) -> tuple[float, list[float]]:
+    """Seconds to compile our training step, and of each of ``count`` steps, the examples lying on the device."""
+    batches = feed(complete_split(examples.inputs, examples.labels), config.train.batch_size, config.seed)
+    state = parallel.on_all_devices(training.init_state(config, model, method, examples))
     hyper = training.hyper_parameters(config)
     steps = parallel.spread_steps(training.make_step(config, model, method, 1_000_000), batches.read)
     times = []

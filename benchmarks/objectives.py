@@ -14,7 +14,6 @@ from absl import app, flags
 from benchmarks.measure import seconds_of_steps
 from benchmarks.workloads import random_batch
 from mmvm_jax.config import base
-from mmvm_jax.data.pipeline import complete_split
 from mmvm_jax.errors import UserError
 from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
@@ -74,8 +73,7 @@ def measure(config, count: int) -> tuple[float, list[float]]:
     """Seconds to compile a step of ``count`` modalities, and of each timed step."""
     modalities = tuple(Modality(f"m{m}", (28, 28, 3), "image", "laplace", 0.75) for m in range(count))
     model, method = make_model(modalities, config.network), make_method(config.method)
-    examples = random_batch(modalities, _BATCH.value)
-    return seconds_of_steps(config, model, method, complete_split(examples.inputs, examples.labels), _STEPS.value)
+    return seconds_of_steps(config, model, method, random_batch(modalities, _BATCH.value), _STEPS.value)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from absl import app, flags
 from benchmarks.measure import seconds_of_steps
 from benchmarks.workloads import random_batch, workload
 from mmvm_jax import train as training
-from mmvm_jax.data.pipeline import complete_split
 from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
 
@@ -64,13 +63,14 @@ def _show_devices(number: int) -> None:
     jax.config.update("jax_num_cpu_devices", number)
 
 
-def measure(what: str, steps: int, batch: int, modalities: int, latent_dim: int, examples: int):
+def measure(
+    what: str, steps: int, batch: int, modalities: int, latent_dim: int, examples: int
+) -> tuple[float, float, float]:
     """Seconds to compile, seconds of the fastest step, and the counted work of a device in operations."""
     config, offered = workload(what, modalities)
     config.network.latent_dim, config.train.batch_size = latent_dim, batch
     model, method = make_model(offered, config.network), make_method(config.method)
-    every = random_batch(offered, examples)
-    compiling, times = seconds_of_steps(config, model, method, complete_split(every.inputs, every.labels), steps)
+    compiling, times = seconds_of_steps(config, model, method, random_batch(offered, examples), steps)
     on_cpu = jax.default_backend() == "cpu"
     return compiling, min(times), count_work(config, model, method, batch) / (1 if on_cpu else jax.device_count())
 
