@@ -74,8 +74,8 @@ def test_a_run_writes_everything_that_others_read(finished):
     expected += ["divergence/jensen_shannon", "train/examples_per_second", "train/seconds", "train/steps"]
     assert sorted(values) == sorted(expected)
     assert -0.05 < values["divergence/jensen_shannon"] < np.log(3) + 0.05
-    assert json.loads((finished / "config.json").read_text())["train"]["steps"] == 4
-    assert [line["step"] for line in read_metrics(str(finished))] == [1, 2, 3, 4]
+    assert json.loads((finished / "config.json").read_text())["train"]["steps"] == 2
+    assert [line["step"] for line in read_metrics(str(finished))] == [1, 2]
     assert list((finished / "tensorboard").iterdir())
 
 

@@ -33,7 +33,7 @@ def apply_bank(module, variables, inputs):
     Returns:
       The module's outputs, leaves [M, N, ...].
     """
-    return APPLY[arrangement(jax.default_backend())](module, variables, inputs)
+    return _chosen(inputs)(module, variables, inputs)
 
 
 def train_bank(module, variables, inputs, training):
@@ -48,17 +48,21 @@ def train_bank(module, variables, inputs, training):
     Returns:
       The module's outputs, leaves [M, N, ...], and the collection of statistics after them, leaves [M, ...].
     """
-    apply = APPLY[arrangement(jax.default_backend())]
-    return apply(module, variables, inputs, training, mutable=[STATISTICS])
+    return _chosen(inputs)(module, variables, inputs, training, mutable=[STATISTICS])
 
 
-def arrangement(backend):
-    """How the networks of a bank run on a backend: a key of ``APPLY``.
+def arrangement(backend: str, number: int) -> str:
+    """How ``number`` networks of a bank run on a backend: a key of ``APPLY``.
 
-    On a CPU all take the same time within a few per cent, but "batched" compiles once for any M. Elsewhere
-    convolutions stay convolutions (``layers.formulation``), which must not be batched over kernels.
+    On a CPU all take the same time within a few per cent, but "batched" compiles once for any M. A network alone is
+    not batched: for products over a batch of one matrix XLA transposes the weights in memory. Elsewhere convolutions
+    stay convolutions (``formulations.formulation``), which must not be batched over kernels.
     """
-    return "batched" if backend == "cpu" else "unrolled"
+    return "batched" if backend == "cpu" and number > 1 else "unrolled"
+
+
+def _chosen(inputs):
+    return APPLY[arrangement(jax.default_backend(), inputs.shape[0])]
 
 
 def _batched(module, *arguments, **options):

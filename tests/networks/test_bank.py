@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +57,20 @@ def test_bank_equals_single_applications(name, apply):
         _assert_close((_slice(gradients, m), _slice(outputs, m)), expected)
 
 
-def test_arrangements_are_known():
-    for backend in ("cpu", "gpu", "tpu"):
-        assert bank.arrangement(backend) in bank.APPLY
+@pytest.mark.parametrize("number", [1, 2, 10])
+@pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"])
+def test_arrangements_are_known(backend, number):
+    assert bank.arrangement(backend, number) in bank.APPLY
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="what XLA does on a CPU")
+def test_the_weights_of_a_network_alone_are_not_transposed():
+    module = mlp.Encoder(4, (256,))
+    inputs = jnp.zeros((1, N, 256))
+    variables = bank.init_bank(module, jax.random.split(jax.random.key(0), 1), inputs[0])
+
+    def loss(variables, inputs):
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in bank.apply_bank(module, variables, inputs))
+
+    program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(variables, inputs).compile().as_text()
+    assert not re.search(r"f32\[(1,)?256,256\]\S* (transpose|copy)\(", program)
