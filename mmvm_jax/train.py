@@ -184,7 +184,7 @@ def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> 
             state, progress = restored.state, restored.progress
             batches.position.set_state(progress["batches"])
         start, state = int(state.step), parallel.on_all_devices(state)
-        with MetricWriter(workdir, config, from_step=start) as writer:
+        with parallel.first_then_others(MetricWriter, workdir, config, start) as writer:  # its tracker may fail
             steps = parallel.spread_steps(make_step(config, model, method, total_steps), batches.read)
             loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress)
             state = loop.run(state, start, total_steps)

@@ -174,20 +174,31 @@ def test_a_process_that_dies_takes_the_others_with_it(tmp_path, killed):
         assert checkpoints.latest_step >= 20
 
 
+def own_data_flags(folder, *more):
+    """Arguments of a quick run on data of the user's own, which are written to ``folder``."""
+    np.savez(folder / "data.npz", **tiny.arrays(), labels=np.arange(tiny.N) % 3)
+    flags = ["--config=configs/own_data.py:quicktest", f"--config.data.path={folder}/data.npz"]
+    flags += ["--config.modalities=('photo','height')", "--config.network.latent_dim=3"]
+    flags += ["--config.train.batch_size=16", "--config.evaluation.batch_size=8"]
+    return ["-m", "mmvm_jax.main", *flags, *more]
+
+
+def test_an_error_of_the_first_process_ends_all(tmp_path, monkeypatch):
+    """It alone talks to the tracker, which knows no key here."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    flags = own_data_flags(tmp_path, "--config.tracker=wandb", f"--workdir={tmp_path}/run")
+    for said in finish(start(flags, 2, cwd=TESTS.parent), code=1):
+        assert "mmvm_jax: error: config.tracker='wandb'" in said and "Traceback" not in said
+
+
 def test_the_whole_path_of_two_processes_ends_with_the_same_numbers(tmp_path):
     """Training, classifiers, prior and metrics; the second process leaves nothing behind."""
-    np.savez(tmp_path / "data.npz", **tiny.arrays(), labels=np.arange(tiny.N) % 3)
-    flags = ["--config=configs/own_data.py:quicktest", f"--config.data.path={tmp_path}/data.npz"]
-    flags += [
-        "--config.modalities=('photo','height')",
-        "--config.network.latent_dim=3",
-        "--config.train.batch_size=16",
-        "--config.evaluation.batch_size=8",
-        "--config.train.steps=4",
-    ]
+    flags = own_data_flags(tmp_path, "--config.train.steps=4")
     workdirs = [tmp_path / "alone", tmp_path / "shared"]
     alone, shared = (
-        start(["-m", "mmvm_jax.main", *flags, f"--workdir={workdir}"], count, cwd=TESTS.parent)
+        start([*flags, f"--workdir={workdir}"], count, cwd=TESTS.parent)
         for count, workdir in enumerate(workdirs, start=1)
     )
     finish(alone)
