@@ -46,19 +46,20 @@ def changes(node: ast.AST):
             yield lambda node, place=place: node.keywords.pop(place)
 
 
-def annotations(tree: ast.AST):
-    """The types that a file writes down, which nothing computes with."""
+def declarations(tree: ast.AST):
+    """The types and kinds of classes that a file writes down, which nothing computes with."""
     for node in ast.walk(tree):
         fields = (getattr(node, name, None) for name in ("annotation", "returns"))
         yield from (field for field in fields if field is not None)
+        yield from node.decorator_list if isinstance(node, ast.ClassDef) else ()
 
 
 def mutants(source: str):
     """(line, the changed statement, the whole source) of every mutant."""
     tree = ast.parse(source)
-    types = {id(node) for annotation in annotations(tree) for node in ast.walk(annotation)}
+    declared = {id(node) for declaration in declarations(tree) for node in ast.walk(declaration)}
     for place, node in enumerate(ast.walk(tree)):
-        for change in changes(node) if id(node) not in types else ():
+        for change in changes(node) if id(node) not in declared else ():
             changed = copy.deepcopy(tree)
             target = list(ast.walk(changed))[place]
             change(target)

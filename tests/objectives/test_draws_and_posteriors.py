@@ -174,6 +174,7 @@ def test_every_method_answers_posterior_prior_and_draw(case):
     for mixture in mixtures[: 1 if mixtures[1] is None else 2]:
         z = quick_jit(lambda mixture: module.draw(jax.random.key(0), batch.index, mixture, options))(mixture)
         assert z.shape == mixture.components.mean.shape[1:] and z.shape[0] in (1, 3) and np.all(np.isfinite(z))
+        np.testing.assert_allclose(np.exp(mixture.log_weights).sum(axis=0), 1.0, rtol=1e-6)
 
 
 def test_weights_of_the_gate_are_those_of_the_posterior_of_an_absent_modality(x64):

@@ -1,5 +1,7 @@
 """Where each objective lets gradients flow, and where it must not."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -221,3 +223,6 @@ def test_gate_starts_uniform_and_learns(gate, x64):
     value, gradient = quick_jit(jax.value_and_grad(loss), static_argnums=1)(params, gated)
     np.testing.assert_allclose(value, quick_jit(loss, static_argnums=1)(params, plain), rtol=1e-12)
     assert np.any(gradient["method"]["output"])
+    if gate == "per_example":  # whose inputs keep their scale
+        scale = np.mean(started["input"] ** 2) * started["input"].shape[1]
+        np.testing.assert_allclose(scale, 1.0, atol=4 * math.sqrt(2 / started["input"].size))
