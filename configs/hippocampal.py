@@ -16,6 +16,7 @@ from mmvm_jax import config as base_config
 def get_config(variant: str = ""):
     config = base_config.base()
     config.data.name = "hippocampal"
+    config.method.mmvae_plus.private_dim = 1
     config.network.update({"name": "hippocampal", "latent_dim": 2})
     config.train.epochs = 999.0
     return base_config.variant(config, variant)

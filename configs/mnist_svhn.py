@@ -10,7 +10,7 @@ always there:
     ... --config.data.missing.pattern=one_modality --config.data.missing.rate=0.75
         --config.data.missing.modality=mnist
 
-Time: not measured here; 46,800 steps.
+Time: not measured here; 43,800 steps.
 To expect, published, at f = 1 / .5 / .25 / .125 / .0625: coherence MNIST to SVHN .625 .551 .323 .172 .143
 (SVHN always there), SVHN to MNIST .752 .726 .652 .557 .477 (MNIST always there); latent accuracy at f =
 1: MNIST .908, SVHN .648. Others at f = 1, coherence MNIST to SVHN, SVHN to MNIST, then latent accuracy:

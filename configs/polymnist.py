@@ -11,8 +11,9 @@ To expect: MMVM's coherence is published as a figure only. Other methods, cross 
 3, 4 modalities MoPoE .66 .77 .81 .83 and MVTCAE .69 .77 .83 .86 (MoPoE: latent 512, beta 2.5, batch 256,
 300 epochs):
 
-    ... --config.method.name=mmvae_plus --config.network.latent_dim=64 --config.optimizer.learning_rate=1e-3
-        --config.train.epochs=150 --config.method.beta=2.5
+    ... --config.method.name=mmvae_plus --config.method.mmvae_plus.latent_distribution=laplace
+        --config.network.latent_dim=64 --config.optimizer.learning_rate=1e-3 --config.train.epochs=150
+        --config.method.beta=2.5     (by Adam without amsgrad, which is not offered here)
     ... --config.method.name=joint --config.method.joint.aggregation=mopoe --config.method.beta=2.5
         --config.train.batch_size=256 --config.train.epochs=300
 """

@@ -14,6 +14,7 @@ def get_config(variant: str = ""):
     config = base_config.base()
     config.data.name = "uci_multiple_features"
     config.method.beta = 0.25
+    config.method.mmvae_plus.private_dim = 10
     config.method.mmvm.anneal_alpha.shape = "linear"
     config.network.update({"name": "mlp", "latent_dim": 20})
     config.train.update({"batch_size": 64, "epochs": 100.0})

@@ -40,6 +40,7 @@ class FittedModel:
         self, data: Mapping, num_samples: int = 20, keep_samples: bool = False, seed: int = 0
     ) -> dict[str, np.ndarray]:
         """The data with what is missing filled in, ``<name>`` [N, ...], and how sure that is, ``<name>__std``."""
+        _check_positive("num_samples", num_samples)
         return _whole(self.inference.impute(self._inputs(data), num_samples, keep_samples, seed))
 
     def generate(
@@ -49,6 +50,7 @@ class FittedModel:
         if (num_examples is None) == (given is None):
             raise ValueError("generate takes either num_examples or given")
         if given is None:
+            _check_positive("num_examples", num_examples)
             return _whole(self.inference.generate(num_examples, seed))
         return _whole(self.inference.generate_given(self._inputs(given), seed))
 
@@ -96,6 +98,11 @@ def load(workdir: str) -> FittedModel:
       UserError: the folder holds no run, or no checkpoint.
     """
     return FittedModel(inference.load(workdir))
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} is {value}; allowed: 1 or more")
 
 
 def _whole(blocks: inference.Outputs) -> dict[str, np.ndarray]:

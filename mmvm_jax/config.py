@@ -122,6 +122,7 @@ def own_data() -> ConfigDict:
     config.data.name = "own_data"
     config.method.beta = 0.25
     config.method.mmvm.alpha = 0.1
+    config.method.mmvae_plus.private_dim = 16
     config.method.mmvm.anneal_alpha.shape = "linear"
     config.network.update({"name": "by_kind", "latent_dim": 32})
     config.train.update({"batch_size": 64, "epochs": 50.0})

@@ -14,7 +14,7 @@ class Likelihood(NamedTuple):
     """The log-density of data given a decoder's output, and the mean of that density, for tokens its mode."""
 
     log_likelihood: Callable[[Array, Array, Modality], Array]  # data, output [..., *event], modality -> [...]
-    mean: Callable[[Array], Array]  # output -> expected data, or the most likely tokens
+    mean: Callable[[Array, Modality], Array]  # output -> expected data, or the most likely tokens
 
 
 def _laplace(x, output, modality):
@@ -34,14 +34,30 @@ def _poisson(x, output, modality):
 
 
 def _categorical(tokens, logits, modality):
-    mask = tokens != modality.padding
+    mask = ~_after_end(tokens, modality) & ((tokens == modality.end) | (tokens != modality.padding))
     return distributions.categorical_log_likelihood(tokens, logits, jnp.broadcast_to(mask, logits.shape[:-1]))
 
 
+def most_likely_tokens(scores: Array, modality: Modality) -> Array:
+    """Logits or probabilities [..., T, V] -> [..., T], with padding after the first token that ends a sequence."""
+    tokens = jnp.argmax(scores, axis=-1)
+    return jnp.where(_after_end(tokens, modality), modality.padding, tokens)
+
+
+def _after_end(tokens, modality):
+    ends = tokens == modality.end
+    return jnp.cumsum(ends, axis=-1) > ends
+
+
+def _as_it_is(output, modality):
+    del modality
+    return output
+
+
 LIKELIHOODS = {
-    "laplace": Likelihood(_laplace, lambda output: output),
-    "normal": Likelihood(_normal, lambda output: output),
-    "bernoulli": Likelihood(_bernoulli, jax.nn.sigmoid),
-    "poisson": Likelihood(_poisson, jnp.exp),
-    "categorical": Likelihood(_categorical, lambda logits: jnp.argmax(logits, axis=-1)),
+    "laplace": Likelihood(_laplace, _as_it_is),
+    "normal": Likelihood(_normal, _as_it_is),
+    "bernoulli": Likelihood(_bernoulli, lambda logits, modality: jax.nn.sigmoid(logits)),
+    "poisson": Likelihood(_poisson, lambda log_rate, modality: jnp.exp(log_rate)),
+    "categorical": Likelihood(_categorical, most_likely_tokens),
 }

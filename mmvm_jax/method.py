@@ -32,6 +32,11 @@ class Method:
             function = functools.partial(getattr(self.module, name), options=self.options)
             object.__setattr__(self, name, function)
 
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether encoders give the means and log-variances of Gaussians."""
+        return getattr(self.options, "latent_distribution", "normal") == "normal"
+
 
 def make_method(config_method) -> Method:
     """The method that ``config.method`` asks for.

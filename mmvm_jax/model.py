@@ -172,7 +172,7 @@ class BoundModel:
 
     def mean(self, outputs: dict[str, Array]) -> dict[str, Array]:
         """Expected data, from what ``decode`` returned."""
-        return {m.name: LIKELIHOODS[m.likelihood].mean(outputs[m.name]) for m in self.model.modalities}
+        return {m.name: LIKELIHOODS[m.likelihood].mean(outputs[m.name], m) for m in self.model.modalities}
 
     def log_likelihood(self, batch: Batch, z: Array) -> Array:
         """Weighted log p(x_m | z_m): z [M, ..., B, D] -> [M, ..., B] nats; 0 where absent."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from mmvm_jax.evaluation.generation import GaussianMixturePrior, draw_latents
 from mmvm_jax.evaluation.trained import Trained, weighted_mean
+from mmvm_jax.likelihoods import most_likely_tokens
 from mmvm_jax.model import BoundModel
 from mmvm_jax.types import Array, Batch
 
@@ -83,5 +84,5 @@ def _expected(functions: BoundModel, z: Array) -> dict[str, Array]:
 
 def _as_data(functions: BoundModel, expected: dict[str, Array]) -> dict[str, Array]:
     """What ``_expected`` gave, for tokens their most probable ids."""
-    is_tokens = {modality.name: modality.kind == "tokens" for modality in functions.model.modalities}
-    return {name: jnp.argmax(x, axis=-1) if is_tokens[name] else x for name, x in expected.items()}
+    tokens = {modality.name: modality for modality in functions.model.modalities if modality.kind == "tokens"}
+    return {name: most_likely_tokens(x, tokens[name]) if name in tokens else x for name, x in expected.items()}

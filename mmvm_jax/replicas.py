@@ -95,7 +95,7 @@ def _train(replicas: list[Replica], model: Model, method: Method, data: DataSet)
     count, every = steps_at_once(config), config.train
     with contextlib.ExitStack() as stack_of_records:
         interruption = stack_of_records.enter_context(Interruption())
-        records = [stack_of_records.enter_context(_Record(replica, data)) for replica in replicas]
+        records = [stack_of_records.enter_context(_Record(replica, data, len(replicas))) for replica in replicas]
         progress = stack_of_records.enter_context(Progress(total_steps, "steps", f"{len(replicas)} runs at once"))
         while done < total_steps:
             items = orders.take(min(count - done % count, total_steps - done))
@@ -136,8 +136,9 @@ class _Orders:
 class _Record:
     """What one run leaves in its workdir, if this process is the one that writes."""
 
-    def __init__(self, replica: Replica, data: DataSet):
+    def __init__(self, replica: Replica, data: DataSet, num_replicas: int):
         self._config, self._workdir, self._data = replica.config, replica.workdir, data
+        self._num_replicas = num_replicas
         self._begun, self._pending, self._is_good = time.monotonic(), [], True
 
     def __enter__(self):
@@ -173,5 +174,6 @@ class _Record:
     def save(self, done: int, state, position: dict[str, int]) -> None:
         """Saves the state as a run alone would."""
         if self._is_good:
-            progress = {"batches": position, "seconds": time.monotonic() - self._begun}
+            seconds = (time.monotonic() - self._begun) / self._num_replicas  # its share of what all took
+            progress = {"batches": position, "seconds": seconds}
             parallel.from_first(lambda: self._checkpoints.save(done, state, progress, self._config.to_dict()))

@@ -61,13 +61,14 @@ def local_copy(path: str, field: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def shared_data(url: str, folder: str, name: str) -> Iterator[None]:
+def shared_data(url: str, folder: str, name: str, raw_name: str) -> Iterator[None]:
     """Prepared data in object storage: what is there need not be prepared here, and what is prepared here comes there.
 
     Args:
       url: of the directory shared by all data sets; nothing is done where it is a local one.
       folder: its copy on this machine, which stays.
-      name: of the data set, whose raw files are fetched only where no data are prepared.
+      name: of the folder of prepared data.
+      raw_name: of the folder of raw files, fetched only where no data are prepared.
 
     Raises:
       UserError: the storage cannot be read, or the data could not be brought there.
@@ -79,7 +80,7 @@ def shared_data(url: str, folder: str, name: str) -> Iterator[None]:
     for variant in prepared.complete() - _folders(os.path.join(folder, name)):
         prepared.fetch_as_a_whole(variant)
     if not os.path.isdir(os.path.join(folder, name)):
-        raw = f"downloads/manual/{name}"
+        raw = f"downloads/manual/{raw_name}"
         _Copy(f"{url.rstrip('/')}/{raw}", os.path.join(folder, raw), "config.data.dir").fetch()
     yield
     prepared.bring_all_but(prepared.complete())

@@ -65,7 +65,8 @@ class Modality:
       scale: of the Laplace or Normal likelihood, in the units of the (scaled) data.
       weight: factor of the log-likelihood in the loss.
       vocabulary_size: number of token ids, for tokens.
-      padding: token id that the likelihood leaves out; -1 for none.
+      padding: token id after the end of a sequence, which the likelihood leaves out; -1 for none.
+      end: token id that ends a sequence, the last that the likelihood counts, which may be the padding; -1 for none.
       without_channels: of an image: its data lack the last axis of ``shape``, as what is made of it will.
     """
 
@@ -77,6 +78,7 @@ class Modality:
     weight: float = 1.0
     vocabulary_size: int = 0
     padding: int = -1
+    end: int = -1
     without_channels: bool = False
 
     @property

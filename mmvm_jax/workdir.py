@@ -219,7 +219,8 @@ def _training_part(text: str) -> dict:
     values = json.loads(text)
     values.pop("evaluation", None)
     values.pop("tracker", None)
-    values.get("data", {}).pop("dir", None)
+    for place in ("dir", "path"):  # own data are known by their fingerprint
+        values.get("data", {}).pop(place, None)
     values.get("train", {}).pop("skip_not_finite", None)
     for part in ("method", "network"):
         chosen = values[part]["name"]

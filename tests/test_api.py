@@ -228,6 +228,10 @@ def test_imputation_starts_from_something(model):
         model.impute(data)
     with pytest.raises(ValueError, match="either num_examples or given"):
         model.generate()
+    with pytest.raises(ValueError, match="num_samples is 0; allowed: 1 or more"):
+        model.impute({"height": np.zeros((5, 3))}, num_samples=0)
+    with pytest.raises(ValueError, match="num_examples is 0; allowed: 1 or more"):
+        model.generate(0)
 
 
 def test_nan_in_training_data_without_a_mask_is_named():

@@ -15,6 +15,7 @@ from mmvm_jax.errors import UserError
 from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
 from mmvm_jax.networks import NETWORKS
+from mmvm_jax.objectives import METHODS
 from mmvm_jax.types import Batch, Modality
 from mmvm_jax.validation import validate
 
@@ -95,6 +96,15 @@ def test_fields_are_valid_and_of_the_base_types(name, variant):
     assert values.keys() == defaults.keys()
     for field, value in values.items():
         assert type(value) is type(defaults[field]), field
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_is_valid_with_every_data_set(name, method):
+    """As ``mmvm_jax.sweep`` asks for, unless told otherwise."""
+    config = load(name).get_config()
+    config.method.name, config.train.batch_size = method, max(config.train.batch_size, 4)
+    validate(config)
 
 
 @pytest.mark.parametrize("name", NAMES)

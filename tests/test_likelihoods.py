@@ -16,6 +16,8 @@ from mmvm_jax.distributions import (
     normal_log_likelihood,
     poisson_log_likelihood,
 )
+from mmvm_jax.likelihoods import LIKELIHOODS
+from mmvm_jax.types import Modality
 
 ONE_PARAMETER = {  # name: (kernel, the oracle's name of the parameter, scipy's log-probability)
     "bernoulli": (bernoulli_log_likelihood, "logits", lambda x, a: stats.bernoulli.logpmf(x, expit(a))),
@@ -70,6 +72,31 @@ def test_masked_tokens_do_not_count(oracles, precision):
     alone = [categorical_log_likelihood(tokens[i, :n], logits[i, :n]) for i, n in enumerate(lengths)]
     padded = jnp.where(mask, tokens, -1)
     precision.check(categorical_log_likelihood(padded, logits, mask), np.array(alone))
+
+
+@pytest.mark.parametrize("end, counted", [(0, (2, 3, 4)), (2, (2, 3, 4)), (-1, (1, 2, 4))])
+def test_a_sequence_ends_with_the_first_token_that_ends_it(end, counted, x64):
+    """Padding is 0, and there it may end sequences itself, or token 2 does, or none."""
+    logits = jax.random.normal(jax.random.key(0), (3, 4, 5))
+    tokens = {
+        0: [[1, 0, 0, 0], [3, 4, 0, 0], [1, 1, 3, 4]],
+        2: [[1, 2, 0, 0], [3, 4, 2, 0], [1, 1, 3, 4]],
+        -1: [[1, 0, 0, 0], [3, 4, 0, 0], [1, 1, 3, 4]],
+    }[end]
+    modality = Modality("text", (4,), "tokens", "categorical", vocabulary_size=5, padding=0, end=end)
+    values = LIKELIHOODS["categorical"].log_likelihood(jnp.array(tokens), logits, modality)
+    log_probabilities = np.asarray(jax.nn.log_softmax(logits))
+    for row, (sequence, count) in enumerate(zip(tokens, counted)):
+        expected = sum(log_probabilities[row, place, sequence[place]] for place in range(count))
+        np.testing.assert_allclose(values[row], expected, rtol=1e-12)
+
+
+def test_what_is_made_ends_where_a_sequence_does():
+    scores = jax.nn.one_hot(jnp.array([[1, 2, 3, 2], [3, 1, 1, 3]]), 4)
+    make = lambda **ids: LIKELIHOODS["categorical"].mean(scores, Modality("text", (4,), "tokens", "categorical", **ids))
+    np.testing.assert_array_equal(make(padding=0, end=2), [[1, 2, 0, 0], [3, 1, 1, 3]])
+    np.testing.assert_array_equal(make(padding=1, end=1), [[1, 1, 1, 1], [3, 1, 1, 1]])
+    np.testing.assert_array_equal(make(), [[1, 2, 3, 2], [3, 1, 1, 3]])
 
 
 @pytest.mark.parametrize("logit", [-1e4, 1e4, -1e30, 1e30])

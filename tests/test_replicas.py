@@ -1,6 +1,7 @@
 """Runs trained side by side end as they would have alone."""
 
 import copy
+import time
 
 import jax
 import numpy as np
@@ -41,7 +42,10 @@ def _restored(run, model, data):  # noqa: F811
 
 
 def test_every_run_ends_as_it_would_alone(runs, data, tmp_path):  # noqa: F811
+    began = time.monotonic()
     model = _together(runs, data)
+    elapsed = time.monotonic() - began
+    assert 0.0 < sum(_restored(run, model, data).progress["seconds"] for run in runs) < elapsed
     for number, run in enumerate(runs):
         alone = replicas.Replica(run.config, str(tmp_path / f"alone{number}"))
         training.train(alone.config, model, make_method(alone.config.method), data, alone.workdir)

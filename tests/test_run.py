@@ -84,6 +84,12 @@ def test_evaluation_on_other_data_is_refused_and_changes_nothing(config, run, tm
     assert (tmp_path / "run" / "data.json").read_text() == description
 
 
+def test_data_may_be_moved(config, run, tmp_path):
+    run(config)
+    config.data.path = str((tmp_path / "data.npz").rename(tmp_path / "moved.npz"))
+    assert run(config, "evaluate")
+
+
 def test_evaluation_repairs_what_says_which_data_they_were(config, run, tmp_path):
     run(config)
     description = (tmp_path / "run" / "data.json").read_text()

@@ -124,14 +124,22 @@ def test_data_are_prepared_once_for_all_machines(bucket, quickly, tmp_path, monk
 
 def test_half_of_the_data_is_no_data(bucket, quickly, tmp_path):
     url, here, there = f"{bucket}/half", tmp_path / "here", tmp_path / "there"
-    with storage.shared_data(url, str(here), "set"):
+    with storage.shared_data(url, str(here), "set", "raw"):
         (here / "set" / "whole").mkdir(parents=True)
         (here / "set" / "half").mkdir()
         for name in ("whole/data", "whole/dataset_info.json", "half/data"):
             (here / "set" / name).write_text(name)
-    with storage.shared_data(url, str(there), "set"):
+    with storage.shared_data(url, str(there), "set", "raw"):
         assert sorted(path.name for path in (there / "set").iterdir()) == ["whole"]
         assert (there / "set" / "whole" / "data").read_text() == "whole/data"
+
+
+def test_raw_files_are_fetched_by_their_own_name(bucket, quickly, tmp_path):
+    """Variants of one data set may be made of different files."""
+    with storage.local_copy(f"{bucket}/other/downloads/manual/raw", "workdir") as folder:
+        pathlib.Path(folder, "archive.zip").write_text("raw")
+    with storage.shared_data(f"{bucket}/other", str(tmp_path / "here"), "set", "raw"):
+        assert (tmp_path / "here/downloads/manual/raw/archive.zip").read_text() == "raw"
 
 
 def _run(module, *flags) -> str:

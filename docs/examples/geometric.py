@@ -58,5 +58,5 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
     return LatentMixture(components, jnp.zeros(components.mean.shape[:-1], components.mean.dtype))
 
 
-def prior(functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int) -> None:
+def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> None:
     """None: f depends on data. Generation fits a mixture of Gaussians to the posteriors' means."""

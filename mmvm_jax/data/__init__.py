@@ -42,7 +42,7 @@ def load_dataset(config_data, modalities=()) -> DataSet:
         raise unknown_name("config.data.name", config_data.name, DATASETS)
     name, directory = DATASETS[config_data.name], builders.data_directory(config_data.dir)
     module = importlib.import_module(f"{__name__}.{name}")
-    with storage.shared_data(config_data.dir, str(directory), name):
+    with storage.shared_data(config_data.dir, str(directory), name, config_data.name):
         dataset = module.load(config_data, modalities)
     return _with_missing(dataset, config_data.missing)
 

@@ -173,6 +173,7 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
         weight=CAPTION_WEIGHT,
         vocabulary_size=len(vocabulary),
         padding=text.PADDING,
+        end=text.END,
     )
     image = Modality("image", (SIDE, SIDE, 3), "image", "laplace", scale=0.75)
     chosen = pipeline.select_modalities((image, caption), modalities)

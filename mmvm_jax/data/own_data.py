@@ -9,7 +9,8 @@ What an array means is inferred from its type and shape, shown, and can be overr
 
     image   integers (0 to 255), real numbers in 0 to 1 or truth values, with three axes (grey) or four
     tokens  integers [N, T] that look padded: at least half of the rows end in the same id, which in no row is
-            followed by another; sequences of equal length are to be named by config.data.kinds
+            followed by another; sequences of equal length are to be named by config.data.kinds. The first of
+            these ids ends a sequence, which is learned; later ones are not looked at
     counts  other non-negative integers, with two axes
     vector  everything else; standardised by the training examples
 """
@@ -128,7 +129,7 @@ def _modality(name: str, array: np.ndarray, kind: str, likelihood: str, present:
     if kind != "tokens":
         return Modality(name, array.shape[1:], kind, likelihood, scale=scale)
     size, padding = int(array.max()) + 1, find_padding(array[present])
-    return Modality(name, array.shape[1:], kind, likelihood, vocabulary_size=size, padding=padding)
+    return Modality(name, array.shape[1:], kind, likelihood, vocabulary_size=size, padding=padding, end=padding)
 
 
 def _read_labels(arrays, length: int) -> tuple[np.ndarray, int, str]:

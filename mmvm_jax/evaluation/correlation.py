@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from mmvm_jax.evaluation.trained import Encoded
+from mmvm_jax.evaluation.trained import Encoded, some_rows
 
 _COMPONENTS = 10
 _LEAST_SPREAD = 1e-6  # of a direction, as a share of the largest value; what is below is rounding
@@ -60,7 +60,7 @@ def correlation(names: tuple[str, ...], train: Encoded, test: Encoded, num_examp
       names: of the modalities.
       train: what the maps are fitted to.
       test: what they are measured on.
-      num_examples: training examples used at most, from the start.
+      num_examples: training examples used at most, drawn at random.
     """
     values = {}
     for a, b in itertools.combinations(range(len(names)), 2):
@@ -69,7 +69,7 @@ def correlation(names: tuple[str, ...], train: Encoded, test: Encoded, num_examp
             continue
         pairs = [
             split.posteriors.mean[row, rows]
-            for split, rows in ((train, fitted[:num_examples]), (test, measured))
+            for split, rows in ((train, fitted[some_rows(len(fitted), num_examples)]), (test, measured))
             for row in (a, b)
         ]
         correlations = canonical_correlations(*pairs, _COMPONENTS)

@@ -51,12 +51,14 @@ def evaluate(config, trained: Trained, data: DataSet, fitted: GaussianMixturePri
     settings, names, seed = config.evaluation, trained.model.names, config.seed
     log.info("evaluate: encoding both splits")
     train, test = (_encode(trained, split, settings.batch_size) for split in (data.train, data.test))
-    values = jensen_shannon(trained, data.test, settings.batch_size, settings.divergence_samples, seed)
-    values |= likelihood(trained, data.test, settings.batch_size, settings.likelihood_samples, seed)
+    values = likelihood(trained, data.test, settings.batch_size, settings.likelihood_samples, seed)
     log.info("evaluate: distances and correlations between posteriors")
-    pairs = relatedness(names, test, seed)
-    values |= relatedness_values(pairs) | correlation(names, train, test, settings.probe_examples)
-    classifiers = None
+    values |= correlation(names, train, test, settings.probe_examples)
+    classifiers, pairs = None, None
+    if trained.method.is_gaussian:
+        values |= jensen_shannon(trained, data.test, settings.batch_size, settings.divergence_samples, seed)
+        pairs = relatedness(names, test, seed)
+        values |= relatedness_values(pairs)
     if data.label_kind != "none":
         cache = os.path.join(builders.data_directory(config.data.dir), "classifiers")
         classifiers = load_classifiers(trained.model, data, settings.classifier_epochs, cache)

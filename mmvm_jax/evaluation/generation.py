@@ -107,8 +107,7 @@ def draw_latents(
 
 
 def _prior(trained: Trained, functions: BoundModel, num_examples: int) -> LatentMixture | None:
-    # No method's prior reads a hyper-parameter.
-    return trained.method.prior(functions, {}, num_examples=num_examples, latent_dim=trained.model.latent_dim)
+    return trained.method.prior(functions, num_examples=num_examples, latent_dim=trained.model.latent_dim)
 
 
 def _as_mixture(fitted: GaussianMixturePrior, num_examples: int) -> LatentMixture:

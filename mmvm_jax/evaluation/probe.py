@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mmvm_jax.evaluation.trained import Encoded
+from mmvm_jax.evaluation.trained import Encoded, some_rows
 
 _MAX_ITERATIONS = 300
 _SEED = 0
@@ -101,7 +101,7 @@ def probe_all(
       names: of the modalities.
       train: what the probes learn from.
       test: what they are asked.
-      num_examples: training examples used at most, from the start; by the one for all modalities, as many means.
+      num_examples: training examples used at most, drawn at random; by the one for all modalities, as many means.
       with_forest: whether random forests are asked too.
 
     Returns:
@@ -113,9 +113,11 @@ def probe_all(
     for prefix, make_classifier in makers.items():
         results = {}
         for name, (features, labels), asked in zip(names, _by_modality(train), _by_modality(test)):
-            results[name] = score(fit(features[:num_examples], labels[:num_examples], make_classifier), *asked)
+            rows = some_rows(len(labels), num_examples)
+            results[name] = score(fit(features[rows], labels[rows], make_classifier), *asked)
         if len(train.joint) == 1:
-            fitted = fit(train.joint[0][:num_examples], train.labels[:num_examples], make_classifier)
+            rows = some_rows(len(train.labels), num_examples)
+            fitted = fit(train.joint[0][rows], train.labels[rows], make_classifier)
             results["joint"] = score(fitted, test.joint[0], test.labels)
         values |= _named(prefix, names, results)
     shared = fit(*_together(train, num_examples))
@@ -131,8 +133,9 @@ def _by_modality(split: Encoded):
 
 def _together(split: Encoded, num_examples: int):
     """(features, labels) of all modalities, example by example."""
-    examples, rows = (places[:num_examples] for places in np.nonzero(split.present.T))
-    return split.posteriors.mean[rows, examples], split.labels[examples]
+    examples, modalities = np.nonzero(split.present.T)
+    chosen = some_rows(len(examples), num_examples)
+    return split.posteriors.mean[modalities[chosen], examples[chosen]], split.labels[examples[chosen]]
 
 
 def _named(prefix, names, results) -> dict[str, float]:

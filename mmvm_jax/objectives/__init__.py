@@ -6,7 +6,7 @@
     loss(key, batch, functions, hyper, options) -> LossOutput
     posterior(posteriors, present, functions, options) -> LatentMixture, given any subset of the modalities
     draw(key, index, mixture, options) -> latents [M or 1, B, D], which the decoders read
-    prior(functions, hyper, options, num_examples, latent_dim) -> LatentMixture, or None where there is none
+    prior(functions, options, num_examples, latent_dim) -> LatentMixture, or None where there is none
 
 Inputs arrive prepared: absent entries are already zeros. All noise is keyed by the example's index and the
 modality's name, so that neither the number of devices nor an absent modality changes it.

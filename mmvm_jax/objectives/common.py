@@ -230,9 +230,7 @@ def draw(key: Array, index: Array, mixture: LatentMixture, options) -> Array:
     return jax.vmap(draw_example, in_axes=(0, 2, 2), out_axes=1)(keys, *mixture)
 
 
-def standard_normal_prior(
-    functions: Functions, hyper: dict, options, num_examples: int, latent_dim: int
-) -> LatentMixture:
+def standard_normal_prior(functions: Functions, options, num_examples: int, latent_dim: int) -> LatentMixture:
     """``prior`` of the methods whose one latent is N(0, I): components [1, 1, B, D]."""
     zeros = jnp.zeros((num_examples, latent_dim))
     return single_latent(DiagonalGaussian(zeros, zeros))

@@ -35,7 +35,7 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
     return LatentMixture(components, jnp.zeros(components.mean.shape[:-1], posteriors.mean.dtype))
 
 
-def prior(functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
+def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
     """N(0, I) for every modality by itself: components [1, M, B, D]."""
     zeros = jnp.zeros((1, len(functions.names), num_examples, latent_dim))
     return LatentMixture(DiagonalGaussian(zeros, zeros), zeros[..., 0])

@@ -153,7 +153,7 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
     return own_or_mixture(posteriors, present)
 
 
-def prior(functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
+def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
     """The mixture of the posteriors of all pseudo-inputs, read by all decoders: components [M P, 1, B, D]."""
     pseudo = _pseudo_posteriors(functions)
     shape = (len(functions.names) * options.num_pseudo_inputs, 1, num_examples, latent_dim)

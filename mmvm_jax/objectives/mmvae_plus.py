@@ -161,7 +161,7 @@ def draw(key: Array, index: Array, mixture: LatentMixture, options: Options) -> 
     return jax.vmap(draw_example, in_axes=(0, 2, 2), out_axes=1)(keys, *mixture)
 
 
-def prior(functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
+def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
     """The posterior given nothing: components [M, M, B, D], all alike; ``draw`` takes one u for all."""
     zeros = jnp.zeros((len(functions.names), num_examples, latent_dim))
     return posterior(DiagonalGaussian(zeros, zeros), jnp.zeros(zeros.shape[:-1], bool), functions, options)

@@ -146,7 +146,7 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
     return own_or_mixture(posteriors, present, scores)
 
 
-def prior(functions: Functions, hyper: dict, options: Options, num_examples: int, latent_dim: int) -> None:
+def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> None:
     """None: the prior depends on data, at alpha > 0 too, where N(0, I) is but one component of it.
 
     Generation fits a mixture of Gaussians to the aggregate posterior.

@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from mmvm_jax.evaluation.trained import some_rows
 from mmvm_jax.report.cells import Row, draw_rows
 
 # Okabe & Ito's colours, and two more greys, tell ten classes apart for colour-blind readers too.
@@ -72,7 +73,8 @@ def latents(names, evaluation, class_names, count: int, seed: int) -> Figure:
     size = (3.2 * len(names) + 1.0, 3.2 * len(maps))
     figure, axes = plt.subplots(len(maps), len(names), figsize=size, squeeze=False, layout="constrained")
     for column, (name, mean, observed) in enumerate(zip(names, means, present)):
-        rows = np.flatnonzero(observed)[:count]
+        rows = np.flatnonzero(observed)
+        rows = rows[some_rows(len(rows), count)]
         classes = labels[rows] if labels.ndim == 1 else np.zeros(len(rows), int)
         for axis, (title, function) in zip(axes[:, column], maps.items()):
             _scatter(axis, function(mean[rows]), classes, class_names)

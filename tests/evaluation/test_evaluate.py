@@ -9,7 +9,7 @@ from mmvm_jax.data.pipeline import DataSet, Split
 from mmvm_jax.evaluation.evaluate import evaluate
 from mmvm_jax.evaluation.generation import fit_prior, has_prior
 from mmvm_jax.evaluation.trained import Trained, encode_split
-from mmvm_jax.method import make_method
+from mmvm_jax.method import Method, make_method
 from mmvm_jax.model import make_model
 from mmvm_jax.types import Modality
 
@@ -70,6 +70,18 @@ def test_classes(data_dir):
     assert set(evaluation.values) == expected
     assert evaluation.relatedness["a", "b"].class_distances.shape == (3, 3)
     assert {name: x.shape for name, x in evaluation.unconditional.items()} == {name: (5, 4) for name in NAMES}
+
+
+def test_distances_of_densities_are_of_gaussians_only(data_dir, monkeypatch):
+    method = base().method
+    method.name = "mmvae_plus"
+    assert make_method(method).is_gaussian
+    method.mmvae_plus.latent_distribution = "laplace"
+    assert not make_method(method).is_gaussian
+    monkeypatch.setattr(Method, "is_gaussian", False)
+    evaluation = _evaluate(_data("none"), data_dir)
+    assert not {name.partition("/")[0] for name in evaluation.values} & {"divergence", "relatedness"}
+    assert evaluation.relatedness is None
 
 
 def test_binary_labels_forests_and_likelihoods_of_a_joint_latent(data_dir):

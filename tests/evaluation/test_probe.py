@@ -139,12 +139,21 @@ def test_one_probe_for_all_tells_whether_modalities_mean_the_same():
 def test_the_shared_probe_equals_scikit_learn_on_stacked_means():
     train, test = (np.stack([_vectors(seed, 150), _vectors(seed + 1, 150)]) for seed in (0, 2))
     train_labels, test_labels = _labels(train[0], 4), _labels(test[0] + test[1], 5)
-    values = probe_all(NAMES, _encoded(train, train_labels), _encoded(test, test_labels), 100, with_forest=True)
-    stacked = np.stack([train[0, :50], train[1, :50]], axis=1).reshape(100, 3)  # a mean of each, in turn
-    expected = score(fit(stacked, np.repeat(train_labels[:50], 2, axis=0)), test[1], test_labels)
+    values = probe_all(NAMES, _encoded(train, train_labels), _encoded(test, test_labels), 300, with_forest=True)
+    stacked = np.stack(train, axis=1).reshape(300, 3)  # a mean of each, in turn
+    expected = score(fit(stacked, np.repeat(train_labels, 2, axis=0)), test[1], test_labels)
     assert {m: values[f"probe_shared/{m}/b"] for m in METRICS} == pytest.approx(expected)
     prefixes = ("probe", "probe_forest", "probe_shared")
     assert set(values) == {f"{p}/{m}/{name}" for p in prefixes for m in METRICS for name in (*NAMES, "mean")}
+
+
+def test_probes_learn_from_all_classes_of_a_sorted_split():
+    labels = np.sort(np.arange(300) % 10)
+    means = np.stack([np.eye(10)[labels]] * 2).astype(np.float32)
+    split = _encoded(means, labels, joint=means[:1])
+    values = probe_all(NAMES, split, split, 100, with_forest=False)
+    for name in ("probe/accuracy/mean", "probe/accuracy/joint", "probe_shared/accuracy/mean"):
+        assert values[name] == 1.0, name
 
 
 def test_a_joint_latent_is_probed_too():

@@ -1,5 +1,6 @@
 """Random choices are uniform over the observed; posteriors, priors and draws are what each method says."""
 
+import functools
 import itertools
 import math
 
@@ -148,7 +149,7 @@ def test_draw_of_mmvae_plus_shares_u_and_not_w():
     params = make_params(NAMES)
     model = LinearGaussian(params | {"method": {"log_variance": jnp.zeros((3, 1)), "mean": jnp.ones((3, 1))}})
     options = mmvae_plus.Options(private_dim=1)
-    mixture = mmvae_plus.prior(model, {}, options, 50, 3)
+    mixture = mmvae_plus.prior(model, options, 50, 3)
     z = quick_jit(lambda: mmvae_plus.draw(jax.random.key(0), jnp.arange(50), mixture, options))()
     np.testing.assert_array_equal(z[0, :, 1:], z[1, :, 1:])
     assert np.all(z[0, :, 0] != z[1, :, 0])
@@ -169,7 +170,7 @@ def test_every_method_answers_posterior_prior_and_draw(case):
     module, options = make_case(case)
     model = LinearGaussian(params)
     mixture = module.posterior(model.encode(batch.inputs), batch.present, model, options)
-    mixtures = [mixture, module.prior(model, HYPER, options, 2, 3)]
+    mixtures = [mixture, module.prior(model, options, 2, 3)]
     assert (mixtures[1] is None) == (CASES[case][0] == "mmvm")
     for mixture in mixtures[: 1 if mixtures[1] is None else 2]:
         z = quick_jit(lambda mixture: module.draw(jax.random.key(0), batch.index, mixture, options))(mixture)
@@ -186,6 +187,22 @@ def test_weights_of_the_gate_are_those_of_the_posterior_of_an_absent_modality(x6
     np.testing.assert_allclose(weights(gate="global"), [math.e / (1 + math.e), 1 / (1 + math.e), 0.0])
     np.testing.assert_allclose(weights(gate="global", hard=True), [1.0, 0.0, 0.0])
     np.testing.assert_allclose(weights(gate="none", num_experts=1), [0.5, 0.5, 0.0])
+
+
+def test_the_divergence_of_mmvm_is_a_mean_over_its_samples(x64):
+    """Its variance falls with their number: by 100 where draws are independent; 20 keys tell that from none."""
+    params = make_params(NAMES)
+    batch, model = make_batch(params, np.ones((3, 1), bool)), LinearGaussian(params)
+
+    @functools.partial(quick_jit, static_argnums=1)
+    def divergence(key, num_samples):
+        options = mmvm.Options(estimator="monte_carlo", num_samples=num_samples)
+        hyper = {name: jnp.asarray(value) for name, value in HYPER.items()}
+        return mmvm.loss(key, batch, model, hyper, options).terms["divergence/alpha"][0]
+
+    keys = jax.random.split(jax.random.key(0), 20)
+    one, many = (np.var([divergence(key, number) for key in keys]) for number in (1, 100))
+    assert 30 < one / many < 300
 
 
 def test_mmvm_is_independent_at_alpha_one_and_free_of_divergence_when_alone(x64):
