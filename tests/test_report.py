@@ -9,10 +9,10 @@ import pytest
 
 from mmvm_jax.config import base
 from mmvm_jax.data.description import Description
+from mmvm_jax.data.pipeline import some_rows
 from mmvm_jax.evaluation.evaluate import Evaluation
 from mmvm_jax.evaluation.examples import Examples
 from mmvm_jax.evaluation.relatedness import Relatedness
-from mmvm_jax.evaluation.trained import some_rows
 from mmvm_jax.report.cells import Row, draw_rows
 from mmvm_jax.report.comparison import Result
 from mmvm_jax.report.figures import latents

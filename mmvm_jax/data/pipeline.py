@@ -195,6 +195,11 @@ class Batches:
         return batch
 
 
+def some_rows(count: int, most: int) -> np.ndarray:
+    """Which of ``count`` rows are read where ``most`` suffice: drawn at random, as files are often sorted by class."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:most])
+
+
 def evaluation_batches(split: Split, batch_size: int, rows: slice = slice(None)) -> Iterator[tuple[Batch, int]]:
     """The whole split in order, with the number of rows that count in each whole batch.
 

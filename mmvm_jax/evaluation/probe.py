@@ -10,7 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mmvm_jax.evaluation.trained import Encoded, some_rows
+from mmvm_jax.data.pipeline import some_rows
+from mmvm_jax.evaluation.trained import Encoded
 
 _MAX_ITERATIONS = 300
 _SEED = 0

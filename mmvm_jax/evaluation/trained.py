@@ -64,11 +64,6 @@ def weighted_mean(mixture: LatentMixture, values: Array) -> Array:
     return jnp.sum(jnp.exp(mixture.log_weights)[..., None] * values, axis=0)
 
 
-def some_rows(count: int, most: int) -> np.ndarray:
-    """Which of ``count`` rows are read where ``most`` suffice: drawn at random, as files are often sorted by class."""
-    return np.sort(np.random.default_rng(0).permutation(count)[:most])
-
-
 class Encoded(NamedTuple):
     """A split as the encoders see it; what the posterior of an absent entry holds means nothing."""
 
