@@ -14,6 +14,9 @@ if "xla_force_host_platform_device_count" not in flags:
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     flags += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = flags.strip()
+# Most programs here run once or twice: optimising them would take longer than they do. Tests of what users run are
+# to be optimised as it is for them (test_main.py, test_determinism.py).
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "True")
 
 # Many tests, and the processes that some start, compile the same programs: they share them for one session.
 _compiled = tempfile.TemporaryDirectory(prefix="mmvm_jax_compiled_")
@@ -35,9 +38,6 @@ import pytest
 from mmvm_jax.types import DiagonalGaussian
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Most programs here run once or twice: optimising them would take longer than they do. Commands that tests start are
-# optimised as they are for users, except where several processes share one training (test_processes.py).
-jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,6 +1,7 @@
 """The same configuration, machine and number of devices: the same bits, in another process too."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -16,13 +17,14 @@ FLAGS = (
     "--config=configs/own_data.py:quicktest", "--config.network.latent_dim=4", "--config.network.mlp.hidden_dims=(8,)",
     "--config.evaluation.batch_size=16", "--config.evaluation.divergence_samples=2",
 )  # fmt: skip
+OPTIMISED = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "False"}
 TIMES = ("train/seconds", "train/examples_per_second")
 
 
 def results(folder, path, *flags):
     """What a process of its own leaves: the state, the metrics of training and those of the evaluation."""
     command = [sys.executable, "-m", "mmvm_jax.main", *FLAGS, f"--config.data.path={path}", f"--workdir={folder}"]
-    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=300, env=OPTIMISED)
     assert done.returncode == 0, done.stderr
     with ocp.CheckpointManager(folder / "checkpoints") as manager:
         items = ocp.args.Composite(state=ocp.args.StandardRestore())

@@ -19,6 +19,7 @@ from mmvm_jax.metrics import read_metrics
 
 CONFIG = "configs/polydigits.py:quicktest"
 SMALL = ("--config.network.name=mlp", "--config.network.mlp.hidden_dims=(16,)", "--config.network.latent_dim=4")
+OPTIMISED = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "False"}
 
 
 def command(workdir, data_dir, *flags, config=CONFIG):
@@ -27,7 +28,7 @@ def command(workdir, data_dir, *flags, config=CONFIG):
 
 
 def run(*args, **kwargs):
-    return subprocess.run(command(*args, **kwargs), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command(*args, **kwargs), capture_output=True, text=True, timeout=300, env=OPTIMISED)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,9 @@ def test_killed_at_random_moments_a_run_ends_in_the_same_bits(tmp_path, data_dir
     assert run(tmp_path / "whole", data_dir, *flags).returncode == 0
     waits, kills = random.Random(0), 0
     while kills < 3:
-        process = subprocess.Popen(command(tmp_path / "killed", data_dir, *flags), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(tmp_path / "killed", data_dir, *flags), stderr=subprocess.DEVNULL, env=OPTIMISED
+        )
         known = _latest(tmp_path / "killed")
         while process.poll() is None and _latest(tmp_path / "killed") == known:
             time.sleep(0.02)

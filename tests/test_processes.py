@@ -49,7 +49,6 @@ def start(arguments, count, devices=1, cwd=None):
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "True",  # as in this process
         "JAX_ENABLE_X64": "True",  # sums in another order shall not turn a class that is as likely as another
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),

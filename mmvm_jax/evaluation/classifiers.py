@@ -106,17 +106,13 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
 
 
 def _init(model: Model, networks: dict[str, nn.Module]) -> dict[str, dict]:
-    """Initial variables of all networks, as one program: compiled one operation after the other they take seconds."""
-
-    @jax.jit
-    def init():
-        examples = {
-            modality: jnp.zeros((1, *modality.shape), int if modality.kind == "tokens" else float)
-            for modality in model.modalities
-        }
-        return {m.name: networks[m.name].init(jax.random.key(m.identifier), x) for m, x in examples.items()}
-
-    return init()
+    """Initial variables of all networks; equal ones share a program, of which only the key differs."""
+    init = jax.jit(lambda network, key, x: network.init(key, x), static_argnums=0)
+    variables = {}
+    for modality in model.modalities:
+        example = jnp.zeros((1, *modality.shape), int if modality.kind == "tokens" else float)
+        variables[modality.name] = init(networks[modality.name], jax.random.key(modality.identifier), example)
+    return variables
 
 
 def _train(model, data, networks, variables, epochs):

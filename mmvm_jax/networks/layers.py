@@ -9,11 +9,15 @@ in return: 2 (He's initialiser), or 1 where no ReLU came before.
 import math
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from mmvm_jax.networks.formulations import convolve, convolve_transpose
 from mmvm_jax.types import Array
 
 Sides = tuple[int, ...]  # one number for each side
+
+_TRUNCATED = 0.87962566103423978  # standard deviation of a standard normal number between -2 and 2
 
 
 class Conv(nn.Module):
@@ -28,8 +32,8 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        initializer = nn.initializers.variance_scaling(self.gain, "fan_in", "truncated_normal")
-        kernel = self.param("kernel", initializer, (*self.kernel, x.shape[-1], self.features))
+        fan_in = math.prod(self.kernel) * x.shape[-1]
+        kernel = self.param("kernel", _scaled(self.gain / fan_in), (*self.kernel, x.shape[-1], self.features))
         return _shifted(self, convolve(x.astype(kernel.dtype), kernel, self.strides, self.padding))
 
 
@@ -51,12 +55,22 @@ class ConvTranspose(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         # An output pixel sees but one in ``stride`` of the kernel's pixels along a side.
-        scale = self.gain * math.prod(self.strides)
-        initializer = nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal", in_axis=-1, out_axis=-2)
-        kernel = self.param("kernel", initializer, (*self.kernel, self.features, x.shape[-1]))
+        variance = self.gain * math.prod(self.strides) / (math.prod(self.kernel) * x.shape[-1])
+        kernel = self.param("kernel", _scaled(variance), (*self.kernel, self.features, x.shape[-1]))
         forms = zip(x.shape[1:-1], self.kernel, self.strides, self.padding, strict=True)
         size = self.size or tuple((side - 1) * stride - 2 * pixels + k for side, k, stride, pixels in forms)
         return _shifted(self, convolve_transpose(x, kernel, self.strides, self.padding, size))
+
+
+def _scaled(variance):
+    """An initialiser: normal numbers cut off at two standard deviations, of this variance after that."""
+
+    def draw(key, shape):
+        # In a row, as XLA takes several times as long to compile draws along four axes.
+        numbers = jax.random.truncated_normal(key, -2, 2, (math.prod(shape),)).reshape(shape)
+        return numbers * (jnp.sqrt(jnp.asarray(variance, numbers.dtype)) / jnp.asarray(_TRUNCATED, numbers.dtype))
+
+    return draw
 
 
 def _shifted(module, x):
