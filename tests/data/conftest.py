@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from mmvm_jax import config
+from mmvm_jax import config, parallel
 from mmvm_jax.data import load_dataset, polydigits
 from mmvm_jax.run import run
 
@@ -85,11 +85,13 @@ def pack():
 
 
 @pytest.fixture
-def quicktest(tmp_path):
+def quicktest(tmp_path, monkeypatch):
     """A function (name, modalities) that runs a data set's variant ``:quicktest`` on the files in ``manual(name)``.
 
-    Some tests write but a handful of files, so batches are smaller, and steps fewer, than the variant's.
+    Some tests write but a handful of files, so batches are smaller, and steps fewer, than the variant's. One device is
+    enough: four would repeat the largest networks' optimiser on the same processor.
     """
+    monkeypatch.setattr(parallel, "num_devices", lambda: 1)
 
     def make(name: str, modalities=()):
         spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
