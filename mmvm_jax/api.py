@@ -8,18 +8,20 @@
 """
 
 import dataclasses
+import operator
 import tempfile
 from collections.abc import Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmvm_jax import inference, parallel, run
+from mmvm_jax import inference, parallel, run, storage
 from mmvm_jax import workdir as folder
 from mmvm_jax.config import own_data as default_config
 from mmvm_jax.data import dataset_from_arrays
 from mmvm_jax.data.inputs import Inputs
 from mmvm_jax.data.rows import MemoryRows
+from mmvm_jax.errors import Stopped
 from mmvm_jax.exporting import export
 from mmvm_jax.validation import validate
 
@@ -51,7 +53,7 @@ class FittedModel:
             raise ValueError("generate takes either num_examples or given")
         if given is None:
             _check_positive("num_examples", num_examples)
-            return _whole(self.inference.generate(num_examples, seed))
+            return _whole(self.inference.generate(operator.index(num_examples), seed))
         return _whole(self.inference.generate_given(self._inputs(given), seed))
 
     def _inputs(self, data: Mapping) -> Inputs:
@@ -65,8 +67,8 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
       data: arrays by name.
       config: as for the command, see ``default_config()``; ``config.data`` is read for ``kinds``, ``likelihoods``
         and ``missing``. If None, the default, with smaller batches where there are few examples.
-      workdir: folder of the run, which goes on from what it holds, and which ``load`` and the command
-        ``mmvm_jax.infer`` read. If None, nothing stays on disk.
+      workdir: folder of the run, here or in object storage, which goes on from what it holds, and which ``load``
+        and the command ``mmvm_jax.infer`` read. If None, nothing stays on disk.
 
     Raises:
       UserError: the data, the configuration or the workdir cannot be used, or training failed.
@@ -78,9 +80,13 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
         chosen.train.batch_size = parallel.largest_batch_size(chosen.train.batch_size, len(dataset.train.labels))
     validate(chosen)
     if workdir is not None:
-        return _fit(chosen, dataset, workdir)
+        with storage.local_copy(workdir, "workdir") as local:
+            return _fit(chosen, dataset, local)
     with tempfile.TemporaryDirectory(prefix="mmvm_jax_") as temporary:
-        return _fit(chosen, dataset, temporary)
+        try:
+            return _fit(chosen, dataset, temporary)
+        except Stopped as error:
+            raise Stopped("stopped; nothing is kept, as no workdir was given") from error
 
 
 def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:
@@ -97,11 +103,12 @@ def load(workdir: str) -> FittedModel:
     Raises:
       UserError: the folder holds no run, or no checkpoint.
     """
-    return FittedModel(inference.load(workdir))
+    with storage.local_copy(workdir, "workdir") as local:
+        return FittedModel(inference.load(local))
 
 
 def _check_positive(name: str, value: int) -> None:
-    if value < 1:
+    if operator.index(value) < 1:
         raise ValueError(f"{name} is {value}; allowed: 1 or more")
 
 

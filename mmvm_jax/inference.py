@@ -117,6 +117,7 @@ class Inference:
         mask = present.reshape(-1, *(1,) * (array.ndim - 1))
         shaped = lambda values: values.reshape(array.shape)
         mean = shaped(drawn["mean"] * scale + offset)
+        _check_finite(modality, mean)
         outputs = {modality.name: np.where(mask, array, as_type(mean, array.dtype))}
         if "std" in drawn:
             outputs[f"{modality.name}__std"] = np.where(mask, np.float32(0), shaped(drawn["std"] * scale))
@@ -158,8 +159,9 @@ class Inference:
         for modality in self.trained.model.modalities:
             dtype = self.description.generated_type(modality)
             offset, scale = self.description.unit(modality, dtype)
-            values = outputs[modality.name]["mean"].reshape(-1, *modality.data_shape)
-            arrays[modality.name] = as_type(values * scale + offset, dtype)
+            values = outputs[modality.name]["mean"].reshape(-1, *modality.data_shape) * scale + offset
+            _check_finite(modality, values)
+            arrays[modality.name] = as_type(values, dtype)
         return arrays
 
 
@@ -224,6 +226,16 @@ def _read_prior(workdir: str, step: int) -> GaussianMixturePrior | None:
     except DAMAGED as error:
         log.warning("%s is damaged (%s); fit it again: mmvm_jax.main --mode=evaluate", path, first_line(error))
         return None
+
+
+def _check_finite(modality: Modality, values: np.ndarray) -> None:
+    """Raises UserError for what no type could hold: the model was shown what is far from all that it learned from."""
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"what the model makes of modality '{modality.name}' is not finite; is a code such as -999 for what is "
+            "missing among the inputs? allowed: NaN, or <name>__present",
+            exit_code=1,
+        )
 
 
 def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -42,7 +42,7 @@ def local_copy(path: str, field: str) -> Iterator[str]:
       UserError: the storage cannot be read, or the last files could not be brought there.
     """
     if not is_remote(path):
-        yield path
+        yield os.path.expanduser(path)
         return
     folder = tempfile.mkdtemp(prefix="mmvm_jax_")
     copy = _Copy(path, folder, field)

@@ -13,7 +13,7 @@ import mmvm_jax
 from mmvm_jax import inference, run
 from mmvm_jax.api import FittedModel
 from mmvm_jax.data import dataset_from_arrays
-from mmvm_jax.errors import UserError
+from mmvm_jax.errors import Stopped, UserError
 
 NAMES = tuple(tiny.KINDS)
 
@@ -244,3 +244,31 @@ def test_the_package_is_imported_without_the_training_code():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
         mmvm_jax.fitt  # noqa: B018
+
+
+def test_what_a_mask_of_numpy_hides_is_not_read(model):
+    height = np.ma.masked_greater(tiny.arrays()["height"], 0.0)
+    with pytest.raises(UserError, match="array 'height' has masked values; allowed: plain arrays, .*height__present"):
+        model.encode({"height": height})
+
+
+def test_a_code_for_what_is_missing_is_not_answered_with_nonsense(model):
+    height = np.full((4, 3), -1e30)
+    for answer in (model.impute, lambda data: model.generate(given=data)):
+        with pytest.raises(UserError, match="modality '.*' is not finite; is a code such as -999 .* among the inputs"):
+            answer({"height": height})
+
+
+def test_numbers_of_numpy_are_numbers(model):
+    assert len(model.generate(np.int64(3))["height"]) == 3
+    with pytest.raises(TypeError):
+        model.generate(3.0)
+
+
+def test_without_a_workdir_nothing_is_said_to_be_kept(monkeypatch):
+    def stop(*args):
+        raise Stopped("stopped and saved at step 3")
+
+    monkeypatch.setattr(run, "fit", stop)
+    with pytest.raises(Stopped, match="stopped; nothing is kept, as no workdir was given"):
+        mmvm_jax.fit(tiny.arrays(), tiny.config())

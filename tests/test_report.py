@@ -147,6 +147,12 @@ def test_captions_are_their_words_without_padding():
     assert [text.get_text() for text in draw_rows([row], {}).axes[0].texts] == ["1 0"]
 
 
+def test_a_text_of_letters_is_read_as_one_without_blanks():
+    modality = Modality("text", (9,), "tokens", "categorical", vocabulary_size=4)
+    row = Row("real", modality, np.array([[3, 3, 0, 1, 2, 1, 0, 3, 3]]))
+    assert [text.get_text() for text in draw_rows([row], {"text": ("a", "b", " ", "*")}).axes[0].texts] == ["ab ba"]
+
+
 def test_a_trace_rises_with_its_values_on_the_scale_of_the_real_ones():
     real = Row("real", MODALITIES["trace"], np.array([[0.0, 1.0, 2.0, 4.0]]), is_given=True)
     made = Row("made", MODALITIES["trace"], np.array([[0.0, 1.0, 2.0, 2.0]]))

@@ -1,6 +1,7 @@
 """Workdirs in object storage, on a server of its own that speaks S3."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import s3fs
 import tiny
 from moto.server import ThreadedMotoServer
 
+import mmvm_jax
 from mmvm_jax import storage
 from mmvm_jax.config import base
 from mmvm_jax.data import builders, load_dataset
@@ -94,6 +96,19 @@ def test_a_server_that_is_away(bucket, monkeypatch):
 def test_an_unknown_kind_of_storage():
     with pytest.raises(UserError, match="--workdir=abc://x/y: .*; allowed: a local folder, gs:// or s3://"):
         storage.local_copy("abc://x/y", "workdir").__enter__()
+
+
+def test_a_folder_at_home():
+    with storage.local_copy("~/runs", "workdir") as folder:
+        assert folder == os.path.expanduser("~/runs") and "~" not in folder
+
+
+def test_the_python_interface_keeps_its_run_in_a_bucket(bucket):
+    few = {name: array for name, array in tiny.arrays().items() if name.startswith("height")}
+    here = {name: array[few["height__present"]] for name, array in few.items()}
+    fitted = mmvm_jax.fit(here, tiny.config(), f"{bucket}/api")
+    loaded = mmvm_jax.load(f"{bucket}/api")
+    np.testing.assert_array_equal(loaded.encode(here)["height__mean"], fitted.encode(here)["height__mean"])
 
 
 def test_the_whole_path_with_the_workdir_in_a_bucket(bucket, tmp_path):

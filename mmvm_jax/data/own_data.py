@@ -11,7 +11,8 @@ What an array means is inferred from its type and shape, shown, and can be overr
     tokens  integers [N, T] that look padded: at least half of the rows end in the same id, which in no row is
             followed by another; sequences of equal length are to be named by config.data.kinds. The first of
             these ids ends a sequence, which is learned; later ones are not looked at
-    counts  other non-negative integers, with two axes
+    counts  other non-negative integers, with two axes, of 3 or less on average: networks read counts as they are, and
+            of larger ones a first step is often not finite
     vector  everything else; standardised by the training examples
 """
 
@@ -35,6 +36,7 @@ LIKELIHOODS = {
 }
 SEED = 0
 TRAINING_SHARE = 0.8
+_LARGEST_MEAN_COUNT = 3
 _SPLIT_NAMES = {"train": 0, "test": 1}
 
 
@@ -96,7 +98,9 @@ def infer_kind(array: np.ndarray, present: np.ndarray) -> str:
         return "image" if is_image else "vector"
     if array.ndim != 2 or array.dtype.kind not in "iub" or (observed < 0).any():
         return "vector"
-    return "tokens" if find_padding(observed) >= 0 else "counts"
+    if find_padding(observed) >= 0:
+        return "tokens"
+    return "counts" if not observed.size or observed.mean() <= _LARGEST_MEAN_COUNT else "vector"
 
 
 def find_padding(ids: np.ndarray) -> int:

@@ -46,6 +46,8 @@ class MemoryRows:
 
 
 def _as_array(name: str, values) -> np.ndarray:
+    if np.ma.is_masked(values):
+        raise UserError(f"array '{name}' has masked values; allowed: plain arrays, with '{name}__present' beside them")
     try:
         return np.asarray(values)
     except ValueError as error:  # lists of different lengths

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from mmvm_jax.data.text import ALPHABET, BLANK
 from mmvm_jax.types import Modality
 
 _SIDE = 0.75  # inches, of a cell
@@ -102,4 +103,6 @@ def _draw_numbers(axis, box, value: np.ndarray, limits: tuple[float, float]) -> 
 def _words(ids: np.ndarray, modality: Modality, vocabularies: dict[str, tuple[str, ...]]) -> str:
     words = vocabularies.get(modality.name)
     kept = [int(one) for one in ids if one != modality.padding]
+    if words and all(len(word) == 1 for word in words):  # letters, with blanks for whatever surrounds a text
+        return " ".join("".join(words[one] for one in kept).replace(ALPHABET[BLANK], " ").split())
     return " ".join(words[one] if words else str(one) for one in kept)
