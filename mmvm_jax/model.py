@@ -130,9 +130,10 @@ class BoundModel:
             outputs.append(self._apply("encoders", place, group.encoder, stacked, step))
         return jax.tree.map(lambda *parts: self._in_order(jnp.concatenate(parts)), *outputs)
 
-    def _apply(self, part: str, place: int, module, rows: Array, step: Step | None):
+    def _apply(self, part: str, place: int, module, rows: Array, step: Step | None, active: Array | bool = True):
         """One bank of networks on its inputs [m, N, ...]; in a step of training N is a multiple of B.
 
+        Of these the ``active`` [m, N] alone take part in batch statistics, where their modality is observed.
         The networks compute in the model's precision; what they return, and their running statistics, are not.
         """
         variables = self.variables[part][place]
@@ -145,7 +146,7 @@ class BoundModel:
         members, repeats = np.array(self.model.groups[place].rows), rows.shape[1] // len(batch.index)
         key = jax.random.fold_in(key, _PARTS.index(part))
         keys = _row_keys(key, self.identifiers[members], repeats, batch.index)
-        training = Training(jnp.tile(batch.present[members], (1, repeats)), keys, total)
+        training = Training(jnp.tile(batch.present[members], (1, repeats)) & active, keys, total)
         outputs, updates = bank.train_bank(module, variables, rows, training)
         # Of a number, not of a function of it: a method may differentiate what it calls here.
         self._updates[part, place] = jax.lax.stop_gradient(updates)
@@ -156,16 +157,18 @@ class BoundModel:
         places = np.concatenate([group.rows for group in self.model.groups])
         return rows if (places == np.arange(places.size)).all() else rows[np.argsort(places)]
 
-    def decode(self, z: Array) -> dict[str, Array]:
+    def decode(self, z: Array, active: Array | bool = True) -> dict[str, Array]:
         """Parameters of every likelihood: row m of z [M, ..., D] read by decoder m -> {name: [..., *shape]}.
 
-        Those of tokens are logits [..., *shape, V].
+        Those of tokens are logits [..., *shape, V]. The latents that are not ``active`` (bool, as z without its last
+        axis or to be broadcast to it) take no part in batch statistics.
         """
         outputs = {}
         flat = z.reshape(z.shape[0], -1, z.shape[-1])
+        active = jnp.broadcast_to(active, z.shape[:-1]).reshape(z.shape[0], -1)
         for place, group in enumerate(self.model.groups):
             rows = flat if len(group.rows) == len(flat) else flat[np.array(group.rows)]
-            decoded = self._apply("decoders", place, group.decoder, rows, self.step)
+            decoded = self._apply("decoders", place, group.decoder, rows, self.step, active[np.array(group.rows)])
             for row, output in zip(group.rows, decoded):
                 outputs[self.names[row]] = output.reshape(*z.shape[1:-1], *output.shape[1:])
         return outputs
@@ -174,9 +177,12 @@ class BoundModel:
         """Expected data, from what ``decode`` returned."""
         return {m.name: LIKELIHOODS[m.likelihood].mean(outputs[m.name], m) for m in self.model.modalities}
 
-    def log_likelihood(self, batch: Batch, z: Array) -> Array:
-        """Weighted log p(x_m | z_m): z [M, ..., B, D] -> [M, ..., B] nats; 0 where absent."""
-        return self.output_log_likelihood(batch, self.decode(z))
+    def log_likelihood(self, batch: Batch, z: Array, active: Array | bool = True) -> Array:
+        """Weighted log p(x_m | z_m): z [M, ..., B, D] -> [M, ..., B] nats; 0 where absent.
+
+        ``active`` is that of ``decode``.
+        """
+        return self.output_log_likelihood(batch, self.decode(z, active))
 
     def output_log_likelihood(self, batch: Batch, outputs: dict[str, Array]) -> Array:
         """``log_likelihood``, from what ``decode`` returned."""

@@ -1,5 +1,7 @@
 """Training with batch statistics and dropout: devices, absent inputs, evaluation, methods, resumption."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import normalised
@@ -69,6 +71,25 @@ def _in_order(data, rows=slice(0, 16)):
 
 def _assert_same(left, right, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), left, right)
+
+
+@pytest.mark.parametrize("method", ["mmvae", "mmvae_plus", "meme"])
+def test_samples_of_an_absent_modality_leave_statistics_alone(method, config, data):
+    """Each of these decodes every modality's samples, also what stands for that of an absent one."""
+    config.method.name = method
+    means = []
+    for names in ("abc", "ac"):
+        rows = ["abc".index(name) for name in names]
+        split = data.train._replace(
+            inputs={name: data.train.inputs[name] for name in names}, present=data.train.present[rows]
+        )
+        chosen = dataclasses.replace(
+            data, modalities=tuple(data.modalities[row] for row in rows), train=split, test=split
+        )
+        _, state, step, hyper = _prepare(config, chosen)
+        state, _ = step(state, _in_order(chosen), hyper)  # all of b is absent from these rows
+        means.append(state.statistics["decoders"][0]["batch_stats"]["BatchNorm_0"]["mean"])
+    np.testing.assert_allclose(*means, rtol=1e-4, atol=1e-5)
 
 
 def test_four_devices_equal_one(config, data, monkeypatch):

@@ -29,8 +29,12 @@ class Functions(Protocol):
     def encode(self, inputs: dict[str, Array]) -> DiagonalGaussian:
         """{name: [B, ...]} -> [M, B, D]."""
 
-    def log_likelihood(self, batch: Batch, z: Array) -> Array:
-        """z [M, ..., B, D], row m read by decoder m -> weighted log p(x_m | z_m) [M, ..., B]; absent: 0."""
+    def log_likelihood(self, batch: Batch, z: Array, active: Array | bool = True) -> Array:
+        """z [M, ..., B, D], row m read by decoder m -> weighted log p(x_m | z_m) [M, ..., B]; absent: 0.
+
+        Latents of sources that are absent are not ``active``, bool [M, ..., B] or to be broadcast to it: they are
+        kept out of the decoders' batch statistics.
+        """
 
 
 GRADIENTS = ("reparametrised", "dreg")

@@ -107,7 +107,7 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     posteriors = where_present(present, functions.encode(batch.inputs))
     keys = modality_keys(key, batch.index, functions.identifiers)
     z = jnp.swapaxes(sample(keys, posteriors, options.num_samples + 1), 0, 1)  # [M, K + 1, B, D]
-    log_likelihood = functions.log_likelihood(batch, jnp.broadcast_to(z[None], (len(z), *z.shape)))
+    log_likelihood = functions.log_likelihood(batch, jnp.broadcast_to(z[None], (len(z), *z.shape)), present[:, None])
     own = jnp.einsum("mmkb->mkb", log_likelihood)[:, 0]  # log p(s | z)
     label = jnp.sum(log_likelihood, axis=0) - jnp.einsum("mmkb->mkb", log_likelihood)  # log q(T | z_k)
     label_given_source = jax.nn.logsumexp(label, axis=1) - jnp.log(options.num_samples + 1.0)  # log q(T | s)

@@ -99,7 +99,7 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     components, active = jax.tree.map(lambda leaf: leaf[:, None], q_u), present[:, None, None]
 
     def log_weight(z):
-        log_likelihood = functions.log_likelihood(batch, _as_read(z, others))
+        log_likelihood = functions.log_likelihood(batch, _as_read(z, others), present[:, None])
         w, u = _split(z, options)
         log_mixture = log_mean_density(_log_density(components, u[None], options), active)
         log_posterior = log_mixture + _log_density(q_w, w, options)

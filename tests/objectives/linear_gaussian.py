@@ -50,7 +50,7 @@ class LinearGaussian:
             rows.append(DiagonalGaussian(mean, jnp.tanh(inputs[name] @ p["spread"]) + p["log_variance"][None]))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
-    def log_likelihood(self, batch, z):
+    def log_likelihood(self, batch, z, active=True):
         self.drawn.append(z)
         rows = []
         for row, present, name in zip(z, batch.present, self.names):
