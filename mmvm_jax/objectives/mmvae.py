@@ -60,7 +60,8 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     components, active = jax.tree.map(lambda leaf: leaf[:, None, None], (posteriors, present))
 
     def log_weight(z):
-        log_likelihood = functions.log_likelihood(batch, jnp.broadcast_to(z[None], (len(z), *z.shape)), present[:, None])
+        as_read = jnp.broadcast_to(z[None], (len(z), *z.shape))
+        log_likelihood = functions.log_likelihood(batch, as_read, present[:, None])
         log_mixture = log_mean_density(gaussian_log_density(components, z[None]), active)
         divergence = log_mixture - gaussian_log_density(standard_normal, z)
         return jnp.sum(log_likelihood, axis=0) - beta * divergence, (log_likelihood, divergence)
