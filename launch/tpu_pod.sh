@@ -22,7 +22,8 @@ if [ "${1:-}" = "--dry_run" ]; then
   run=(say)
   shift
 fi
-if [ $# -lt 3 ]; then
+case "${1:-}" in create|queue) needed=5 ;; *) needed=3 ;; esac
+if [ $# -lt "$needed" ]; then
   sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
@@ -46,8 +47,11 @@ case "$action" in
     archive=$(mktemp -d)/mmvm_jax.tar.gz
     "${run[@]}" git archive --format=tar.gz --output="$archive" HEAD
     "${run[@]}" gcloud compute tpus tpu-vm scp "$archive" "$name:mmvm_jax.tar.gz" --zone="$zone" --worker=all
+    # Images whose Python is older than 3.11 get a newer one by uv.
     on_workers all "mkdir -p mmvm_jax && tar -xzf mmvm_jax.tar.gz -C mmvm_jax && cd mmvm_jax && \
-python3 -m venv .venv && .venv/bin/pip install -q '.[tpu]'"
+if python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python3 -m venv .venv; \
+else python3 -m pip install -q --user uv && python3 -m uv venv -q --seed --python 3.12 .venv; fi && \
+.venv/bin/pip install -q '.[tpu]'"
     ;;
   run)
     # Asked to stop from outside (exit code 75) or left by another worker (75, or 134 from JAX), the command is given

@@ -42,7 +42,7 @@ class FittedModel:
         self, data: Mapping, num_samples: int = 20, keep_samples: bool = False, seed: int = 0
     ) -> dict[str, np.ndarray]:
         """The data with what is missing filled in, ``<name>`` [N, ...], and how sure that is, ``<name>__std``."""
-        _check_positive("num_samples", num_samples)
+        num_samples = _positive("num_samples", num_samples)
         return _whole(self.inference.impute(self._inputs(data), num_samples, keep_samples, seed))
 
     def generate(
@@ -52,8 +52,7 @@ class FittedModel:
         if (num_examples is None) == (given is None):
             raise ValueError("generate takes either num_examples or given")
         if given is None:
-            _check_positive("num_examples", num_examples)
-            return _whole(self.inference.generate(operator.index(num_examples), seed))
+            return _whole(self.inference.generate(_positive("num_examples", num_examples), seed))
         return _whole(self.inference.generate_given(self._inputs(given), seed))
 
     def _inputs(self, data: Mapping) -> Inputs:
@@ -62,6 +61,9 @@ class FittedModel:
 
 def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = None) -> FittedModel:
     """Trains a model on data in memory.
+
+    What each array was taken for, and how far training is, goes to the logger "mmvm_jax", on a terminal also to a
+    progress bar: ``logging.basicConfig(level="INFO")`` shows it in scripts and notebooks.
 
     Args:
       data: arrays by name.
@@ -107,9 +109,11 @@ def load(workdir: str) -> FittedModel:
         return FittedModel(inference.load(local))
 
 
-def _check_positive(name: str, value: int) -> None:
-    if operator.index(value) < 1:
-        raise ValueError(f"{name} is {value}; allowed: 1 or more")
+def _positive(name: str, value) -> int:
+    number = operator.index(value)  # numpy's integers too
+    if number < 1:
+        raise ValueError(f"{name} is {number}; allowed: 1 or more")
+    return number
 
 
 def _whole(blocks: inference.Outputs) -> dict[str, np.ndarray]:

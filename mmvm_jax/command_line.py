@@ -53,13 +53,14 @@ def start(work: Callable[[], None], if_stopped: str, config: flags.FlagHolder | 
 def process_flags() -> Callable[[], None]:
     """Defines the flags that make a command one of several processes; what is returned acts on them."""
     address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0. [found out on a cluster]")
-    processes = flags.DEFINE_integer("num_processes", None, "How many there are. [found out on a cluster]")
+    processes = flags.DEFINE_integer("num_processes", None, "How many processes there are. [found out on a cluster]")
     process = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0. [found out on a cluster]")
 
     def join() -> None:
-        from mmvm_jax import parallel  # only now, so that wrong flags are answered without waiting for JAX
+        from mmvm_jax import environment, parallel  # only now: wrong flags are answered without waiting for JAX
 
         parallel.join(address.value, processes.value, process.value)
+        environment.devices()  # if there are none, this is what to say
         if not parallel.is_first():
             log.setLevel("WARNING")  # the first speaks for all
 

@@ -29,6 +29,7 @@ def base() -> ConfigDict:
             "path": "",  # own_data: the .npz file
             "kinds": "",  # own_data: instead of those inferred, "name=kind,name=kind"
             "likelihoods": "",  # own_data: likewise, "name=likelihood,..."
+            "validation": 0.0,  # share of the training examples set aside, to be evaluated on instead of the test split
             "missing": {"pattern": "random", "rate": 0.0, "modality": "", "split": "train", "seed": 0},
         }
     )

@@ -4,7 +4,7 @@ import os
 import shutil
 
 import mmvm_jax
-from mmvm_jax import inference, weights
+from mmvm_jax import inference, storage, weights
 from mmvm_jax import workdir as folder_of_run
 from mmvm_jax.data.description import Description
 from mmvm_jax.errors import UserError
@@ -50,28 +50,35 @@ def export(workdir: str, folder: str) -> None:
     """Writes the model of a run into a folder that ``mmvm_jax.load`` and ``mmvm_jax.infer --workdir`` read.
 
     Args:
-      workdir: of the run.
-      folder: is made; may exist if it is empty.
+      workdir: of the run, here or in object storage.
+      folder: is made, here or in object storage; may exist if it is empty.
 
     Raises:
       UserError: there is no trained model, or the folder cannot be used.
     """
+    with storage.local_copy(workdir, "workdir") as run, storage.local_copy(folder, "folder") as target:
+        _write(run, target, os.path.basename(os.path.abspath(folder)))
+
+
+def _write(workdir: str, folder: str, name: str) -> None:
     config, description = folder_of_run.read_config(workdir), folder_of_run.read_description(workdir)
     trained, step = inference.read_trained(config, description, workdir)
     try:
         os.makedirs(folder, exist_ok=True)
         if os.listdir(folder):
             raise UserError(f"{folder} is not empty; use another folder")
-        for name in (folder_of_run.CONFIG_FILE, folder_of_run.DATA_FILE, inference.PRIOR_FILE):
-            if os.path.exists(os.path.join(workdir, name)):
-                shutil.copyfile(os.path.join(workdir, name), os.path.join(folder, name))
-        folder_of_run.write(os.path.join(folder, CARD_FILE), _card(config, description, step, workdir, folder))
+        config.data.update({"dir": "", "path": ""})  # of no use elsewhere, and nobody's business
+        folder_of_run.write(os.path.join(folder, folder_of_run.CONFIG_FILE), folder_of_run.config_text(config))
+        for file in (folder_of_run.DATA_FILE, folder_of_run.ENVIRONMENT_FILE, inference.PRIOR_FILE):
+            if os.path.exists(os.path.join(workdir, file)):
+                shutil.copyfile(os.path.join(workdir, file), os.path.join(folder, file))
+        folder_of_run.write(os.path.join(folder, CARD_FILE), _card(config, description, step, workdir, name))
         weights.write(folder, trained.params, step)  # last: a folder without them is no model
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); use another folder") from error
 
 
-def _card(config, description: Description, step: int, workdir: str, folder: str) -> str:
+def _card(config, description: Description, step: int, workdir: str, name: str) -> str:
     modalities = [f"| `{m.name}` | {m.kind} | {list(m.data_shape)} | {m.likelihood} |" for m in description.modalities]
     return _CARD.format(
         method=config.method.name,
@@ -82,7 +89,7 @@ def _card(config, description: Description, step: int, workdir: str, folder: str
         seed=config.seed,
         latent_dim=config.network.latent_dim,
         modalities="\n".join(modalities),
-        folder=os.path.basename(os.path.abspath(folder)),
+        folder=name,
         metrics=_metrics(workdir),
     )
 

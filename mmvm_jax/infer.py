@@ -23,7 +23,8 @@ _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 20, "impute: draws of what is
 _KEEP_SAMPLES = flags.DEFINE_bool("keep_samples", False, "impute: writes every draw, as <name>__samples.")
 _GIVEN = flags.DEFINE_list("given", [], "generate: names of the modalities of --input to start from.")
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 100, "generate, without --given: how many.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0, upper_bound=2**32 - 1)
+flags.adopt_module_key_flags(command_line)  # for --help
 
 
 def work() -> None:

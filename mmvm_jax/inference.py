@@ -93,10 +93,10 @@ class Inference:
         of single pixels.
 
         Yields:
-          ``<name>`` [n, ...]: in the input's type; the values that are there as they are, the others the mean of
-          the draws, rounded for integers, or the most probable tokens. ``<name>__std`` [n, ...] float32: standard
-          deviation of the draws, 0 where there is a value; none for tokens. With ``keep_samples`` also
-          ``<name>__samples`` [n, S, ...]: every draw, of what is there too.
+          ``<name>`` [n, ...]: in the input's type, for tokens in one that holds all ids; the values that are there as
+          they are, the others the mean of the draws, rounded for integers, or the most probable tokens.
+          ``<name>__std`` [n, ...] float32: standard deviation of the draws, 0 where there is a value; none for tokens.
+          With ``keep_samples`` also ``<name>__samples`` [n, S, ...]: every draw, of what is there too.
         """
         inputs.check_not_empty()
         size, keys = self._size(inputs.length), jax.random.split(jax.random.key(seed), num_samples)
@@ -118,7 +118,7 @@ class Inference:
         shaped = lambda values: values.reshape(array.shape)
         mean = shaped(drawn["mean"] * scale + offset)
         _check_finite(modality, mean)
-        outputs = {modality.name: np.where(mask, array, as_type(mean, array.dtype))}
+        outputs = {modality.name: np.where(mask, array, as_type(mean, _wide_enough(array.dtype, modality)))}
         if "std" in drawn:
             outputs[f"{modality.name}__std"] = np.where(mask, np.float32(0), shaped(drawn["std"] * scale))
         if "samples" in drawn:
@@ -173,7 +173,8 @@ def load(workdir: str) -> Inference:
     """
     config, description = folder.read_config(workdir), folder.read_description(workdir)
     trained, step = read_trained(config, description, workdir)
-    return Inference(trained, description, _read_prior(workdir, step), config.evaluation.batch_size)
+    prior = _read_prior(workdir, step, config.evaluation.mixture_components)
+    return Inference(trained, description, prior, config.evaluation.batch_size)
 
 
 def read_trained(config, description: Description, workdir: str) -> tuple[Trained, int]:
@@ -199,30 +200,30 @@ def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: in
     """
     if has_prior(trained):
         return None
-    if (kept := parallel.from_first(_read_prior, workdir, step)) is not None:
+    settings = config.evaluation
+    if (kept := parallel.from_first(_read_prior, workdir, step, settings.mixture_components)) is not None:
         return kept
     log.info("fitting a prior to the posteriors of the training examples")
-    posteriors, _ = encode_split(trained, data.train, config.evaluation.batch_size)
-    settings = config.evaluation
+    posteriors, _ = encode_split(trained, data.train, settings.batch_size)
     prior = parallel.from_first(
         fit_prior, posteriors.mean, data.train.present, settings.mixture_components, config.seed
     )
     path = os.path.join(workdir, PRIOR_FILE)
     with open(path + ".new", "wb") as file:
-        np.savez(file, step=step, **prior._asdict())
+        np.savez(file, step=step, asked_for=settings.mixture_components, **prior._asdict())
     os.replace(path + ".new", path)
     return prior
 
 
-def _read_prior(workdir: str, step: int) -> GaussianMixturePrior | None:
-    """What ``fitted_prior`` kept, unless it was of another step or is damaged."""
+def _read_prior(workdir: str, step: int, num_components: int) -> GaussianMixturePrior | None:
+    """What ``fitted_prior`` kept, unless it was of another step, of other components, or is damaged."""
     path = os.path.join(workdir, PRIOR_FILE)
     if not os.path.exists(path):
         return None
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             prior = GaussianMixturePrior(*(arrays[name] for name in GaussianMixturePrior._fields))
-            return prior if arrays["step"] == step else None
+            return prior if (arrays["step"], arrays["asked_for"]) == (step, num_components) else None
     except DAMAGED as error:
         log.warning("%s is damaged (%s); fit it again: mmvm_jax.main --mode=evaluate", path, first_line(error))
         return None
@@ -236,6 +237,13 @@ def _check_finite(modality: Modality, values: np.ndarray) -> None:
             "missing among the inputs? allowed: NaN, or <name>__present",
             exit_code=1,
         )
+
+
+def _wide_enough(dtype: np.dtype, modality: Modality) -> np.dtype:
+    """The type of an array, or for tokens the next that holds all ids."""
+    if modality.kind != "tokens":
+        return dtype
+    return np.promote_types(dtype, np.min_scalar_type(modality.vocabulary_size - 1))
 
 
 def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

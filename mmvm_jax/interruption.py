@@ -3,11 +3,11 @@
 import signal
 import threading
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last when a terminal is closed
 
 
 class Interruption:
-    """While entered, Ctrl-C and SIGTERM are noted instead of obeyed, so that work can be saved first.
+    """While entered, Ctrl-C, SIGTERM and SIGHUP are noted instead of obeyed, so that work can be saved first.
 
     A second Ctrl-C is obeyed at once. Only the main thread is sent signals; elsewhere nothing is noted.
     """
@@ -17,7 +17,8 @@ class Interruption:
 
     def __enter__(self):
         main = threading.current_thread() is threading.main_thread()
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS} if main else {}
+        noted = [number for number in _SIGNALS if not _is_ignored(number)] if main else []
+        self._before = {number: signal.signal(number, self._note) for number in noted}
         return self
 
     def __exit__(self, *exception):
@@ -32,5 +33,12 @@ class Interruption:
 
 
 def obey_termination() -> None:
-    """From now on SIGTERM ends the process as Ctrl-C does, by a ``KeyboardInterrupt``."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """From now on SIGTERM and SIGHUP end the process as Ctrl-C does, by a ``KeyboardInterrupt``."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if not _is_ignored(number):
+            signal.signal(number, signal.default_int_handler)
+
+
+def _is_ignored(number) -> bool:
+    """Whether this process was started by nohup, say, which makes it survive its terminal."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN

@@ -1,5 +1,6 @@
 """What a decoder's output means: the likelihood of each kind of data, by name."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 
 from mmvm_jax import distributions
 from mmvm_jax.types import Array, Modality
+
+LARGEST_COUNT = 2.0**31  # counts are int32
 
 
 class Likelihood(NamedTuple):
@@ -30,7 +33,11 @@ def _bernoulli(x, output, modality):
 
 
 def _poisson(x, output, modality):
-    return distributions.poisson_log_likelihood(x, output, len(modality.shape))
+    return distributions.poisson_log_likelihood(x, output + math.log(modality.scale), len(modality.shape))
+
+
+def _rate(output, modality):
+    return jnp.minimum(modality.scale * jnp.exp(output), LARGEST_COUNT)  # which exp of a wild latent is not
 
 
 def _categorical(tokens, logits, modality):
@@ -58,6 +65,6 @@ LIKELIHOODS = {
     "laplace": Likelihood(_laplace, _as_it_is),
     "normal": Likelihood(_normal, _as_it_is),
     "bernoulli": Likelihood(_bernoulli, lambda logits, modality: jax.nn.sigmoid(logits)),
-    "poisson": Likelihood(_poisson, lambda log_rate, modality: jnp.exp(log_rate)),
+    "poisson": Likelihood(_poisson, _rate),
     "categorical": Likelihood(_categorical, most_likely_tokens),
 }

@@ -15,6 +15,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, e
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, figures, report.")
 _MODE = flags.DEFINE_enum("mode", MODES[0], MODES, "What to do.")
 _join = command_line.process_flags()
+flags.adopt_module_key_flags(command_line)  # for --help
 
 
 def work() -> None:

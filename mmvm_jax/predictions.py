@@ -6,12 +6,12 @@ import numpy as np
 
 from mmvm_jax.evaluation.generation import GaussianMixturePrior, draw_latents
 from mmvm_jax.evaluation.trained import Trained, weighted_mean
-from mmvm_jax.likelihoods import most_likely_tokens
+from mmvm_jax.likelihoods import LARGEST_COUNT, most_likely_tokens
 from mmvm_jax.model import BoundModel
 from mmvm_jax.types import Array, Batch
 
-# Of what a kind's data can be, as the network sees them. Counts are int32, and exp of a wild latent is infinite.
-_RANGES = {"image": (0.0, 1.0), "counts": (0.0, 2.0**31)}
+# Of what a kind's data can be, as the network sees them.
+_RANGES = {"image": (0.0, 1.0), "counts": (0.0, LARGEST_COUNT)}
 
 
 def encode(trained: Trained, params: dict, batch: Batch) -> dict:

@@ -7,7 +7,7 @@ import os
 import jax
 import numpy as np
 
-from mmvm_jax import parallel
+from mmvm_jax import environment, parallel
 from mmvm_jax import workdir as folder
 from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.data import builders, load_dataset
@@ -71,7 +71,9 @@ def fit(config, data: DataSet, workdir: str) -> None:
     """
     model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
     parallel.from_first(folder.begin, workdir, config, data)
+    parallel.from_first(folder.write, os.path.join(workdir, folder.ENVIRONMENT_FILE), environment.to_text())
     _warn_of_lonely_posteriors(config, data)
+    log.info("training on %s", environment.devices())
     state = train(config, model, method, data, workdir)
     fitted_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
 

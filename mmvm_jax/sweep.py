@@ -5,6 +5,8 @@
 The same command goes on with a sweep that was stopped. A run that fails is reported and stops no other.
 """
 
+import contextlib
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -17,6 +19,7 @@ _METHODS = flags.DEFINE_list("methods", [], "Methods; average, poe, moe and mopo
 _BETAS = flags.DEFINE_list("betas", ["0.25", "1", "2.5"], "Values of config.method.beta.")
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Values of config.seed.")
 _join = command_line.process_flags()
+flags.adopt_module_key_flags(command_line)  # for --help
 
 
 def work() -> None:
@@ -26,19 +29,24 @@ def work() -> None:
     betas, seeds = _numbers("betas", _BETAS.value, float), _numbers("seeds", _SEEDS.value, int)
     from mmvm_jax import parallel  # only now, so that wrong flags are answered without waiting for JAX
     from mmvm_jax.sweeping import METHODS, sweep
+    from mmvm_jax.workdir import locked
 
     _join()
     methods = _METHODS.value or list(METHODS)
-    with parallel.folder_to_write(_WORKDIR.value) as workdir:
+    with parallel.folder_to_write(_WORKDIR.value) as workdir, contextlib.ExitStack() as stack:
+        parallel.from_first(stack.enter_context, locked(workdir))
         sweep(_CONFIG.value, workdir, methods, betas, seeds, command_line.command("mmvm_jax.sweep"))
 
 
 def _numbers(flag: str, values: list[str], kind: type) -> list:
+    what = "integers" if kind is int else "numbers"
     try:
-        return [kind(value) for value in dict.fromkeys(values)]
+        numbers = [kind(value) for value in dict.fromkeys(values)]
     except ValueError as error:
-        what = "integers" if kind is int else "numbers"
         raise UserError(f"--{flag}={','.join(values)}; allowed: {what}, separated by commas") from error
+    if not numbers:
+        raise UserError(f"--{flag} is empty; allowed: one or more {what}, separated by commas")
+    return numbers
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import pathlib
 import traceback
 
 import jax
@@ -27,6 +28,7 @@ from mmvm_jax.validation import validate
 METHODS = tuple(AGGREGATIONS) + tuple(name for name in _METHODS if name != "joint")
 _AUTOENCODER = "autoencoder"
 TABLE_FILE = "sweep.csv"
+FAILURE_FILE = "failure.txt"  # in the folder of a run
 
 
 def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: list[int], command: str) -> None:
@@ -121,13 +123,14 @@ def _run(config, workdir: str, command: str, failures: dict, name: str) -> dict[
     """What the run ended with; None, and an entry in ``failures``, if it failed."""
     try:
         run(config, workdir, "train_and_evaluate", command)
+        pathlib.Path(workdir, FAILURE_FILE).unlink(missing_ok=True)  # of an earlier try
         return parallel.from_first(_values, workdir)
     except Exception as error:  # whatever it is, the other runs are none the worse for it
         _raise_unless_shared(error)
         failures[name] = str(error) or type(error).__name__
         log.error("sweep: %s failed: %s", name, failures[name])
         if parallel.is_first():
-            folder.write(os.path.join(workdir, "failure.txt"), traceback.format_exc())
+            folder.write(os.path.join(workdir, FAILURE_FILE), traceback.format_exc())
         return None
     finally:
         jax.clear_caches()  # compiled programs of a run serve no other, and hold memory

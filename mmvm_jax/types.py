@@ -61,8 +61,9 @@ class Modality:
       name: how inputs, metrics and files call it.
       shape: of one example, without the batch axis.
       kind: "image" (uint8 in 0..255, or float in 0..1), "vector", "counts" or "tokens".
-      likelihood: a key of ``mmvm_jax.model.LIKELIHOODS``.
-      scale: of the Laplace or Normal likelihood, in the units of the (scaled) data.
+      likelihood: a key of ``mmvm_jax.likelihoods.LIKELIHOODS``.
+      scale: of the Laplace or Normal likelihood, in the units of the (scaled) data; of a Poisson likelihood, the rate
+        that an output of 0 stands for.
       weight: factor of the log-likelihood in the loss.
       vocabulary_size: number of token ids, for tokens.
       padding: token id after the end of a sequence, which the likelihood leaves out; -1 for none.

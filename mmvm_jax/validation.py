@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from mmvm_jax.config import base
 from mmvm_jax.data import DATASETS, INCOMPLETE_SPLITS
 from mmvm_jax.data.missing import PATTERNS
 from mmvm_jax.errors import UserError, unknown_name
@@ -14,7 +15,7 @@ from mmvm_jax.method import make_method
 from mmvm_jax.metrics import check_tracker
 from mmvm_jax.model import PRECISIONS
 from mmvm_jax.networks import NETWORKS, inception
-from mmvm_jax.objectives import mmvae_plus
+from mmvm_jax.objectives import METHODS, mmvae_plus
 from mmvm_jax.parallel import check_batch_size
 from mmvm_jax.schedules import SHAPES
 
@@ -35,6 +36,7 @@ RANGES = {
     "data.memory_gb": _NOT_NEGATIVE,
     "data.num_modalities": _POSITIVE,
     "data.pairings": _POSITIVE,
+    "data.validation": _DECAY,
     "data.missing.rate": _SHARE,
     "data.missing.seed": _NOT_NEGATIVE,
     "method.beta": _NOT_NEGATIVE,
@@ -70,6 +72,7 @@ def validate(config: ConfigDict) -> None:
     Raises:
       UserError: a field has a value that is not allowed.
     """
+    _check_fields("config", config, base())
     if config.data.name not in DATASETS:
         raise unknown_name("config.data.name", config.data.name, DATASETS)
     if config.network.name not in NETWORKS:
@@ -92,6 +95,15 @@ def validate(config: ConfigDict) -> None:
     check_batch_size(config.train.batch_size, "config.train.batch_size", config.train.accumulate)
     if config.evaluation.inception_weights:
         inception.check_weights(config.evaluation.inception_weights)
+
+
+def _check_fields(place: str, config: ConfigDict, known: ConfigDict) -> None:
+    """Misspelt fields, which would change nothing; methods and networks that were added have dictionaries of theirs."""
+    for name, value in config.items():
+        if name not in known and name not in METHODS and name not in NETWORKS:
+            raise unknown_name(f"a field of {place}", name, known)
+        if name in known and isinstance(known[name], ConfigDict) and isinstance(value, ConfigDict):
+            _check_fields(f"{place}.{name}", value, known[name])
 
 
 def _value(config: ConfigDict, field: str):

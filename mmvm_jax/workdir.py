@@ -20,6 +20,7 @@ from mmvm_jax.progress import log
 
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
+ENVIRONMENT_FILE = "environment.json"
 EVALUATION_FILE = "evaluation.json"
 TABLE_FILE = "evaluation.csv"
 REPORT_FILE = "report.html"
@@ -55,8 +56,8 @@ def locked(workdir: str) -> Iterator[None]:
 def check(workdir: str, config) -> bool:
     """Makes sure that a run with this configuration may work in ``workdir``, which exists, before anything long begins.
 
-    Where data lie, where metrics go, how a model is evaluated and how many steps may be skipped may differ from run to
-    run; all else decides what is trained.
+    Where data lie, where metrics go, how often, how a model is evaluated and how many steps may be skipped may differ
+    from run to run; all else decides what is trained.
 
     Returns:
       Whether the folder holds the very same configuration, evaluation included.
@@ -215,18 +216,19 @@ def _check_same(workdir: str, theirs: str, mine: str) -> None:
 
 
 def _training_part(text: str) -> dict:
-    """The fields that training reads: of methods and networks only the chosen ones."""
+    """The fields that decide what is trained: of methods only the chosen one; a network may use others' fields."""
     values = json.loads(text)
     values.pop("evaluation", None)
     values.pop("tracker", None)
     for place in ("dir", "path"):  # own data are known by their fingerprint
         values.get("data", {}).pop(place, None)
-    values.get("train", {}).pop("skip_not_finite", None)
-    for part in ("method", "network"):
-        chosen = values[part]["name"]
-        others = [name for name, value in values[part].items() if isinstance(value, dict) and name != chosen]
-        for name in others:
-            del values[part][name]
+    for name in ("skip_not_finite", "log_every", "checkpoint_every"):
+        values.get("train", {}).pop(name, None)
+    method = values["method"]
+    values["method"] = {
+        name: value for name, value in method.items() if not isinstance(value, dict) or name == method["name"]
+    }
+    values["network"]["name"]  # noqa: B018, raises where there is none
     return values
 
 

@@ -183,8 +183,10 @@ def test_a_prior_of_other_steps_is_not_used(fitted, tmp_path):
     model, _, _ = fitted
     dataset = dataset_from_arrays(tiny.arrays(), tiny.config().data)
     inference.fitted_prior(tiny.config(), model.inference.trained, dataset, str(tmp_path), 3)
-    assert inference._read_prior(str(tmp_path), 3) is not None
-    assert inference._read_prior(str(tmp_path), 4) is None
+    components = tiny.config().evaluation.mixture_components
+    assert inference._read_prior(str(tmp_path), 3, components) is not None
+    assert inference._read_prior(str(tmp_path), 4, components) is None
+    assert inference._read_prior(str(tmp_path), 3, components - 1) is None
     without = FittedModel(dataclasses.replace(model.inference, prior=None))
     with pytest.raises(UserError, match="'mmvm' has no prior of its own .*--mode=evaluate"):
         without.generate(2)
@@ -257,6 +259,35 @@ def test_a_code_for_what_is_missing_is_not_answered_with_nonsense(model):
     for answer in (model.impute, lambda data: model.generate(given=data)):
         with pytest.raises(UserError, match="modality '.*' is not finite; is a code such as -999 .* among the inputs"):
             answer({"height": height})
+
+
+def test_codes_that_leave_the_answer_finite_are_pointed_out(model, caplog):
+    height = np.repeat(tiny.arrays()["height"][:1], 40, axis=0)
+    model.encode({"height": height})
+    assert not caplog.messages
+    height[21:, 1] = -999
+    model.encode({"height": height})
+    (message,) = caplog.messages
+    assert "array 'height' has values of more than 100 standard deviations" in message
+    assert "the first in example 21" in message and "mark them in 'height__present'" in message
+
+
+def test_counts_may_be_large():
+    """Of single cells, say: what is made is of their size from the start, and training does not blow up."""
+    counts = np.random.default_rng(0).negative_binomial(2, 0.0005, (tiny.N, 6))  # 4,000 on average
+    config = tiny.config()
+    config.data.kinds = "reads=counts"
+    model = mmvm_jax.fit({"reads": counts, "height": tiny.arrays()["height"]}, config)
+    made = model.impute({"height": tiny.arrays()["height"]})["reads"]
+    assert made.dtype == np.float32 and 1_000 < np.median(made) < 16_000
+
+
+def test_a_mask_of_integers_is_not_taken_for_a_black_image():
+    mask = np.random.default_rng(0).random((tiny.N, 4, 4)) < 0.5
+    model = mmvm_jax.fit({"mask": mask, "height": tiny.arrays()["height"]}, tiny.config())
+    with pytest.raises(UserError, match="'mask' is an integer image with values up to 1 only; .* the type bool"):
+        model.encode({"mask": mask.astype(np.uint8)})
+    np.testing.assert_array_equal(model.encode({"mask": mask.astype(float)})["joint__mean"].shape, (tiny.N, 4))
 
 
 def test_numbers_of_numpy_are_numbers(model):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mmvm_jax.config import base
 from mmvm_jax.errors import UserError
-from mmvm_jax.objectives import mmvm
+from mmvm_jax.objectives import METHODS, mmvm
 from mmvm_jax.validation import RANGES, validate
 
 NAN, INFINITY = math.nan, math.inf
@@ -26,6 +26,7 @@ WRONG = {
     "data.memory_gb": (-1.0, NAN),
     "data.num_modalities": (0, -1),
     "data.pairings": (0, -2),
+    "data.validation": (-0.1, 1.0, NAN),
     "data.missing.pattern": ("", "some"),
     "data.missing.rate": (-0.1, 1.5, NAN),
     "data.missing.split": ("", "validation"),
@@ -111,6 +112,22 @@ def test_a_value_that_is_not_allowed_is_named(field, value):
 @pytest.mark.parametrize(("fields", "message"), CONTRADICTIONS)
 def test_contradictory_choices_are_named(fields, message):
     assert re.search(message, refused(configured(fields)))
+
+
+@pytest.mark.parametrize("field", ["trian", "train.stpes", "method.mmvm.aplha", "data.missing.rat", "networks"])
+def test_a_misspelt_field_is_named(field):
+    config = base()
+    place, _, name = f"config.{field}".rpartition(".")
+    functools.reduce(getattr, place.split(".")[1:], config)[name] = 2
+    assert refused(config).startswith(f"a field of {place} is {name!r}; allowed: ")
+
+
+def test_a_method_that_was_added_may_have_fields(monkeypatch):
+    config = base()
+    config.method.mine = {"alpha": 0.5}
+    assert "a field of config.method is 'mine'" in refused(config)
+    monkeypatch.setitem(METHODS, "mine", METHODS["independent"])
+    validate(config)
 
 
 def test_alpha_may_end_at_1_and_what_is_not_chosen_may_be_anything():

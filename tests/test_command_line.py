@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from mmvm_jax.workdir import locked
+
 FAULTY = """
 from mmvm_jax import command_line
 
@@ -29,6 +31,38 @@ def test_without_arguments_a_command_says_what_to_type(module):
     (line,) = result.stderr.splitlines()
     assert f"are needed, for example: python -m mmvm_jax.{module} --" in line
     assert "\x1b" not in line  # no colours, whatever the terminal
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--seeds=", "--seeds is empty; allowed: one or more integers, separated by commas"),
+        ("--betas=", "--betas is empty; allowed: one or more numbers, separated by commas"),
+        ("--seeds=1.5", "--seeds=1.5; allowed: integers, separated by commas"),
+    ],
+)
+def test_wrong_numbers_of_a_sweep(flag, message, tmp_path):
+    result = answer("-m", "mmvm_jax.sweep", "--config=configs/polydigits.py", f"--workdir={tmp_path}", flag)
+    assert (result.returncode, result.stderr) == (2, f"mmvm_jax: error: {message}\n")
+
+
+def test_one_sweep_at_a_time(tmp_path):
+    with locked(str(tmp_path)):
+        result = answer("-m", "mmvm_jax.sweep", "--config=configs/polydigits.py", f"--workdir={tmp_path}")
+    assert result.returncode == 2 and "another run is working there" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"]
+
+
+@pytest.mark.parametrize("module", ["main", "sweep"])
+def test_help_shows_the_flags_that_errors_speak_of(module):
+    shown = answer("-m", f"mmvm_jax.{module}", "--help").stdout
+    assert all(f"--{flag}" in shown for flag in ("config", "workdir", "num_processes", "process_id", "[no]verbose"))
+
+
+def test_devices_that_are_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    result = answer("-m", "mmvm_jax.main", "--config=configs/polydigits.py", f"--workdir={tmp_path}")
+    assert result.returncode == 2 and result.stderr.startswith("mmvm_jax: error: JAX_PLATFORMS=cuda: JAX finds no such")
 
 
 def test_an_error_of_the_program_is_one_line_and_with_verbose_its_traceback():

@@ -1,5 +1,6 @@
 """An exported model: what the folder holds, and that it does what the run's model does."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -38,10 +39,19 @@ def test_it_answers_as_the_run_does(folders):
     assert_equal(exported.generate(5), run.generate(5))
 
 
+def test_it_may_lie_in_object_storage(folders):
+    bucket = f"memory://exported/{folders[0].parent.name}"
+    mmvm_jax.export(str(folders[0]), bucket)
+    assert_equal(mmvm_jax.load(bucket).encode(data()), mmvm_jax.load(str(folders[0])).encode(data()))
+
+
 def test_the_folder_holds_all_that_is_needed_and_says_what_it_is(folders):
     _, exported = folders
     names = {path.name for path in exported.iterdir()}
-    assert names - {"prior.npz"} == {"README.md", "config.json", "data.json", "weights.safetensors"}
+    assert names - {"prior.npz"} == {
+        "README.md", "config.json", "data.json", "environment.json", "weights.safetensors",
+    }  # fmt: skip
+    assert json.loads((exported / "config.json").read_text())["data"]["path"] == ""
     card, tensors = (exported / "README.md").read_text(), load_file(exported / "weights.safetensors")
     assert card.startswith("---\nlibrary_name: mmvm_jax\n")
     assert "trained for 3 steps" in card and "| `height` | vector | [3] | normal |" in card

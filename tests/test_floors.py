@@ -14,6 +14,7 @@ FLOORS = (  # from the ground up; a name ending in /* is a package, whose files 
     ("distributions", "progress", "config"),
     ("storage",),
     ("parallel",),
+    ("environment",),
     ("aggregation", "schedules", "likelihoods", "networks/*", "data/*", "command_line"),
     ("objectives/*", "model"),
     ("checkpoints", "weights", "metrics", "method", "workdir", "feeding"),

@@ -194,6 +194,17 @@ def test_real_numbers_become_the_nearest_value_of_a_type(dtype, values, expected
     np.testing.assert_array_equal(result, np.array(expected, dtype), strict=True)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "ids", "expected"), [("uint8", 256, "uint8"), ("uint8", 257, "uint16"), ("int64", 999, "int64")]
+)
+def test_token_ids_fit_into_the_type_of_what_is_imputed(dtype, ids, expected):
+    modality = Modality("note", (2,), "tokens", "categorical", vocabulary_size=ids)
+    model = inference.Inference(None, _description((modality,)), None, 8)
+    drawn = {"mean": np.full((3, 2), ids - 1)}
+    filled = model._filled(modality, np.zeros((3, 2), dtype), np.array([True, False, False]), drawn)["note"]
+    np.testing.assert_array_equal(filled, np.array([[0, 0], [ids - 1] * 2, [ids - 1] * 2], expected), strict=True)
+
+
 def test_the_description_survives_its_file():
     dataset = dataset_from_arrays(tiny.arrays(), tiny.config().data)
     dataset = dataclasses.replace(dataset, vocabularies={"note": ("", "a")}, class_names=("x",))

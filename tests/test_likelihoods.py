@@ -91,6 +91,14 @@ def test_a_sequence_ends_with_the_first_token_that_ends_it(end, counted, x64):
         np.testing.assert_allclose(values[row], expected, rtol=1e-12)
 
 
+def test_an_output_of_zero_is_the_rate_that_the_modality_names(x64):
+    x, output = np.array([[3.0, 0.0, 200.0]]), np.array([[0.5, -1.0, 0.0]])
+    modality = Modality("spikes", (3,), "counts", "poisson", scale=150.0)
+    value = LIKELIHOODS["poisson"].log_likelihood(jnp.array(x), jnp.array(output), modality)
+    np.testing.assert_allclose(value, stats.poisson.logpmf(x, 150.0 * np.exp(output)).sum(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(LIKELIHOODS["poisson"].mean(output, modality), 150.0 * np.exp(output), rtol=1e-12)
+
+
 def test_what_is_made_ends_where_a_sequence_does():
     scores = jax.nn.one_hot(jnp.array([[1, 2, 3, 2], [3, 1, 1, 3]]), 4)
     make = lambda **ids: LIKELIHOODS["categorical"].mean(scores, Modality("text", (4,), "tokens", "categorical", **ids))

@@ -51,7 +51,9 @@ def _evaluation(modalities, values, relatedness=None):
     means = generator.normal(size=(len(names), 30, 5))
     return Evaluation(
         values=values,
-        examples=Examples(draw(), np.arange(4), {name: draw() for name in names}),
+        examples=Examples(
+            draw(), dict.fromkeys(names, np.arange(4) < 3), np.arange(4), {name: draw() for name in names}
+        ),
         test_means=means,
         test_present=np.ones((len(names), 30), bool),
         test_labels=np.arange(30) % 3,
@@ -161,6 +163,16 @@ def test_a_trace_rises_with_its_values_on_the_scale_of_the_real_ones():
     np.testing.assert_allclose(second[:3] - second[0], first[:3] - first[0])
 
 
+def test_what_is_absent_is_neither_shown_nor_counted_in():
+    values, shown = np.array([[0.0, 1.0], [-9.0, -9.0], [1.0, 0.0]]), np.array([True, False, True])
+    with_gap = draw_rows([Row("real", MODALITIES["trace"], values, is_given=True, shown=shown)], {})
+    without = draw_rows([Row("real", MODALITIES["trace"], values[shown], is_given=True)], {})
+    heights, expected = ([line.get_ydata() for line in figure.axes[0].lines] for figure in (with_gap, without))
+    np.testing.assert_array_equal(heights, expected)
+    row = Row("real", MODALITIES["grey"], np.ones((2, 8, 8, 1)), shown=np.zeros(2, bool))
+    assert not draw_rows([row], {}).axes[0].images
+
+
 def test_images_keep_their_proportions():
     row = Row("wide", Modality("wide", (4, 8, 1), "image", "laplace"), np.zeros((2, 4, 8, 1)))
     left, right, bottom, top = draw_rows([row], {}).axes[0].images[0].get_extent()
@@ -181,6 +193,16 @@ def test_latents_of_more_dimensions_have_two_maps_and_named_classes():
     figure = latents(("a",), _evaluation([MODALITIES["trace"]], {}), ("ant", "bee"), 20, 0)
     assert [axis.get_title() for axis in figure.axes] == ["a, PCA", "a, t-SNE"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ant", "bee", "2"]
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-3])
+def test_latents_that_are_all_the_same_are_one_point(spread):
+    """t-SNE ends the process on them."""
+    means = np.full((1, 30, 5), 2.0) + spread * np.random.default_rng(0).normal(size=(1, 30, 5))
+    figure = latents(("a",), _evaluation([MODALITIES["trace"]], {})._replace(test_means=means), (), 20, 0)
+    for axis in figure.axes:
+        drawn = np.concatenate([collection.get_offsets() for collection in axis.collections])
+        assert len(drawn) == 20 and (np.ptp(drawn) == 0) == (spread == 0)
 
 
 def test_numbers():

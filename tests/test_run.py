@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -82,6 +83,21 @@ def test_evaluation_on_other_data_is_refused_and_changes_nothing(config, run, tm
     with pytest.raises(UserError, match="holds a run on other data"):
         run(config, "evaluate")
     assert (tmp_path / "run" / "data.json").read_text() == description
+
+
+def test_how_often_is_logged_and_saved_may_change_but_not_the_networks(config, run):
+    run(config, "train")
+    config.train.update({"log_every": 1, "checkpoint_every": 7})
+    assert run(config)
+    config.network.mlp.hidden_dims = (9,)  # which by_kind reads
+    with pytest.raises(UserError, match=r"another configuration.*\+config.network.mlp.hidden_dims = \[9\]"):
+        run(config)
+
+
+def test_a_run_says_what_made_it(config, run, tmp_path):
+    run(config, "train")
+    made = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert made["devices"] == "4 x cpu" and made["jax"] == jax.__version__ and made["mmvm_jax"]
 
 
 def test_data_may_be_moved(config, run, tmp_path):

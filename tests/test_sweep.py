@@ -121,6 +121,17 @@ def test_a_run_that_fails_is_reported_and_stops_no_other(tmp_path, finished):
     assert "Traceback" in (tmp_path / "mmvm" / "beta_1" / "seed_1" / "failure.txt").read_text()
 
 
+def test_what_failed_before_and_works_now_is_no_failure(tmp_path, finished):
+    broken = finished[1]
+    broken["mmvm", 1.0, 0] = ZeroDivisionError()
+    sweeping.sweep(base(), str(tmp_path), ["mmvm"], [1.0], [0, 1], "")
+    failure = tmp_path / "mmvm" / "beta_1" / "seed_0" / "failure.txt"
+    assert failure.exists()
+    broken.clear()
+    sweeping.sweep(base(), str(tmp_path), ["mmvm"], [1.0], [0, 1], "")
+    assert not failure.exists()
+
+
 def test_among_several_processes_an_error_of_one_ends_the_sweep(tmp_path, finished, monkeypatch):
     """The others would wait for it; what all of them have, such as a loss that is not finite, it survives."""
     finished[1].update({("mmvm", 1.0, 0): UserError("not finite"), ("mmvm", 1.0, 1): OSError("no space left")})

@@ -15,6 +15,7 @@ from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.config import base
 from mmvm_jax.data.pipeline import Batches, DataSet, Split
 from mmvm_jax.errors import Stopped, UserError
+from mmvm_jax.interruption import Interruption, obey_termination
 from mmvm_jax.method import make_method
 from mmvm_jax.metrics import MetricWriter, read_metrics
 from mmvm_jax.model import make_model
@@ -196,7 +197,7 @@ def ask_after(monkeypatch, owner, method, step, number=signal.SIGTERM):
     monkeypatch.setattr(owner, method, call_then_ask)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_training_and_loses_nothing(config, data, tmp_path, monkeypatch, number):
     config.train.update({"log_every": 1, "checkpoint_every": 100})
     whole = _train(config, data, tmp_path / "whole")
@@ -209,6 +210,19 @@ def test_a_signal_stops_training_and_loses_nothing(config, data, tmp_path, monke
     parts = _train(config, data, tmp_path / "parts")
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(parts))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_was_started_to_survive_its_terminal_does(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interruption.requested
+        obey_termination()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def test_a_signal_during_the_last_steps_is_not_forgotten(config, data, tmp_path, monkeypatch):

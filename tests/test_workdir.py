@@ -237,6 +237,6 @@ def test_a_damaged_classifier_is_trained_again(tmp_path, caplog):
 
 def test_the_prior_is_read_as_it_was_written(run):
     with np.load(run / "prior.npz") as arrays:
-        prior = inference._read_prior(str(run), 3)
+        prior = inference._read_prior(str(run), 3, 3)
         assert all((arrays[name] == value).all() for name, value in prior._asdict().items())
-    assert inference._read_prior(str(run), 4) is None and os.path.exists(run / "prior.npz")
+    assert inference._read_prior(str(run), 4, 3) is None and os.path.exists(run / "prior.npz")

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmvm_jax import storage
 from mmvm_jax.data import builders, missing, own_data
-from mmvm_jax.data.pipeline import DataSet
+from mmvm_jax.data.pipeline import DataSet, with_validation
 from mmvm_jax.errors import unknown_name
 
 # Each data set and the module here that offers load(config_data, modalities=()) -> DataSet. Only the module that is
@@ -29,7 +29,9 @@ INCOMPLETE_SPLITS = {"train": ("train",), "test": ("test",), "all": ("train", "t
 
 
 def load_dataset(config_data, modalities=()) -> DataSet:
-    """Loads the data set that ``config.data`` describes and removes what ``config.data.missing`` says.
+    """Loads the data set that ``config.data`` describes.
+
+    What ``config.data.validation`` says is set aside, and what ``config.data.missing`` says is removed.
 
     Args:
       config_data: ``config.data``.
@@ -44,12 +46,16 @@ def load_dataset(config_data, modalities=()) -> DataSet:
     module = importlib.import_module(f"{__name__}.{name}")
     with storage.shared_data(config_data.dir, str(directory), name, config_data.name):
         dataset = module.load(config_data, modalities)
-    return _with_missing(dataset, config_data.missing)
+    return _changed(dataset, config_data)
 
 
 def dataset_from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> DataSet:
     """As ``load_dataset``, of a user's own data in memory."""
-    return _with_missing(own_data.from_arrays(arrays, config_data, modalities), config_data.missing)
+    return _changed(own_data.from_arrays(arrays, config_data, modalities), config_data)
+
+
+def _changed(dataset: DataSet, config_data) -> DataSet:
+    return _with_missing(with_validation(dataset, config_data.validation), config_data.missing)
 
 
 def _with_missing(dataset: DataSet, config) -> DataSet:

@@ -1,5 +1,7 @@
 """A user's arrays: what they must look like, and how a model reads them. ``own_data`` describes their layout."""
 
+import collections
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,10 +12,13 @@ MASK = "__present"
 RESERVED = ("labels", "split")
 _LARGEST = np.float32(1e38)  # of real numbers: differences of two still fit into float32
 _LARGEST_COUNT = 2**31 - 1
+_FEWEST_LEVELS = 64  # of a whole data set of integer images
 _LARGEST_TOKEN = 999_999  # a network has parameters for every id
 # What metrics call the common representation, the mean over modalities, and sets of them.
 _OF_METRICS = ("joint", "mean", "all", "others")
 _OTHERS = "others_"
+_OF_OUTPUTS = ("__mean", "__log_variance", "__std", "__samples")  # what is made of a modality
+_LINKS = ("_", "_to_")  # between the names of two modalities
 
 
 def modality_names(arrays: Mapping) -> list[str]:
@@ -36,8 +41,17 @@ def modality_names(arrays: Mapping) -> list[str]:
         shape, dtype = arrays[name].shape, arrays[name].dtype
         if name in _OF_METRICS or name.startswith(_OTHERS):
             raise UserError(f"array '{name}' has a name that metrics give to several modalities; allowed: any other")
+        if name.endswith(_OF_OUTPUTS):
+            raise UserError(f"array '{name}' has the name of an output; allowed: no end in {', '.join(_OF_OUTPUTS)}")
         if len(shape) < 2 or dtype.kind not in "iubf" or 0 in shape[1:]:
-            raise UserError(f"array '{name}' is {dtype} {list(shape)}; allowed: numbers [N, ...]")
+            raise UserError(
+                f"array '{name}' is {dtype} {list(shape)}; allowed: numbers [N, ...], where one an example is [N, 1]"
+            )
+    for link in _LINKS:
+        pairs = [link.join(pair) for pair in itertools.permutations(names, 2)]
+        for name, count in collections.Counter(names + pairs).most_common(1):
+            if count > 1:
+                raise UserError(f"of the arrays {names} metrics call {count} things '{name}'; allowed: other names")
     common_length(arrays)
     return names
 
@@ -106,6 +120,15 @@ def as_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.
     if kind == "tokens" and array.ndim != 2:
         raise UserError(f"array '{name}' is to be tokens but has shape {list(array.shape)}; allowed: [N, T]")
     return array.astype(np.int32)
+
+
+def check_levels(name: str, image: np.ndarray) -> None:
+    """Raises UserError for integers of few levels, such as masks or counts: as pixels they would be almost black."""
+    if image.dtype == np.uint8 and 0 < image.max() < _FEWEST_LEVELS:
+        raise UserError(
+            f"array '{name}' is an integer image with values up to {image.max()} only; allowed: white as 255, real "
+            f"numbers with white as 1, the type bool, or another kind by config.data.kinds={name}=counts"
+        )
 
 
 def _as_image(name: str, array: np.ndarray) -> np.ndarray:

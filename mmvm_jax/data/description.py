@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from mmvm_jax.data.arrays import as_kind
+from mmvm_jax.data.arrays import as_kind, check_levels
 from mmvm_jax.data.pipeline import DataSet
 from mmvm_jax.errors import UserError
 from mmvm_jax.types import Batch, Modality
@@ -49,6 +49,8 @@ class Description:
             raise UserError(
                 f"array '{modality.name}' has the token id {values.max()}; allowed: 0 to {modality.vocabulary_size - 1}"
             )
+        if modality.kind == "image" and self.dtypes[modality.name] != "uint8":
+            check_levels(modality.name, values)
         if modality.name in self.units:
             mean, scale = self.units[modality.name]
             values = np.where(present.reshape(-1, *(1,) * mean.ndim), (values - mean) / scale, np.float32(0))

@@ -8,6 +8,7 @@ import numpy as np
 from mmvm_jax.data.arrays import MASK, check_finite, common_length, modality_names, read_mask
 from mmvm_jax.data.description import Description
 from mmvm_jax.data.rows import MemoryRows, NpzRows
+from mmvm_jax.data.units import warn_of_codes
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.types import Batch, Modality
 
@@ -79,7 +80,7 @@ class Inputs:
         Raises:
           UserError: an array has values that its modality cannot have.
         """
-        rows = self._rows.blocks(self._names, size, self.length)
+        rows, warned = self._rows.blocks(self._names, size, self.length), set()
         for start, arrays in zip(range(0, self.length, size), rows, strict=True):
             present = self.present[:, start : start + size]
             inputs = {}
@@ -89,6 +90,8 @@ class Inputs:
                 if modality.name in arrays:
                     check_finite(modality.name, arrays[modality.name], there, start)
                     values = self._description.to_model(modality, arrays[modality.name], there)
+                    if modality.name in self._description.units and modality.name not in warned:
+                        warned |= {modality.name} if warn_of_codes(modality.name, values, start) else set()
                 inputs[modality.name] = _padded(values, size)
             yield Block(arrays, present, _batch(inputs, _padded(present.T, size).T, start))
 

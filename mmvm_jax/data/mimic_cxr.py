@@ -54,7 +54,7 @@ class MimicCxr(tfds.core.GeneratorBasedBuilder):
     """Pairs of radiographs."""
 
     name = "mimic_cxr"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name=name, description=description) for name, description in _POLICIES.items()
     ]
@@ -68,12 +68,10 @@ class MimicCxr(tfds.core.GeneratorBasedBuilder):
         del dl_manager
         files = raw.RawFiles(self.name, raw.data_root(self), ORIGIN)
         findings = read_findings(files)
-        studies = [
-            study
-            for study in read_studies(files)
-            if study.number in findings and (self.builder_config.name == "all" or all(study.views.values()))
-        ]
-        split_of = split_subjects({study.subject for study in studies})
+        studies = [study for study in read_studies(files) if study.number in findings]
+        split_of = split_subjects({study.subject for study in studies})  # the same for all policies
+        if self.builder_config.name == "paired":
+            studies = [study for study in studies if all(study.views.values())]
         members = {name: [study for study in studies if split_of[study.subject] == name] for name in READ_SPLITS}
         raw.check_not_empty(self.name, members)
         parts = {}

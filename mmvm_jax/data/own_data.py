@@ -8,11 +8,11 @@
 What an array means is inferred from its type and shape, shown, and can be overridden:
 
     image   integers (0 to 255), real numbers in 0 to 1 or truth values, with three axes (grey) or four
-    tokens  integers [N, T] that look padded: at least half of the rows end in the same id, which in no row is
-            followed by another; sequences of equal length are to be named by config.data.kinds. The first of
-            these ids ends a sequence, which is learned; later ones are not looked at
-    counts  other non-negative integers, with two axes, of 3 or less on average: networks read counts as they are, and
-            of larger ones a first step is often not finite
+    tokens  integers [N, T], T of 5 or more, that look padded: at least half of the rows end in the same id, which in
+            no row is followed by another; shorter ones, and sequences of equal length, are to be named by
+            config.data.kinds. The first of these ids ends a sequence, which is learned; later ones are not looked at
+    counts  other non-negative integers, with two axes, of 3 or less on average; larger ones are to be named by
+            config.data.kinds, as most integers of their size are measured rather than counted
     vector  everything else; standardised by the training examples
 """
 
@@ -21,7 +21,7 @@ import dataclasses
 import numpy as np
 
 from mmvm_jax.data import pipeline, units
-from mmvm_jax.data.arrays import MASK, as_kind, check_finite, common_length, modality_names, read_mask
+from mmvm_jax.data.arrays import MASK, as_kind, check_finite, check_levels, common_length, modality_names, read_mask
 from mmvm_jax.data.rows import NpzRows
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.progress import log
@@ -37,6 +37,7 @@ LIKELIHOODS = {
 SEED = 0
 TRAINING_SHARE = 0.8
 _LARGEST_MEAN_COUNT = 3
+_SHORTEST_TEXT = 5  # the columns of a table of counts may each be 0 where the one before is
 _SPLIT_NAMES = {"train": 0, "test": 1}
 
 
@@ -67,10 +68,8 @@ def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> pi
     likelihoods = _parse("likelihoods", config_data.likelihoods, allowed)
     inputs = {name: as_kind(name, arrays[name], kinds[name], present[name]) for name in names}
     for name in names:
-        if kinds[name] == "image" and inputs[name].dtype == np.uint8 and inputs[name].max() == 1:
-            raise UserError(
-                f"array '{name}' is an integer image of zeros and ones; allowed: 0 to 255, or the type bool"
-            )
+        if kinds[name] == "image":
+            check_levels(name, inputs[name])
     offered = [
         _modality(name, inputs[name], kinds[name], likelihoods.get(name, allowed[name][0]), present[name])
         for name in names
@@ -85,6 +84,9 @@ def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> pi
     fingerprint = pipeline.fingerprint(*splits)  # before arithmetic, which another machine may round differently
     rows = {modality.name: row for row, modality in enumerate(chosen) if modality.kind == "vector"}
     train, test, scales = units.standardise(*splits, rows)
+    for name in rows:
+        units.warn_of_codes(name, train.inputs[name]) or units.warn_of_codes(name, test.inputs[name])
+    chosen = tuple(_with_rate(modality, train, row) for row, modality in enumerate(chosen))
     dataset = pipeline.DataSet(chosen, train, test, num_classes, label_kind, fingerprint, units=scales)
     _show(dataset)
     return dataset
@@ -98,7 +100,7 @@ def infer_kind(array: np.ndarray, present: np.ndarray) -> str:
         return "image" if is_image else "vector"
     if array.ndim != 2 or array.dtype.kind not in "iub" or (observed < 0).any():
         return "vector"
-    if find_padding(observed) >= 0:
+    if array.shape[1] >= _SHORTEST_TEXT and find_padding(observed) >= 0:
         return "tokens"
     return "counts" if not observed.size or observed.mean() <= _LARGEST_MEAN_COUNT else "vector"
 
@@ -134,6 +136,14 @@ def _modality(name: str, array: np.ndarray, kind: str, likelihood: str, present:
         return Modality(name, array.shape[1:], kind, likelihood, scale=scale)
     size, padding = int(array.max()) + 1, find_padding(array[present])
     return Modality(name, array.shape[1:], kind, likelihood, vocabulary_size=size, padding=padding, end=padding)
+
+
+def _with_rate(modality: Modality, train: pipeline.Split, row: int) -> Modality:
+    """With the mean of its training examples as the rate that decoders start from, if it has a rate."""
+    if modality.likelihood != "poisson":
+        return modality
+    mean = train.inputs[modality.name][train.present[row]].mean(dtype=np.float64)
+    return dataclasses.replace(modality, scale=float(mean) or 1.0)
 
 
 def _read_labels(arrays, length: int) -> tuple[np.ndarray, int, str]:

@@ -57,13 +57,36 @@ def complete_split(inputs: dict[str, np.ndarray], labels: np.ndarray) -> Split:
 def without_empty(split: Split) -> Split:
     """The split without the examples of which nothing is present."""
     seen = split.present.any(axis=0)
-    if seen.all():
-        return split
+    return split if seen.all() else select_examples(split, seen)
+
+
+def select_examples(split: Split, chosen: np.ndarray) -> Split:
+    """The examples that are ``chosen``: [N] bool."""
     if isinstance(split.inputs, StoredInputs):
-        inputs = split.inputs.select(seen)
+        inputs = split.inputs.select(chosen)
     else:
-        inputs = {name: array[seen] for name, array in split.inputs.items()}
-    return Split(inputs, split.present[:, seen], split.labels[seen])
+        inputs = {name: array[chosen] for name, array in split.inputs.items()}
+    return Split(inputs, split.present[:, chosen], split.labels[chosen])
+
+
+def with_validation(dataset: DataSet, share: float) -> DataSet:
+    """The data set with a random share of its training examples in place of the test split.
+
+    What is chosen by it (a method, beta) is chosen without the test examples. Standardised data keep their units.
+
+    Raises:
+      UserError: either would be empty.
+    """
+    if not share:
+        return dataset
+    count = len(dataset.train.labels)
+    held_out = np.zeros(count, bool)
+    held_out[np.random.default_rng(0).permutation(count)[: round(share * count)]] = True
+    if held_out.all() or not held_out.any():
+        raise UserError(f"config.data.validation is {share}; allowed: a share of {count} training examples and a rest")
+    train, validation = (select_examples(dataset.train, rows) for rows in (~held_out, held_out))
+    digest = hashlib.blake2b(f"{dataset.fingerprint} {share}".encode(), digest_size=8).hexdigest()
+    return dataclasses.replace(dataset, train=train, test=validation, fingerprint=digest)
 
 
 def select_modalities(offered: Sequence[Modality], names: Sequence[str]) -> tuple[Modality, ...]:
@@ -73,6 +96,8 @@ def select_modalities(offered: Sequence[Modality], names: Sequence[str]) -> tupl
       UserError: a name is not offered or occurs twice.
     """
     by_name = {modality.name: modality for modality in offered}
+    # On a command line config.modalities=a,b is one name.
+    names = [part for name in names for part in ([name] if name in by_name else name.split(","))]
     for name in names:
         if name not in by_name:
             raise unknown_name("config.modalities", name, by_name)

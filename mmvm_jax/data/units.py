@@ -2,7 +2,11 @@
 
 import numpy as np
 
+from mmvm_jax.data.arrays import MASK
 from mmvm_jax.data.pipeline import Split
+from mmvm_jax.progress import log
+
+_FAR = 100  # standard deviations of the training data; rare events lie some tens away
 
 
 def standardise(train: Split, test: Split, rows: dict[str, int]):
@@ -24,6 +28,21 @@ def standardise(train: Split, test: Split, rows: dict[str, int]):
         # What never varies keeps its unit.
         units[name] = mean.astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32)
     return _apply(train, units, rows), _apply(test, units, rows), units
+
+
+def warn_of_codes(name: str, values: np.ndarray, start: int = 0) -> bool:
+    """Says so if standardised values [n, ...] are unlike the training data; ``start`` is the first one's number."""
+    far = (np.abs(values) > _FAR).reshape(len(values), -1).any(axis=1)
+    if far.any():
+        log.warning(
+            "array '%s' has values of more than %d standard deviations of the training data, the first in example %d "
+            "of these; if they are codes for what is missing, mark them in '%s'",
+            name,
+            _FAR,
+            start + far.argmax(),
+            name + MASK,
+        )
+    return bool(far.any())
 
 
 def _apply(split: Split, units, rows) -> Split:

@@ -22,6 +22,7 @@ from mmvm_jax.types import Array, Modality
 _BATCH_SIZE = 250
 _LEARNING_RATE = 1e-3
 _SEED = 0
+_FEWEST_STEPS = 40  # in an epoch: few examples are seen more often
 
 
 class Judgement(NamedTuple):
@@ -83,23 +84,25 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
     Args:
       model: for its modalities and their preparation.
       data: labelled.
-      epochs: of training.
+      epochs: of training, each of the batches that there are, but of a few dozen at least.
       cache_dir: where they are kept, by the fingerprint of the data and what of them was observed.
 
     Returns:
       {name: variables}.
     """
     os.makedirs(cache_dir, exist_ok=True)
+    batch_size = parallel.largest_batch_size(_BATCH_SIZE, len(data.train.labels))
+    steps = epochs * max(len(data.train.labels) // batch_size, _FEWEST_STEPS)
     networks = {modality.name: classifier(modality, data.num_classes) for modality in model.modalities}
     variables = _init(model, networks)
     paths = {}
     for modality, present in zip(model.modalities, data.train.present, strict=True):
         seen = hashlib.blake2b(np.packbits(present), digest_size=4).hexdigest()
-        parts = (data.fingerprint, seen, modality.name, modality.kind, str(epochs))
+        parts = (data.fingerprint, seen, modality.name, modality.kind, str(steps))
         paths[modality.name] = os.path.join(cache_dir, "-".join(parts) + ".msgpack")
     kept = parallel.from_first(_read, paths, variables)
     if new := {name: variables[name] for name in variables if name not in kept}:
-        for name, trained in _train(model, data, networks, new, epochs).items():
+        for name, trained in _train(model, data, networks, new, batch_size, steps).items():
             kept[name] = flax.serialization.to_bytes(trained)
             parallel.from_first(_write, paths[name], kept[name])
     return {name: flax.serialization.from_bytes(variables[name], kept[name]) for name in variables}
@@ -115,7 +118,7 @@ def _init(model: Model, networks: dict[str, nn.Module]) -> dict[str, dict]:
     return variables
 
 
-def _train(model, data, networks, variables, epochs):
+def _train(model, data, networks, variables, batch_size, steps):
     """Trains the classifiers in ``variables``, each on the examples that have its modality."""
     optimizer = optax.adam(_LEARNING_RATE)
     rows = {name: model.names.index(name) for name in variables}
@@ -139,9 +142,8 @@ def _train(model, data, networks, variables, epochs):
         return optax.apply_updates(variables, updates), optimizer_state
 
     run = parallel.spread(step, reduced=True)
-    batch_size = parallel.largest_batch_size(_BATCH_SIZE, len(data.train.labels))
     batches = Batches(data.train, batch_size, _SEED, parallel.share(batch_size))
-    steps, state = epochs * batches.order.steps_per_epoch, (variables, optimizer.init(variables))
+    state = variables, optimizer.init(variables)
     with Progress(steps, "steps", "classifiers that coherence is judged by") as progress:
         for _ in range(steps):
             state = run(state, next(batches))

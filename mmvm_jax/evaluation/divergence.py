@@ -14,7 +14,8 @@ from mmvm_jax.objectives.common import modality_keys
 def jensen_shannon(trained: Trained, split: Split, batch_size: int, num_samples: int, seed: int) -> dict[str, float]:
     """Jensen-Shannon divergence of the posteriors: Monte Carlo mean_m KL(q_m || h), 0 to log M nats.
 
-    The mean is over examples with at least two observed modalities; empty where there are none.
+    The mean is over examples with at least two observed modalities, without those whose posteriors are so far out that
+    it is not finite; empty where there are none.
     """
 
     def divergence(params, batch, key):
@@ -32,5 +33,5 @@ def jensen_shannon(trained: Trained, split: Split, batch_size: int, num_samples:
 
     run = parallel.spread(divergence, reduced=False)
     values = map_split(run, trained.params, split, batch_size, jax.random.key(seed))
-    several = split.present.sum(axis=0) > 1
-    return {"divergence/jensen_shannon": float(np.mean(values[several]))} if several.any() else {}
+    counted = (split.present.sum(axis=0) > 1) & np.isfinite(values)
+    return {"divergence/jensen_shannon": float(np.mean(values[counted]))} if counted.any() else {}

@@ -16,6 +16,7 @@ class Examples(NamedTuple):
     """Real examples and their translations; values as the network sees them, images in [0, 1]."""
 
     inputs: dict[str, np.ndarray]  # {name: [E, ...]}
+    present: dict[str, np.ndarray]  # {name: [E] bool}: what there is no input of, nothing is generated from
     labels: np.ndarray  # [E]
     generated: dict[str, dict[str, np.ndarray]]  # {source: {target: [E, ...]}}, a draw from each source alone
 
@@ -33,7 +34,8 @@ def example_translations(trained: Trained, data: DataSet, count: int, seed: int)
 
     eye, key = jnp.eye(len(model.names), dtype=bool), jax.random.key(seed)
     generated = {name: translate(trained.params, batch, row, key) for name, row in zip(model.names, eye)}
-    return Examples(jax.device_get(batch.inputs), batch.labels, jax.device_get(generated))
+    present = dict(zip(model.names, batch.present))
+    return Examples(jax.device_get(batch.inputs), present, batch.labels, jax.device_get(generated))
 
 
 def unconditional_examples(

@@ -26,14 +26,15 @@ class Relatedness(NamedTuple):
 
 
 def relatedness(names: tuple[str, ...], test: Encoded, seed: int) -> dict[tuple[str, str], Relatedness]:
-    """Every two modalities that at least two examples have: {(a, b): Relatedness}."""
+    """Every two modalities that at least two examples have: {(a, b): Relatedness}; posteriors out of range left out."""
     results = {}
     for a, b in itertools.combinations(range(len(names)), 2):
-        both = np.flatnonzero(test.present[a] & test.present[b])
+        points = [_points(test.posteriors, row) for row in (a, b)]
+        present = test.present[[a, b]] & [np.isfinite(np.square(side).sum(axis=1)) for side in points]
+        both = np.flatnonzero(present.all(axis=0))
         if len(both) > 1:
-            points = [_points(test.posteriors, row) for row in (a, b)]
             distances = _distances(*(side[both] for side in points), seed)
-            by_class = _by_class(points, test.present[[a, b]], test.labels) if test.labels.ndim == 1 else ()
+            by_class = _by_class(points, present, test.labels) if test.labels.ndim == 1 else ()
             results[names[a], names[b]] = Relatedness(*distances, *by_class)
     return results
 
@@ -52,7 +53,8 @@ def relatedness_values(results: dict[tuple[str, str], Relatedness]) -> dict[str,
 def _points(posteriors: DiagonalGaussian, row: int) -> np.ndarray:
     """Means beside scales: the distance of two posteriors is that of these points: [M, N, D] -> [N, 2 D]."""
     mean, log_variance = (leaf[row].astype(np.float64) for leaf in posteriors)
-    return np.concatenate([mean, np.exp(0.5 * log_variance)], axis=1)
+    with np.errstate(over="ignore"):
+        return np.concatenate([mean, np.exp(0.5 * log_variance)], axis=1)
 
 
 def _distances(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

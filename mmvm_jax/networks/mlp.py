@@ -16,18 +16,26 @@ _he, _lecun = nn.initializers.he_normal, nn.initializers.lecun_normal
 def make(modality, config):
     """The pair (encoder, decoder) of a modality, from ``config.network``."""
     hidden_dims = tuple(config.mlp.hidden_dims)
-    return Encoder(config.latent_dim, hidden_dims), Decoder(modality.shape, hidden_dims[::-1])
+    typical = modality.scale if modality.likelihood == "poisson" else 1.0
+    encoder = Encoder(config.latent_dim, hidden_dims, typical if modality.kind == "counts" else None)
+    return encoder, Decoder(modality.shape, hidden_dims[::-1])
 
 
 class Encoder(nn.Module):
-    """Posterior of an input: [N, ...] -> DiagonalGaussian [N, D]."""
+    """Posterior of an input: [N, ...] -> DiagonalGaussian [N, D].
+
+    Of counts it reads arcsinh(x / typical_count), which is linear near 0 and logarithmic far from it, as the largest
+    would swamp all others. It is defined for negative inputs too, which a method may learn.
+    """
 
     latent_dim: int
     hidden_dims: tuple[int, ...] = (400, 400)
+    typical_count: float | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> DiagonalGaussian:
         x = x.reshape(x.shape[0], -1)
+        x = x if self.typical_count is None else jnp.arcsinh(x / self.typical_count)
         for features in self.hidden_dims:
             x = nn.relu(nn.Dense(features, kernel_init=_he())(x))
         x = nn.Dense(2 * self.latent_dim, kernel_init=_lecun())(x)

@@ -57,12 +57,12 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
         posteriors = jax.lax.stop_gradient(posteriors)
     standard_normal = DiagonalGaussian(jnp.zeros_like(z), jnp.zeros_like(z))
     # A component for every sample: [M, 1, 1, B, D].
-    components, active = jax.tree.map(lambda leaf: leaf[:, None, None], (posteriors, present))
+    components, observed = jax.tree.map(lambda leaf: leaf[:, None, None], (posteriors, present))
 
     def log_weight(z):
         as_read = jnp.broadcast_to(z[None], (len(z), *z.shape))
         log_likelihood = functions.log_likelihood(batch, as_read, present[:, None])
-        log_mixture = log_mean_density(gaussian_log_density(components, z[None]), active)
+        log_mixture = log_mean_density(gaussian_log_density(components, z[None]), observed)
         divergence = log_mixture - gaussian_log_density(standard_normal, z)
         return jnp.sum(log_likelihood, axis=0) - beta * divergence, (log_likelihood, divergence)
 

@@ -23,6 +23,7 @@ class Row(NamedTuple):
     modality: Modality
     values: np.ndarray  # [E, ...] as the network sees them, images in [0, 1]; token ids
     is_given: bool = False  # real rather than generated
+    shown: np.ndarray | None = None  # [E] bool; all if None
 
 
 def draw_rows(rows: list[Row], vocabularies: dict[str, tuple[str, ...]]) -> Figure:
@@ -40,6 +41,8 @@ def draw_rows(rows: list[Row], vocabularies: dict[str, tuple[str, ...]]) -> Figu
     limits = _limits(rows)
     for place, row in enumerate(rows):
         for column in range(columns):
+            if row.shown is not None and not row.shown[column]:
+                continue
             box = (column * width, (column + 1) * width, place * _SIDE, (place + 1) * _SIDE)
             _draw_cell(axis, box, row, row.values[column], limits, vocabularies)
     axis.set(xlim=(0, columns * width), ylim=(len(rows) * _SIDE, 0), aspect="equal", xticks=[])
@@ -64,7 +67,8 @@ def _limits(rows: list[Row]) -> dict[str, tuple[float, float]]:
     """The range of each modality in all its rows: that of its real values where there are any."""
     limits = {}
     for row in sorted(rows, key=lambda row: row.is_given):
-        low, high = float(row.values.min()), float(row.values.max())
+        values = row.values if row.shown is None else row.values[row.shown]
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
         limits[row.modality.name] = low, max(high, low + 1e-6)
     return limits
 

@@ -1,5 +1,7 @@
 """The figures of a report; each function draws one and returns it."""
 
+import functools
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -44,9 +46,9 @@ def reconstructions(modalities, examples, vocabularies) -> Figure:
     """For every modality its test examples above their reconstructions."""
     rows = []
     for modality in modalities:
-        name = modality.name
-        rows.append(Row(name, modality, examples.inputs[name], is_given=True))
-        rows.append(Row("reconstructed", modality, examples.generated[name][name]))
+        name, there = modality.name, examples.present[modality.name]
+        rows.append(Row(name, modality, examples.inputs[name], is_given=True, shown=there))
+        rows.append(Row("reconstructed", modality, examples.generated[name][name], shown=there))
     return draw_rows(rows, vocabularies)
 
 
@@ -54,9 +56,10 @@ def cross_generation(modalities, examples, vocabularies) -> Figure:
     """Every modality generated from every other: one block of rows a source, its real examples on top."""
     rows = []
     for source in modalities:
-        rows.append(Row(f"given {source.name}", source, examples.inputs[source.name], is_given=True))
+        there = examples.present[source.name]
+        rows.append(Row(f"given {source.name}", source, examples.inputs[source.name], is_given=True, shown=there))
         targets = [target for target in modalities if target != source]
-        rows += [Row(f"→ {t.name}", t, examples.generated[source.name][t.name]) for t in targets]
+        rows += [Row(f"→ {t.name}", t, examples.generated[source.name][t.name], shown=there) for t in targets]
     return draw_rows(rows, vocabularies)
 
 
@@ -99,11 +102,18 @@ def _first_two(features):
 
 def _maps(seed):
     """{name: function [N, D] -> [N, 2]}; few examples have few neighbours."""
-    tsne = lambda features: TSNE(perplexity=min(30.0, len(features) / 4), init="pca", random_state=seed)
-    return {
-        "PCA": lambda features: PCA(2).fit_transform(features),
-        "t-SNE": lambda features: tsne(features).fit_transform(features),
+    makers = {
+        "PCA": lambda count: PCA(2),
+        "t-SNE": lambda count: TSNE(perplexity=min(30.0, count / 4), init="pca", random_state=seed),
     }
+    return {name: functools.partial(_map, make) for name, make in makers.items()}
+
+
+def _map(make, features):
+    """Equal features, of which t-SNE makes a segmentation fault, all lie in one point."""
+    if not np.ptp(features, axis=0).any():
+        return np.zeros((len(features), 2))
+    return make(len(features)).fit_transform(features)
 
 
 def coherence_table(names, values: dict[str, float]) -> Figure:

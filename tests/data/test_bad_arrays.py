@@ -74,6 +74,23 @@ def test_names_that_metrics_have(name):
     assert f"array '{name}' has a name that metrics give" in refused(load_arrays, {name: VECTORS})
 
 
+@pytest.mark.parametrize("names", [("a", "a_b", "b_c", "c"), ("a", "b_to_c", "a_to_b", "c")])
+def test_names_whose_pairs_metrics_cannot_tell_apart(names):
+    pair = {"a_b": "a_b_c", "b_to_c": "a_to_b_to_c"}[names[1]]
+    assert f"of the arrays {list(names)} metrics call 2 things '{pair}'" in refused(
+        load_arrays, dict.fromkeys(names, VECTORS)
+    )
+    load_arrays(dict.fromkeys(names[:3], VECTORS))
+
+
+def test_names_that_mean_two_modalities_or_what_is_made_of_one():
+    assert "metrics call 2 things 'a_b'" in refused(load_arrays, dict.fromkeys(("a", "b", "a_b"), VECTORS))
+    for end in ("__mean", "__log_variance", "__std", "__samples"):
+        assert f"array 'a{end}' has the name of an output; allowed: no end in __mean," in refused(
+            load_arrays, {"a": VECTORS, f"a{end}": VECTORS}
+        )
+
+
 @pytest.mark.parametrize("name", ["a b", "$x^2$", "é", "日本", "<b>", "a=b", "."])
 def test_other_names_are_allowed(name):
     assert load_arrays({name: VECTORS}).modalities[0].name == name
@@ -93,7 +110,7 @@ LARGE = {
     "difference beyond float32": (with_value(-3e38), r"numbers beyond 1e\+38 in 1 examples, the first is 7"),
     "count beyond int32": (np.full((N, 3), 3 * 10**9), "'a' is to be counts .* 3000000000; allowed: .* 2147483647"),
     "count beyond int64": (np.full((N, 3), 2**63, np.uint64), "counts .* 9223372036854775808"),
-    "token": (np.tile([10**9, 5, 0, 0], (N, 1)), "'a' is to be tokens .* 1000000000; allowed: .* 999999"),
+    "token": (np.tile([10**9, 5, 0, 0, 0], (N, 1)), "'a' is to be tokens .* 1000000000; allowed: .* 999999"),
     "pixel": (np.full((N, 3, 3), 300, np.uint16), "integer image with values from 300 to 300"),
 }
 

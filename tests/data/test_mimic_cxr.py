@@ -144,6 +144,15 @@ def test_subjects_are_split(raw_files):
     assert [split_of[str(n)] for n in range(100)] != ["train"] * 100
 
 
+def test_a_subject_is_in_the_same_split_whatever_the_policy(raw_files, load, monkeypatch):
+    monkeypatch.setattr(mimic_cxr, "SHARES", (0.6, 0.6))
+    paired, everything = (load("mimic_cxr", policy=policy) for policy in ("paired", "all"))
+    for mine, theirs in ((paired.train, everything.train), (paired.test, everything.test)):
+        assert len(mine.labels) > 1
+        seen = {picture.tobytes() for picture in theirs.inputs["frontal"]}
+        assert all(picture.tobytes() in seen for picture in mine.inputs["frontal"])
+
+
 def test_wrong_requests(raw_files, load):
     with pytest.raises(UserError, match="config.data.policy is 'some'; allowed: all, paired"):
         load("mimic_cxr", policy="some")

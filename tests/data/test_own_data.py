@@ -72,14 +72,13 @@ def test_kinds_are_inferred(own):
         (np.random.default_rng(0).poisson(2, (N, 20)), "counts"),
         (np.random.default_rng(0).poisson(0.2, (N, 20)), "counts"),  # many end in 0, but 0 is everywhere
         (np.zeros((N, 4), int), "counts"),
-        (
-            np.where(np.arange(N)[:, None] < 20, [9, 0, 0], np.arange(3 * N).reshape(N, 3)),
-            "vector",
-        ),  # 40 % end in 0
-        (np.tile([5, 6, 7, 7], (N, 1)), "tokens"),
-        (np.tile([2, 1, 2, 2], (N, 1)), "counts"),
+        (np.where(np.arange(N)[:, None] < 20, [2, 0, 0], [0, 1, 2]), "counts"),  # only 40 % end in 0
+        (np.tile([5, 6, 6, 7, 7], (N, 1)), "tokens"),
+        (np.tile([2, 1, 2, 1, 2, 2], (N, 1)), "counts"),
+        (np.tile([2, 1, 0, 0], (N, 1)), "counts"),  # as visits, of which some lead to something, and few to more
         (np.tile([-1, 6, 7, 7], (N, 1)), "vector"),
-        (np.random.default_rng(0).integers(0, 40, (N, 20)), "vector"),  # unpadded sequences are to be named
+        (np.random.default_rng(0).integers(0, 4, (N, 20)), "counts"),  # unpadded sequences are to be named
+        (np.random.default_rng(0).integers(0, 40, (N, 20)), "vector"),
         (np.ones((N, 2), bool), "counts"),
         (np.full((N, 2, 2, 2, 2), 0.5), "vector"),
     ],
@@ -104,6 +103,15 @@ def test_the_table_shows_what_was_taken_for_what(own, caplog):
     assert "spikes 7 counts poisson 100 %" in lines and "scan 9x9x1 image laplace 100 %" in lines
     assert any(line.startswith("photo 12x10x3 image laplace") and "100" not in line for line in lines)
     assert "config.data.kinds" in lines[-1]
+
+
+def test_counts_start_from_their_mean_in_training(own):
+    spikes, present = np.full((N, 2), 1), np.arange(N) < N - 5
+    spikes[::2] = 4
+    spikes[~present] = 99
+    contents = {"spikes": spikes, "spikes__present": present, "none": np.zeros((N, 2), int), **vectors()}
+    dataset = own(contents | {"split": np.arange(N) % 2})
+    assert [m.scale for m in dataset.modalities] == [4.0, 1.0, 1.0]
 
 
 def test_overrides(own):
@@ -136,8 +144,10 @@ def test_images_of_truth_values_are_black_and_white(own):
     assert dataset.modalities[0].kind == "image" and dataset.train.inputs["mask"].dtype == np.float32
     assert set(np.unique(dataset.train.inputs["mask"])) == {0.0, 1.0}
     assert describe(dataset).unit(dataset.modalities[0], masks.dtype)[1] == 1
-    with pytest.raises(UserError, match="'mask' is an integer image of zeros and ones; allowed: .* bool"):
+    with pytest.raises(UserError, match="'mask' is an integer image with values up to 1 only; .* bool"):
         own({"mask": masks.astype(np.uint8)})
+    with pytest.raises(UserError, match="with values up to 16 only; allowed: .* or another kind by .*mask=counts"):
+        own({"mask": 16 * masks.astype(np.uint8)})
 
 
 def test_units_come_from_present_training_examples(own):

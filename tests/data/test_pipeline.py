@@ -105,6 +105,29 @@ def test_modalities_are_selected_in_the_order_named(data_config):
     assert list(dataset.train.inputs) == ["m2", "m0"] and dataset.train.present.shape == (2, 400)
 
 
+def test_modalities_may_be_named_as_on_a_command_line(data_config):
+    assert [modality.name for modality in load_dataset(data_config, ("m2,m0",)).modalities] == ["m2", "m0"]
+
+
+def test_training_examples_set_aside_stand_in_for_the_test_split(data_config):
+    whole = load_dataset(data_config)
+    data_config.validation = 0.25
+    data = load_dataset(data_config)
+    assert (len(data.train.labels), len(data.test.labels)) == (300, 100) and data.fingerprint != whole.fingerprint
+    parts = [pictures for split in (data.train, data.test) for pictures in split.inputs["m1"]]
+    seen = sorted(picture.tobytes() for picture in parts)
+    assert seen == sorted(picture.tobytes() for picture in whole.train.inputs["m1"])  # and none of the test split
+    again = load_dataset(data_config)
+    np.testing.assert_array_equal(again.test.labels, data.test.labels)
+    assert len(set(data.test.labels)) > 5  # at random, not the last ones of a sorted file
+
+
+def test_a_share_of_nothing_cannot_be_set_aside(data_config):
+    data_config.validation = 0.001
+    with pytest.raises(UserError, match="config.data.validation is 0.001; allowed: a share of 400 training examples"):
+        load_dataset(data_config)
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

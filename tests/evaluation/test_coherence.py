@@ -135,14 +135,14 @@ def trained(striped):
 def judged(trained, striped, tmp_path_factory):
     """Classifiers, where they are kept, and the translations that they judge."""
     cache = tmp_path_factory.mktemp("classifiers")
-    classifiers = load_classifiers(trained.model, striped, 12, str(cache))
+    classifiers = load_classifiers(trained.model, striped, 1, str(cache))
     return classifiers, cache, translate_split(trained, classifiers, striped, 16, 7)
 
 
 def test_classifiers_learn_and_are_kept(trained, striped, judged):
     classifiers, cache, translations = judged
     written = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
-    again = load_classifiers(trained.model, striped, 12, str(cache))
+    again = load_classifiers(trained.model, striped, 1, str(cache))
     jax.tree.map(np.testing.assert_array_equal, classifiers, again)
     assert len(written) == 2 and written == {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     values = coherence(trained.model.names, translations, striped.test.present, striped.test.labels)
@@ -165,7 +165,7 @@ def test_the_batch_size_is_what_the_devices_divide(trained, striped):
 
 def test_classifiers_of_binary_labels_learn_what_is_known(trained, striped, tmp_path):
     data = _multilabel(striped)
-    classifiers = load_classifiers(trained.model, data, 12, str(tmp_path))
+    classifiers = load_classifiers(trained.model, data, 1, str(tmp_path))
     batch = trained.model.prepare(_batch(data.test))
     probabilities, _ = judge(trained.model, data, classifiers, batch.inputs)
     assert probabilities.shape == (2, 30, 2)

@@ -57,6 +57,13 @@ def test_jensen_shannon_is_zero_where_posteriors_coincide_and_log_m_where_they_a
     np.testing.assert_allclose(far, np.log(2.0), rtol=1e-5)
 
 
+def test_jensen_shannon_leaves_out_what_is_not_finite():
+    a = _vectors(0)
+    b = a.copy()
+    b[3] = np.inf
+    np.testing.assert_allclose(_jensen_shannon(_split(a, b))["divergence/jensen_shannon"], 0.0, atol=1e-6)
+
+
 def test_jensen_shannon_counts_only_examples_with_several_modalities():
     a = _vectors(0)
     split = _split(a, a + 10.0)

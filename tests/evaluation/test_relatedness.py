@@ -79,6 +79,20 @@ def test_matched_and_unmatched_are_told_apart_where_examples_differ_and_not_else
     assert values == relatedness_values(relatedness(NAMES, test, 0))
 
 
+def test_posteriors_that_are_out_of_range_are_left_out():
+    test = _encoded(0, np.arange(12) % 2)
+    expected = relatedness(
+        NAMES, _encoded(0, np.arange(12) % 2)._replace(present=np.arange(12)[None] != np.full((3, 1), 4)), 0
+    )
+    test.posteriors.log_variance[1, 4] = 5_000.0
+    found = relatedness(NAMES, test, 0)
+    assert all(np.isfinite(value) for value in relatedness_values(found).values())
+    for pair in (("a", "b"), ("b", "c")):
+        np.testing.assert_array_equal(np.sort(found[pair].matched), np.sort(expected[pair].matched))
+        assert np.isfinite(found[pair].class_distances).all()
+    assert len(found["a", "c"].matched) == 12
+
+
 def test_degenerate_inputs():
     assert relatedness(NAMES, _encoded(0, [0]), 0) == {}
     present = np.ones((3, 6), bool)

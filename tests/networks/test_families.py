@@ -81,6 +81,18 @@ def test_mlp_reads_vectors():
     assert output.shape == (3, 7)
 
 
+@pytest.mark.parametrize("network", ["mlp", "by_kind"])
+@pytest.mark.parametrize(("likelihood", "typical"), [("normal", 1.0), ("poisson", 40.0)])
+def test_mlp_reads_counts_compressed(network, likelihood, typical):
+    counts = jnp.array([[0.0, 1.0, 5.0], [1e6, 2e9, 30.0], [-2.0, 0.5, 1e-3]])  # a method may learn what is no count
+    modalities = [Modality("v", (3,), kind, likelihood, scale=40.0) for kind in ("counts", "vector")]
+    pair = [networks.make(modality, _renamed(network))[0] for modality in modalities]
+    variables = pair[0].init(jax.random.key(0), counts)
+    compressed = np.arcsinh(np.float64(counts) / typical)
+    read, expected = pair[0].apply(variables, counts), pair[1].apply(variables, compressed)
+    np.testing.assert_allclose(read.mean, expected.mean, rtol=1e-4, atol=1e-5)
+
+
 def test_unsuitable_kind_names_what_fits():
     with pytest.raises(UserError, match="'small_cnn'.*'v'.*'vector'.*fit: by_kind, hippocampal, mlp"):
         networks.make(Modality("v", (7,), "vector", "normal"), CONFIG)
