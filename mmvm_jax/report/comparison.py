@@ -22,6 +22,7 @@ COLUMNS = {
     OBJECTIVE: "objective",
     "examples/s": "train/examples_per_second",
 }
+_SEVERAL_LABELS = "coherence/classifier_average_precision/mean"  # which is there for these alone
 _MARKERS = "os^Dv<>PX*hp"
 _CAPTIONS = {
     "trade_off": "Mean over seeds, bars are standard errors; the points of a method are joined from its smallest beta "
@@ -89,7 +90,7 @@ def write_comparison(
     return write_page(
         "comparison.html.jinja",
         workdir,
-        _draw(summaries, columns, bound),
+        _draw(summaries, columns, bound, any(_SEVERAL_LABELS in result.values for result in results)),
         _CAPTIONS,
         config,
         title=f"Methods compared on {config.data.name}",
@@ -100,8 +101,10 @@ def write_comparison(
     )
 
 
-def _draw(summaries, columns, bound):
-    scores = [column for column in ("probe accuracy", "cross coherence") if column in columns]
+def _draw(summaries, columns, bound, several_labels):
+    # Of several labels each, accuracy is high for whoever answers always the same.
+    probe = "probe average precision" if several_labels else "probe accuracy"
+    scores = [column for column in (probe, "cross coherence") if column in columns]
     if scores and RECONSTRUCTION in columns:
         yield "trade_off", trade_off(summaries, scores)
     if OBJECTIVE in columns:

@@ -33,7 +33,10 @@ def write_page(template: str, workdir: str, pictures, captions: dict[str, str], 
     os.makedirs(os.path.join(workdir, "figures"), exist_ok=True)
     shown = [_picture(workdir, name, figure, captions[name]) for name, figure in pictures]
     page = _TEMPLATES.get_template(template).render(
-        pictures=shown, config=json.dumps(config.to_dict(), indent=2), **content
+        pictures=shown,
+        config=json.dumps(config.to_dict(), indent=2),
+        set_aside=bool(config.data.validation),
+        **content,
     )
     path = os.path.join(workdir, folder.REPORT_FILE)
     folder.write(path, page)

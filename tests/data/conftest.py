@@ -86,20 +86,21 @@ def pack():
 
 @pytest.fixture
 def quicktest(tmp_path, monkeypatch):
-    """A function (name, modalities) that runs a data set's variant ``:quicktest`` on the files in ``manual(name)``.
+    """A function (name, modalities, network) that runs a data set's variant ``:quicktest`` on the files in ``manual(name)``.
 
     Some tests write but a handful of files, so batches are smaller, and steps fewer, than the variant's. One device is
     enough: four would repeat the largest networks' optimiser on the same processor.
     """
     monkeypatch.setattr(parallel, "num_devices", lambda: 1)
 
-    def make(name: str, modalities=()):
+    def make(name: str, modalities=(), network=None):
         spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         changed = module.get_config("quicktest")
         changed.update({"modalities": modalities, "data": {"dir": str(tmp_path)}, "evaluation": {"batch_size": 8}})
         changed.train.update({"steps": 2, "batch_size": 4})
+        changed.network.name = network or changed.network.name
         run(changed, str(tmp_path / "run"), "train_and_evaluate", "a command")
         values = json.loads((tmp_path / "run" / "evaluation.json").read_text())
         assert np.isfinite(list(values.values())).all() and (tmp_path / "run" / "report.html").exists()

@@ -171,9 +171,16 @@ def test_wrong_number_of_modalities(load):
         load("polymnist", num_modalities=6)
 
 
-@pytest.mark.parametrize("name", ["polymnist", pytest.param("polymnist_translated", marks=pytest.mark.slow)])
-def test_the_whole_path(name, manual, quicktest):
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("polymnist", "small_cnn"),
+        pytest.param("polymnist", "polymnist_resnet", marks=pytest.mark.slow),
+        pytest.param("polymnist_translated", "polymnist_resnet", marks=pytest.mark.slow),
+    ],
+)
+def test_the_whole_path(name, network, manual, quicktest):
     write_mnist(manual(name), {"train": 40, "test": 20})
     write_photographs(manual(name), 5)
-    values = quicktest(name, ("m0", "m1"))
+    values = quicktest(name, ("m0", "m1"), network)
     assert {"coherence/m0_to_m1", "coherence/m1_to_m0"} <= set(values)

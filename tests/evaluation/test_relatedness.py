@@ -81,9 +81,7 @@ def test_matched_and_unmatched_are_told_apart_where_examples_differ_and_not_else
 
 def test_posteriors_that_are_out_of_range_are_left_out():
     test = _encoded(0, np.arange(12) % 2)
-    expected = relatedness(
-        NAMES, _encoded(0, np.arange(12) % 2)._replace(present=np.arange(12)[None] != np.full((3, 1), 4)), 0
-    )
+    expected = relatedness(NAMES, test._replace(present=np.tile(np.arange(12) != 4, (3, 1))), 0)
     test.posteriors.log_variance[1, 4] = 5_000.0
     found = relatedness(NAMES, test, 0)
     assert all(np.isfinite(value) for value in relatedness_values(found).values())
