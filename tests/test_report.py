@@ -134,6 +134,14 @@ def test_one_modality_without_labels(tmp_path):
     assert figures == {"reconstructions", "unconditional", "latents", "learning_curves"}
 
 
+def test_the_page_says_which_examples_the_numbers_are_of(tmp_path):
+    config, modalities = base(), [MODALITIES["trace"]]
+    for share, words in ((0.0, "On the whole test split."), (0.2, "On training examples set aside.")):
+        config.data.validation = share
+        write_report(config, _evaluation(modalities, {"b": 0.5}), _describe(modalities), [], str(tmp_path), "")
+        assert words in _pages(tmp_path)
+
+
 def test_names_are_escaped(tmp_path):
     config = base()
     config.data.name = "<script>alert(1)</script>"

@@ -12,6 +12,7 @@ from mmvm_jax.config import base, quick
 from mmvm_jax.data.description import Description, to_text
 from mmvm_jax.errors import UserError
 from mmvm_jax.metrics import read_metrics
+from mmvm_jax.report import comparison
 from mmvm_jax.report.comparison import Result, Summary, objectives, summarise, trade_off
 from mmvm_jax.types import Modality
 
@@ -51,6 +52,15 @@ def test_the_figures_hold_every_method_and_beta():
     axis = objectives(summaries, -1.0).axes[0]
     assert axis.get_legend_handles_labels()[1] == ["autoencoder", "mmvm", "poe"]
     plt.close("all")
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_of_several_labels_the_average_precision_is_drawn(several):
+    values = {"reconstruction/mse/mean": 1.0, "probe/accuracy/mean": 0.9, "probe/average_precision/mean": 0.4}
+    summaries = summarise([Result("poe", 1.0, 0, values)])
+    ((name, figure),) = comparison._draw(summaries, list(summaries[0].cells), None, several)
+    expected = "probe average precision" if several else "probe accuracy"
+    assert name == "trade_off" and figure.axes[0].get_ylabel() == expected
 
 
 def test_no_two_methods_look_alike():

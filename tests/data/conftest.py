@@ -86,7 +86,7 @@ def pack():
 
 @pytest.fixture
 def quicktest(tmp_path, monkeypatch):
-    """A function (name, modalities, network) that runs a data set's variant ``:quicktest`` on the files in ``manual(name)``.
+    """A function (name, modalities, network) that runs a data set's ``:quicktest`` on the files in ``manual(name)``.
 
     Some tests write but a handful of files, so batches are smaller, and steps fewer, than the variant's. One device is
     enough: four would repeat the largest networks' optimiser on the same processor.
