@@ -3,6 +3,8 @@
 import signal
 import threading
 
+_COLLECTION = "_xla_gc_callback"  # JAX's, called with every collection of garbage, so most often while it traces
+_MOMENT = 0.01  # seconds
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last when a terminal is closed
 
 
@@ -34,11 +36,20 @@ class Interruption:
 
 def obey_termination() -> None:
     """From now on SIGTERM and SIGHUP end the process as Ctrl-C does, by a ``KeyboardInterrupt``."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(signal.SIGALRM, _interrupt)
+    for number in _SIGNALS:
         if not _is_ignored(number):
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number, frame):
+    """Raises ``KeyboardInterrupt``, a moment later where Python would ignore it: in what garbage collection calls."""
+    if frame is not None and frame.f_code.co_name == _COLLECTION:
+        signal.setitimer(signal.ITIMER_REAL, _MOMENT)
+    else:
+        signal.default_int_handler(number, frame)
 
 
 def _is_ignored(number) -> bool:
-    """Whether this process was started by nohup, say, which makes it survive its terminal."""
-    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+    """Whether this process was started so that it survives its terminal, by nohup or in the background of a script."""
+    return signal.getsignal(number) == signal.SIG_IGN

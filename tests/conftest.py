@@ -29,6 +29,7 @@ gc.set_threshold(50_000, 10, 10)
 
 # What a shell runs in the background ignores Ctrl-C, and so does all that it starts; some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # likewise ignored where nohup runs the tests
 
 import json
 import pathlib

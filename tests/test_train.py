@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -212,17 +213,37 @@ def test_a_signal_stops_training_and_loses_nothing(config, data, tmp_path, monke
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_what_was_started_to_survive_its_terminal_does(monkeypatch):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with Interruption() as interruption:
-            signal.raise_signal(signal.SIGHUP)
-            assert not interruption.requested
-        obey_termination()
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+@pytest.fixture
+def handlers():
+    """The handlers of signals may be changed."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    yield
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(number, before[number])
+
+
+def test_what_was_started_to_survive_its_terminal_does(handlers):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGHUP)
+        assert not interruption.requested
+    obey_termination()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_that_collecting_garbage_would_swallow_comes_later(handlers, number):
+    obey_termination()
+
+    def _xla_gc_callback():
+        signal.raise_signal(number)
+        return "went on"
+
+    assert _xla_gc_callback() == "went on"
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(1)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
 
 
 def test_a_signal_during_the_last_steps_is_not_forgotten(config, data, tmp_path, monkeypatch):
