@@ -67,8 +67,8 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
 
     Args:
       data: arrays by name.
-      config: as for the command, see ``default_config()``; ``config.data`` is read for ``kinds``, ``likelihoods``
-        and ``missing``. If None, the default, with smaller batches where there are few examples.
+      config: as for the command, see ``default_config()``; ``config.data`` is read for ``kinds``, ``likelihoods``,
+        ``validation`` and ``missing``. If None, the default, with smaller batches where there are few examples.
       workdir: folder of the run, here or in object storage, which goes on from what it holds, and which ``load``
         and the command ``mmvm_jax.infer`` read. If None, nothing stays on disk.
 

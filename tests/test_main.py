@@ -126,7 +126,7 @@ def test_killed_at_random_moments_a_run_ends_in_the_same_bits(tmp_path, data_dir
     flags = ("--mode=train", "--config.train.batch_size=128", *steps)
     assert run(tmp_path / "whole", data_dir, *flags).returncode == 0
     waits, kills = random.Random(0), 0
-    while kills < 2:
+    while kills < 3:
         process = subprocess.Popen(
             command(tmp_path / "killed", data_dir, *flags), stderr=subprocess.DEVNULL, env=OPTIMISED
         )
@@ -138,7 +138,7 @@ def test_killed_at_random_moments_a_run_ends_in_the_same_bits(tmp_path, data_dir
         if process.wait() != -signal.SIGKILL:
             break
         kills += 1
-    assert kills == 2
+    assert kills >= 2
     assert run(tmp_path / "killed", data_dir, *flags).returncode == 0
     whole, killed = _state(tmp_path / "whole"), _state(tmp_path / "killed")
     assert whole[0] == killed[0] == 300
