@@ -113,6 +113,11 @@ def _method() -> ConfigDict:
     )
 
 
+def evaluated_split(config) -> str:
+    """The name of the examples that a run is evaluated on."""
+    return "validation" if config.data.validation else "test"
+
+
 def own_data() -> ConfigDict:
     """The defaults for a user's own data, of which nothing is known.
 

@@ -7,6 +7,7 @@ workdir what training alone would have left.
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +16,11 @@ import numpy as np
 from mmvm_jax import parallel
 from mmvm_jax import workdir as folder
 from mmvm_jax.checkpoints import Checkpoints
+from mmvm_jax.config import evaluated_split
 from mmvm_jax.data.pipeline import DataSet, Order, Split
 from mmvm_jax.data.streaming import StoredInputs
 from mmvm_jax.errors import Stopped
+from mmvm_jax.failures import is_out_of_memory
 from mmvm_jax.feeding import Resident
 from mmvm_jax.interruption import Interruption
 from mmvm_jax.method import Method
@@ -28,7 +31,6 @@ from mmvm_jax.train import (
     first_batch,
     hyper_parameters,
     init_state,
-    is_out_of_memory,
     make_step,
     num_steps,
     steps_at_once,
@@ -56,7 +58,9 @@ def are_possible(data: DataSet) -> bool:
     return not isinstance(data.train.inputs, StoredInputs)
 
 
-def train_together(replicas: list[Replica], model: Model, method: Method, data: DataSet) -> None:
+def train_together(
+    replicas: list[Replica], model: Model, method: Method, data: DataSet, held_out: Callable | None = None
+) -> None:
     """Trains runs from their start to their last step, as many at a time as memory allows.
 
     A run that becomes not finite is left at its last good checkpoint; the others go on.
@@ -66,6 +70,7 @@ def train_together(replicas: list[Replica], model: Model, method: Method, data: 
       model: of all.
       method: of all.
       data: of all, in memory.
+      held_out: as for ``train``.
 
     Raises:
       Stopped: a signal asked for it; what was done is saved.
@@ -73,7 +78,7 @@ def train_together(replicas: list[Replica], model: Model, method: Method, data: 
     at_once, waiting = len(replicas), list(replicas)
     while waiting:
         try:
-            _train(waiting[:at_once], model, method, data)
+            _train(waiting[:at_once], model, method, data, held_out)
             waiting = waiting[at_once:]
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if at_once == 1 or not is_out_of_memory(error):
@@ -82,7 +87,7 @@ def train_together(replicas: list[Replica], model: Model, method: Method, data: 
             log.info("not enough memory: %d runs at a time", at_once)
 
 
-def _train(replicas: list[Replica], model: Model, method: Method, data: DataSet) -> None:
+def _train(replicas: list[Replica], model: Model, method: Method, data: DataSet, held_out: Callable | None) -> None:
     config, orders = replicas[0].config, _Orders(replicas, data.train)
     total_steps, states, hypers = num_steps(config, len(data.train.labels)), [], []
     for replica in replicas:
@@ -102,13 +107,17 @@ def _train(replicas: list[Replica], model: Model, method: Method, data: DataSet)
             state, metrics, stop = steps(state, items, table, hyper, interruption.requested)
             done += len(items)
             metrics = jax.device_get(metrics)
-            save = bool(stop) or done % every.checkpoint_every == 0 or done == total_steps
+            whole = done % every.checkpoint_every == 0 or done == total_steps
+            save = stop or whole
             for number, record in enumerate(records):
                 record.add({name: values[:, number] for name, values in metrics.items()})
                 if save or done % every.log_every == 0:
                     record.write(done)
                 if save:
-                    record.save(done, jax.tree.map(lambda leaf: leaf[number], state), orders.position(number))
+                    own = jax.tree.map(lambda leaf: leaf[number], state)
+                    if whole and held_out:
+                        record.note(done, held_out(own, hypers[number]))
+                    record.save(done, own, orders.position(number))
             progress.update(len(items))
             if stop:
                 break
@@ -170,6 +179,11 @@ class _Record:
             means = {name: np.mean(np.concatenate([one[name] for one in self._pending])) for name in names}
             self._writer.write(done, "train", means)
         self._pending = []
+
+    def note(self, done: int, values: dict[str, float]) -> None:
+        """Writes what was measured on held-out examples."""
+        if self._is_good and parallel.is_first():
+            self._writer.write(done, evaluated_split(self._config), values)
 
     def save(self, done: int, state, position: dict[str, int]) -> None:
         """Saves the state as a run alone would."""

@@ -13,6 +13,7 @@ from mmvm_jax.checkpoints import Checkpoints
 from mmvm_jax.data import builders, load_dataset
 from mmvm_jax.data.description import describe
 from mmvm_jax.data.pipeline import DataSet
+from mmvm_jax.evaluation.held_out import held_out_objective
 from mmvm_jax.evaluation.trained import Trained
 from mmvm_jax.inference import fitted_prior
 from mmvm_jax.method import make_method
@@ -74,7 +75,8 @@ def fit(config, data: DataSet, workdir: str) -> None:
     parallel.from_first(folder.write, os.path.join(workdir, folder.ENVIRONMENT_FILE), environment.to_text())
     _warn_of_lonely_posteriors(config, data)
     log.info("training on %s", environment.devices())
-    state = train(config, model, method, data, workdir)
+    held_out = held_out_objective(config, model, method, data.test, num_steps(config, len(data.train.labels)))
+    state = train(config, model, method, data, workdir, held_out)
     fitted_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
 
 
@@ -116,7 +118,6 @@ def _report(config, evaluation, data: DataSet, workdir: str, command: str) -> No
 
     values = {name: evaluation.values[name] for name in sorted(evaluation.values)}
     folder.write(os.path.join(workdir, folder.EVALUATION_FILE), json.dumps(values, indent=2) + "\n")
-    history = [line for line in read_metrics(workdir) if line["split"] == "train"]
     log.info("report: drawing figures")
-    path = write_report(config, evaluation, describe(data), history, workdir, command)
+    path = write_report(config, evaluation, describe(data), read_metrics(workdir), workdir, command)
     log.info("Report: %s", path)

@@ -13,6 +13,7 @@ from mmvm_jax import workdir as folder
 from mmvm_jax.data import load_dataset
 from mmvm_jax.data.pipeline import DataSet
 from mmvm_jax.errors import Disconnected, UserError, first_line, unknown_name
+from mmvm_jax.evaluation.held_out import held_out_objective
 from mmvm_jax.method import make_method
 from mmvm_jax.metrics import read_metrics
 from mmvm_jax.model import make_model
@@ -22,6 +23,7 @@ from mmvm_jax.progress import log
 from mmvm_jax.report.comparison import COLUMNS, OBJECTIVE, RECONSTRUCTION, Result, write_comparison
 from mmvm_jax.report.table import as_csv
 from mmvm_jax.run import run
+from mmvm_jax.train import num_steps
 from mmvm_jax.validation import validate
 
 # By these names a sweep calls methods; the method joint goes by its aggregations.
@@ -80,15 +82,17 @@ def _train_together(configs: dict, workdir: str) -> None:
             _train_new(new, data, method)
 
 
-def _train_new(new: list[replicas.Replica], data: DataSet, method: str) -> None:
+def _train_new(new: list[replicas.Replica], data: DataSet, name: str) -> None:
     config = new[0].config
     try:
         with parallel.together():
             model = make_model(data.modalities, config.network, config.precision)
-            replicas.train_together(new, model, make_method(config.method), data)
+            method = make_method(config.method)
+            held_out = held_out_objective(config, model, method, data.test, num_steps(config, len(data.train.labels)))
+            replicas.train_together(new, model, method, data, held_out)
     except Exception as error:  # what is to be reported will be when they are tried one by one
         _raise_unless_shared(error)
-        log.warning("sweep: %s cannot be trained side by side (%s)", method, first_line(error))
+        log.warning("sweep: %s cannot be trained side by side (%s)", name, first_line(error))
 
 
 def _raise_unless_shared(error: Exception) -> None:

@@ -1,9 +1,8 @@
 """The training step and the loop around it."""
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,8 +12,10 @@ import optax
 
 from mmvm_jax import parallel
 from mmvm_jax.checkpoints import Checkpoints, Restored
+from mmvm_jax.config import evaluated_split
 from mmvm_jax.data.pipeline import Batches, DataSet
 from mmvm_jax.errors import Stopped, UserError
+from mmvm_jax.failures import check_finite, enough_memory
 from mmvm_jax.feeding import feed
 from mmvm_jax.interruption import Interruption
 from mmvm_jax.method import Method, final_hyper, hyper_at
@@ -168,8 +169,18 @@ def _add_up(part: Callable, statistics: dict, batch: Batch, number: int):
     return jax.lax.scan(add, (statistics, zeros), pieces)[0]
 
 
-def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> TrainState:
+def train(
+    config, model: Model, method: Method, data: DataSet, workdir: str, held_out: Callable | None = None
+) -> TrainState:
     """Trains from the newest checkpoint of ``workdir``, or from the start, to the last step.
+
+    Args:
+      config: of the run.
+      model: to be trained.
+      method: by which.
+      data: its training split is read.
+      workdir: folder of the run.
+      held_out: (state, hyper) -> numbers, logged with every checkpoint under the name of the evaluated split.
 
     Raises:
       UserError: the loss, a term of it or the gradient is not finite, more often than may be skipped; names the step
@@ -179,14 +190,14 @@ def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> 
     batches = feed(data.train, config.train.batch_size, config.seed)
     total_steps = num_steps(config, len(data.train.labels))
     state, progress = init_state(config, model, method, first_batch(config, data)), {}
-    with Interruption() as interruption, Checkpoints(workdir) as checkpoints, _enough_memory(config):
+    with Interruption() as interruption, Checkpoints(workdir) as checkpoints, enough_memory(config):
         if restored := parallel.from_first(checkpoints.restore, state):
             state, progress = restored.state, restored.progress
             batches.position.set_state(progress["batches"])
         start, state = int(state.step), parallel.on_all_devices(state)
         with parallel.first_then_others(MetricWriter, workdir, config, start) as writer:  # its tracker may fail
             steps = parallel.spread_steps(make_step(config, model, method, total_steps), batches.read)
-            loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress)
+            loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress, held_out)
             state = loop.run(state, start, total_steps)
     if parallel.in_any_process(interruption.requested):  # during the last steps
         raise Stopped(f"stopped and saved at step {total_steps}; the same command goes on from there")
@@ -196,8 +207,8 @@ def train(config, model: Model, method: Method, data: DataSet, workdir: str) -> 
 class _Loop:
     """Runs steps, several at once; looks at their metrics, logs and saves only where an interval ends."""
 
-    def __init__(self, config, steps, batches, writer, checkpoints, interruption, progress):
-        self._config, self._steps, self._batches = config, steps, batches
+    def __init__(self, config, steps, batches, writer, checkpoints, interruption, progress, held_out):
+        self._config, self._steps, self._batches, self._held_out = config, steps, batches, held_out
         self._writer, self._checkpoints, self._interruption = writer, checkpoints, interruption
         # Of the runs before this one: how long they trained, and the steps that they left out.
         self._seconds, self._skipped = progress.get("seconds", 0.0), progress.get("skipped", 0)
@@ -217,12 +228,16 @@ class _Loop:
                 self._log(ready, progress)  # while the steps just begun are under way
                 stop, raised = bool(raised), flags  # whether any process wanted to when the steps before began
                 pending, ready = [*pending, (done, metrics)], []
-                save = stop or done % self._config.train.checkpoint_every == 0 or done == total_steps
+                whole = done % self._config.train.checkpoint_every == 0 or done == total_steps
+                save = stop or whole
                 if save or done % self._config.train.log_every == 0:
                     pending, ready = [], pending
                 if save:
                     self._log(ready, progress)
                     ready = []
+                    if whole and self._held_out:
+                        values = self._held_out(state, self._hyper)
+                        self._writer.write(done, evaluated_split(self._config), values)
                     parallel.from_first(self._save, done, state)
                 if stop:
                     raise Stopped(f"stopped and saved at step {done}; the same command goes on from there")
@@ -237,7 +252,7 @@ class _Loop:
         done, count = ready[-1][0], len(values["loss"])
         skipped = values.pop("skipped", np.zeros(count)).astype(bool)
         limit = self._config.train.skip_not_finite
-        _check_finite(values, done - count + 1, skipped & (self._skipped + np.cumsum(skipped) <= limit), limit)
+        check_finite(values, done - count + 1, skipped & (self._skipped + np.cumsum(skipped) <= limit), limit)
         self._skipped += int(skipped.sum())
         means = {name: np.mean(steps[~skipped]) if not skipped.all() else np.nan for name, steps in values.items()}
         self._writer.write(done, "train", means | ({"skipped": self._skipped} if limit else {}))
@@ -248,44 +263,3 @@ class _Loop:
         batches = self._batches.position.get_state()
         progress = {"batches": batches, "seconds": seconds, "skipped": self._skipped}
         self._checkpoints.save(done, state, progress, self._config.to_dict())
-
-
-def _check_finite(metrics: dict[str, np.ndarray], first_step: int, excused: np.ndarray, limit: int) -> None:
-    """Looks at the metrics [K] of steps that follow each other, but not at those that are excused: [K] bool."""
-    finite = np.all([np.isfinite(values) for values in metrics.values()], axis=0) | excused
-    if finite.all():
-        return
-    place = int(np.argmin(finite))
-    wrong = [name for name, values in metrics.items() if not np.isfinite(values[place])]
-    parts = [name for name in wrong if "/" in name] or wrong
-    so_often = f", and config.train.skip_not_finite={limit} allows no more of it" if limit else ""
-    raise UserError(
-        f"step {first_step + place}: {', '.join(parts)} is not finite{so_often}; stopped, the last good checkpoint is "
-        "kept. A smaller learning rate, or more of alpha at the start, may help",
-        exit_code=1,
-    )
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of a step means that it needs more memory than there is."""
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-
-
-@contextlib.contextmanager
-def _enough_memory(config) -> Iterator[None]:
-    """Says what would help where a step needs more memory than there is."""
-    try:
-        yield
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        size, pieces = config.train.batch_size, config.train.accumulate
-        share = size // parallel.num_devices() // pieces  # examples that a device has in memory at once
-        helps = (
-            [f"config.train.accumulate={2 * pieces}", f"config.train.batch_size={size // 2}"] if share % 2 == 0 else []
-        )
-        raise UserError(
-            f"out of memory with config.train.batch_size={size} and config.train.accumulate={pieces}; allowed in "
-            f"another --workdir: {' or '.join([*helps, 'a smaller config.network'])}",
-            exit_code=1,
-        ) from error

@@ -228,7 +228,6 @@ def _training_part(text: str) -> dict:
     values["method"] = {
         name: value for name, value in method.items() if not isinstance(value, dict) or name == method["name"]
     }
-    values["network"]["name"]  # noqa: B018, raises where there is none
     return values
 
 

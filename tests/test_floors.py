@@ -17,7 +17,7 @@ FLOORS = (  # from the ground up; a name ending in /* is a package, whose files 
     ("environment",),
     ("aggregation", "schedules", "likelihoods", "networks/*", "data/*", "command_line"),
     ("objectives/*", "model"),
-    ("checkpoints", "weights", "metrics", "method", "workdir", "feeding"),
+    ("checkpoints", "weights", "metrics", "method", "workdir", "feeding", "failures"),
     ("validation", "train", "evaluation/*", "report/*"),
     ("predictions", "replicas"),
     ("inference",),

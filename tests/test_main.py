@@ -76,7 +76,8 @@ def test_a_run_writes_everything_that_others_read(finished):
     assert sorted(values) == sorted(expected)
     assert -0.05 < values["divergence/jensen_shannon"] < np.log(3) + 0.05
     assert json.loads((finished / "config.json").read_text())["train"]["steps"] == 2
-    assert [line["step"] for line in read_metrics(str(finished))] == [1, 2]
+    lines = [(line["step"], line["split"]) for line in read_metrics(str(finished))]
+    assert lines == [(1, "train"), (2, "train"), (2, "test")]
     assert list((finished / "tensorboard").iterdir())
 
 

@@ -21,7 +21,10 @@ from mmvm_jax.report.report import write_report
 from mmvm_jax.report.table import as_csv
 from mmvm_jax.types import Modality
 
-HISTORY = [{"step": s, "loss": 1.0 / s, "divergence/a": 0.1, "log_likelihood/a": None} for s in (5, 10)]
+HISTORY = [
+    {"step": s, "split": split, "loss": 1.0 / s, "divergence/a": 0.1, "log_likelihood/a": None}
+    for s, split in ((5, "train"), (10, "train"), (10, "test"))
+]
 WORDS = ("<b>bird</b>", "red", "$wing$")
 MODALITIES = {
     "grey": Modality("grey", (8, 8, 1), "image", "laplace"),

@@ -194,5 +194,5 @@ def test_runs_of_a_method_are_trained_together_where_that_pays(tmp_path, monkeyp
     assert "2 runs at once: 2/2 steps" in caplog.text
     for beta in ("0.5", "1"):
         lines = read_metrics(str(tmp_path / "mmvm" / f"beta_{beta}" / "seed_0"))
-        assert [line["step"] for line in lines] == [1, 2]
+        assert [(line["step"], line["split"]) for line in lines] == [(1, "train"), (2, "train"), (2, "test")]
     assert "Failed runs" not in (tmp_path / "report.html").read_text()

@@ -22,20 +22,25 @@ _LEGEND_CLASSES = 20  # more names than these are not readable
 
 
 def learning_curves(history: list[dict]) -> Figure:
-    """Loss, log-likelihoods and divergences against the step."""
+    """Loss, log-likelihoods and divergences against the step: of training as lines, of other splits as dots."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
-    steps = [line["step"] for line in history]
+    training, held_out = ([line for line in history if (line["split"] == "train") == of] for of in (True, False))
     panels = {"loss": ["loss"], "log-likelihood": _names(history, "log_likelihood/")}
     panels["divergence"] = _names(history, "divergence/")
     for axis, (title, names) in zip(axes, panels.items()):
         for place, name in enumerate(names):
-            values = [np.nan if line.get(name) is None else line[name] for line in history]
             color, style = CLASS_COLORS[place % len(CLASS_COLORS)], "-" if place < len(CLASS_COLORS) else "--"
-            axis.plot(steps, values, style, color=color, label=name.rpartition("/")[2])
-        axis.set(title=f"{title}, training batches", xlabel="step", ylabel="nats per example")
+            axis.plot(*_series(training, name), style, color=color, label=name.rpartition("/")[2])
+            axis.plot(*_series(held_out, name), "o", color=color, markersize=3)
+        axis.set(title=title, xlabel="step", ylabel="nats per example")
         if len(names) > 1:
             axis.legend(frameon=False)
     return figure
+
+
+def _series(lines, name):
+    """(steps, values) of one metric; NaN where a value is not finite."""
+    return [line["step"] for line in lines], [np.nan if line.get(name) is None else line[name] for line in lines]
 
 
 def _names(history, prefix):

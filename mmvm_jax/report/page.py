@@ -10,10 +10,13 @@ import jinja2
 import matplotlib.pyplot as plt
 
 from mmvm_jax import workdir as folder
+from mmvm_jax.config import evaluated_split
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("mmvm_jax.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
+
+_EXAMPLES = {"test": "the whole test split", "validation": "training examples set aside"}
 
 
 def write_page(template: str, workdir: str, pictures, captions: dict[str, str], config, **content) -> str:
@@ -31,11 +34,13 @@ def write_page(template: str, workdir: str, pictures, captions: dict[str, str], 
       The page's path.
     """
     os.makedirs(os.path.join(workdir, "figures"), exist_ok=True)
+    split = evaluated_split(config)
     shown = [_picture(workdir, name, figure, captions[name]) for name, figure in pictures]
     page = _TEMPLATES.get_template(template).render(
         pictures=shown,
         config=json.dumps(config.to_dict(), indent=2),
-        set_aside=bool(config.data.validation),
+        split=split,
+        examples=_EXAMPLES[split],
         **content,
     )
     path = os.path.join(workdir, folder.REPORT_FILE)

@@ -20,7 +20,8 @@ CAPTIONS = {
     "latents": "Posterior means of test examples, coloured by class where there is one.",
     "relatedness": "Relatedness: distances between two modalities' posteriors of the same and of different test "
     "examples, their means between classes, and the classes joined by these.",
-    "learning_curves": "Learning curves, means over the training batches since the last point.",
+    "learning_curves": "Learning curves: lines are means over the training batches since the last point; dots are of "
+    "some of the evaluated examples, always the same, in evaluation mode. Where they part, the model overfits.",
 }
 _FEWEST_ON_A_MAP = 4  # examples
 _HEADLINE = {
@@ -40,7 +41,7 @@ def write_report(config, evaluation, description, history: list[dict], workdir: 
       config: of the run.
       evaluation: what ``evaluate`` returned.
       description: of the data set.
-      history: lines of ``metrics.jsonl`` from training.
+      history: lines of ``metrics.jsonl``.
       workdir: the folder of the run.
       command: what reproduces the run.
     """

@@ -287,3 +287,16 @@ def test_private_part_must_leave_a_shared_one():
     for private_dim in (0, 3):
         with pytest.raises(UserError, match=f"private_dim is {private_dim}; allowed: 1 to 2"):
             mmvae_plus.init(jax.random.key(0), batch, model, mmvae_plus.Options(private_dim=private_dim))
+
+
+@pytest.mark.parametrize("latent_distribution", ["normal", "laplace"])
+def test_auxiliary_priors_start_at_the_prior(latent_distribution):
+    params = make_params(NAMES)
+    batch, model = make_batch(params, np.ones((3, 1), bool)), LinearGaussian(params)
+    options = mmvae_plus.Options(private_dim=2, latent_distribution=latent_distribution)
+    start = mmvae_plus.init(jax.random.key(0), batch, model, options)
+    # Laplace: of scale 1, so of variance 2, around a mean that is not learned.
+    expected = {"normal": {"mean": 0.0, "log_variance": 0.0}, "laplace": {"log_variance": np.log(2.0)}}
+    assert start.keys() == expected[latent_distribution].keys()
+    for name, value in expected[latent_distribution].items():
+        np.testing.assert_allclose(start[name], np.full((3, 2), value), rtol=1e-6)

@@ -247,6 +247,7 @@ def test_loss_is_the_formula(case, num_modalities, x64, monkeypatch):
 
     actual, z, chosen = loss_and_draws(params, batch)
     model, (_, options) = LinearGaussian(params), make_case(case)
+    assert len(chosen) == (options.num_subsets if case == "mvae" else 0)
     for b in range(batch.present.shape[1]):
         e = Example(model, batch, b)
         if not e.observed:

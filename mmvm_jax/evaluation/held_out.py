@@ -1,0 +1,39 @@
+"""The objective on examples that a model is not trained on, while it is trained."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from mmvm_jax import parallel
+from mmvm_jax.data.pipeline import Split, select_examples, some_rows
+from mmvm_jax.evaluation.trained import map_split
+from mmvm_jax.method import Method, hyper_at
+from mmvm_jax.model import Model
+
+_BATCHES = 10  # training hardly waits for so few
+
+
+def held_out_objective(config, model: Model, method: Method, split: Split, total_steps: int) -> Callable:
+    """What training measures where it saves, on ten batches of ``split`` that are always the same, with equal noise.
+
+    Returns:
+      (state, hyper) -> the loss and its terms in evaluation mode, nats per example; annealed as in training.
+    """
+    batch_size = config.train.batch_size // config.train.accumulate
+    chosen = np.zeros(len(split.labels), bool)
+    chosen[some_rows(len(chosen), _BATCHES * config.train.batch_size)] = True
+    some = select_examples(split, chosen)
+
+    def objective(state, batch, hyper):
+        key, moving = jax.random.key(hyper["seed"]), hyper_at(config.method, hyper, state.step, total_steps)
+        output = method.loss(key, model.prepare(batch), model.bind(state.variables), moving)
+        return {"loss": output.loss, **output.terms}
+
+    run = parallel.spread(objective, reduced=False)
+
+    def measure(state, hyper: dict) -> dict[str, float]:
+        values = map_split(run, state, some, batch_size, hyper)
+        return {name: float(np.mean(numbers)) for name, numbers in values.items()}
+
+    return measure
