@@ -3,11 +3,13 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NoReturn
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
+from mmvm_jax.config import READ_BY_DATA_SETS, READ_BY_KIND
 from mmvm_jax.errors import RESTART, Disconnected, UserError, first_line, is_disk_full
 from mmvm_jax.interruption import obey_termination
 from mmvm_jax.progress import log, show_log
@@ -65,6 +67,38 @@ def process_flags() -> Callable[[], None]:
             log.setLevel("WARNING")  # the first speaks for all
 
     return join
+
+
+def check_are_read(config: flags.FlagHolder, methods: Collection[str]) -> None:
+    """Makes sure that what the command line sets is read: no option of a method, network or data set not chosen.
+
+    Args:
+      config: the flag that holds the configuration. Its file may have options of others, and be run by any method.
+      methods: those that will be run.
+
+    Raises:
+      UserError: it sets one that would change nothing.
+    """
+    chosen = {"method": set(methods), "network": {config.value.network.name}, "data set": {config.value.data.name}}
+    for field, value in config_flags.get_override_values(flags.FLAGS[config.name]).items():
+        what, readers = _readers(field)
+        if what in chosen and not chosen[what] & set(readers):
+            raise UserError(
+                f"--config.{field}={value} is an option of the {what} {' and '.join(readers)}, not of "
+                f"{', '.join(sorted(chosen[what]))}; leave it out, or choose another {what}"
+            )
+
+
+def _readers(field: str) -> tuple[str, tuple[str, ...]]:
+    """What reads a field that only some read: ("method", "network" or "data set", their names); else ("", ())."""
+    match field.split("."):
+        case ["method", method, _, *_]:
+            return "method", (method,)
+        case ["network", network, _, *_]:
+            return "network", (network, "by_kind") if network in READ_BY_KIND else (network,)
+        case ["data", name] if name in READ_BY_DATA_SETS:
+            return "data set", READ_BY_DATA_SETS[name]
+    return "", ()
 
 
 def command(module: str) -> str:

@@ -4,6 +4,18 @@ from ml_collections import ConfigDict
 
 from mmvm_jax.errors import UserError
 
+# Fields of config.data that only some data sets read, and those of config.network that by_kind reads too.
+READ_BY_DATA_SETS = {
+    "variant": ("polydigits",),
+    "num_modalities": ("polydigits", "polymnist", "polymnist_translated"),
+    "pairings": ("mnist_svhn",),
+    "policy": ("cub", "mimic_cxr"),
+    "path": ("own_data",),
+    "kinds": ("own_data",),
+    "likelihoods": ("own_data",),
+}
+READ_BY_KIND = ("mlp", "small_cnn")
+
 
 def _annealing() -> ConfigDict:
     """How a hyper-parameter reaches its value: ``start`` to it over the first ``fraction`` of training."""
@@ -22,13 +34,13 @@ def base() -> ConfigDict:
             "name": "polydigits",
             "dir": "",  # where prepared data live; empty for a cache folder of the user's
             "memory_gb": 8.0,  # inputs of a split that would take more stay on disk
-            "variant": "plain",  # polydigits: or "translated"
-            "num_modalities": 3,  # polydigits, polymnist
-            "pairings": 1,  # mnist_svhn: how often the pictures of a class are paired
+            "variant": "plain",  # or "translated"
+            "num_modalities": 3,
+            "pairings": 1,  # how often the pictures of a class are paired
             "policy": "",  # cub: "official", "class_disjoint"; mimic_cxr: "paired", "all"; empty for the first
-            "path": "",  # own_data: the .npz file
-            "kinds": "",  # own_data: instead of those inferred, "name=kind,name=kind"
-            "likelihoods": "",  # own_data: likewise, "name=likelihood,..."
+            "path": "",  # the .npz file
+            "kinds": "",  # instead of those inferred, "name=kind,name=kind"
+            "likelihoods": "",  # likewise, "name=likelihood,..."
             "validation": 0.0,  # share of the training examples set aside, to be evaluated on instead of the test split
             "missing": {"pattern": "random", "rate": 0.0, "modality": "", "split": "train", "seed": 0},
         }

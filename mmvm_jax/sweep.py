@@ -28,11 +28,13 @@ def work() -> None:
         raise UserError(f"--config and --workdir are needed, for example: {__doc__.splitlines()[2].strip()}")
     betas, seeds = _numbers("betas", _BETAS.value, float), _numbers("seeds", _SEEDS.value, int)
     from mmvm_jax import parallel  # only now, so that wrong flags are answered without waiting for JAX
+    from mmvm_jax.objectives.joint import AGGREGATIONS
     from mmvm_jax.sweeping import METHODS, sweep
     from mmvm_jax.workdir import locked
 
     _join()
     methods = _METHODS.value or list(METHODS)
+    command_line.check_are_read(_CONFIG, ["joint" if method in AGGREGATIONS else method for method in methods])
     with parallel.folder_to_write(_WORKDIR.value) as workdir, contextlib.ExitStack() as stack:
         parallel.from_first(stack.enter_context, locked(workdir))
         sweep(_CONFIG.value, workdir, methods, betas, seeds, command_line.command("mmvm_jax.sweep"))

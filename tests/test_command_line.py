@@ -46,6 +46,23 @@ def test_wrong_numbers_of_a_sweep(flag, message, tmp_path):
     assert (result.returncode, result.stderr) == (2, f"mmvm_jax: error: {message}\n")
 
 
+@pytest.mark.parametrize(
+    ("module", "option", "message"),
+    [
+        ("main", "method.mmvae_plus.private_dim=8", "an option of the method mmvae_plus, not of mmvm"),
+        ("main", "network.mlp.hidden_dims=(3,)", "an option of the network mlp and by_kind, not of small_cnn"),
+        ("main", "data.path=my.npz", "an option of the data set own_data, not of polydigits"),
+        ("sweep", "method.mmvm.alpha=0.3", "an option of the method mmvm, not of joint, meme"),
+    ],
+)
+def test_an_option_that_would_not_be_read(module, option, message, tmp_path):
+    extra = ["--methods=poe,mopoe,meme"] if module == "sweep" else []
+    flags = [f"--workdir={tmp_path}/run", f"--config.{option}", *extra]
+    result = answer("-m", f"mmvm_jax.{module}", "--config=configs/polydigits.py", *flags)
+    assert result.returncode == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("run/*.json"))
+
+
 def test_one_sweep_at_a_time(tmp_path):
     with locked(str(tmp_path)):
         result = answer("-m", "mmvm_jax.sweep", "--config=configs/polydigits.py", f"--workdir={tmp_path}")

@@ -9,7 +9,7 @@ import pytest
 
 from mmvm_jax import parallel
 from mmvm_jax import train as training
-from mmvm_jax.config import base
+from mmvm_jax.config import READ_BY_DATA_SETS, base
 from mmvm_jax.data import DATASETS, celeba, hippocampal, mimic_cxr, mnist_svhn, uci_multiple_features
 from mmvm_jax.errors import UserError
 from mmvm_jax.method import make_method
@@ -157,3 +157,8 @@ def test_a_step_of_training_is_finite(name):
     for old, new in zip(jax.tree.leaves(state.params), jax.tree.leaves(after.params)):
         assert np.isfinite(new).all() and new.shape == old.shape
     assert metrics["grad_norm"] > 0
+
+
+def test_fields_that_only_some_data_sets_read():
+    assert READ_BY_DATA_SETS.keys() <= set(base().data)
+    assert set().union(*READ_BY_DATA_SETS.values()) <= DATASETS.keys()

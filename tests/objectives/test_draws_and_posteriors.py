@@ -287,6 +287,9 @@ def test_private_part_must_leave_a_shared_one():
     for private_dim in (0, 3):
         with pytest.raises(UserError, match=f"private_dim is {private_dim}; allowed: 1 to 2"):
             mmvae_plus.init(jax.random.key(0), batch, model, mmvae_plus.Options(private_dim=private_dim))
+    for private_dim in (1, 2):
+        start = mmvae_plus.init(jax.random.key(0), batch, model, mmvae_plus.Options(private_dim=private_dim))
+        assert start["mean"].shape == (3, private_dim)
 
 
 @pytest.mark.parametrize("latent_distribution", ["normal", "laplace"])
