@@ -184,7 +184,7 @@ def train(
 
     Raises:
       UserError: the loss, a term of it or the gradient is not finite, more often than may be skipped; names the step
-        and the term. Or memory does not suffice; names what would help.
+        and the term. Or memory does not suffice; names what would help. Or more steps were done already.
       Stopped: a signal asked for it; what was done is saved.
     """
     batches = feed(data.train, config.train.batch_size, config.seed)
@@ -195,6 +195,10 @@ def train(
             state, progress = restored.state, restored.progress
             batches.position.set_state(progress["batches"])
         start, state = int(state.step), parallel.on_all_devices(state)
+        if start > total_steps:
+            raise UserError(
+                f"--workdir={workdir} holds {start} steps of training; allowed: no fewer, not {total_steps}"
+            )
         with parallel.first_then_others(MetricWriter, workdir, config, start) as writer:  # its tracker may fail
             steps = parallel.spread_steps(make_step(config, model, method, total_steps), batches.read)
             loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress, held_out)

@@ -56,8 +56,8 @@ def locked(workdir: str) -> Iterator[None]:
 def check(workdir: str, config) -> bool:
     """Makes sure that a run with this configuration may work in ``workdir``, which exists, before anything long begins.
 
-    Where data lie, where metrics go, how often, how a model is evaluated and how many steps may be skipped may differ
-    from run to run; all else decides what is trained.
+    Where data lie, where metrics go, how often, how a model is evaluated, how many steps may be skipped and how long is
+    trained may differ from run to run, if what is annealed ends at the same step; all else decides what is trained.
 
     Returns:
       Whether the folder holds the very same configuration, evaluation included.
@@ -224,11 +224,23 @@ def _training_part(text: str) -> dict:
         values.get("data", {}).pop(place, None)
     for name in ("skip_not_finite", "log_every", "checkpoint_every"):
         values.get("train", {}).pop(name, None)
-    method = values["method"]
+    method, steps, epochs = values["method"], values["train"].pop("steps"), values["train"].pop("epochs")
     values["method"] = {
         name: value for name, value in method.items() if not isinstance(value, dict) or name == method["name"]
     }
+    for name, schedule in method[method["name"]].items():
+        if name.startswith("anneal_"):
+            _fix_end(schedule, steps or epochs, "steps" if steps else "epochs")
     return values
+
+
+def _fix_end(schedule: dict, length: float, unit: str) -> None:
+    """A schedule in absolute terms: where it ends, whatever the length of the training; nothing if it is constant."""
+    fraction = schedule.pop("fraction")
+    if schedule["shape"] == "constant":
+        schedule.clear()
+    else:
+        schedule["fraction of training"] = f"{fraction * length:.9g} {unit}"
 
 
 def _flat(values, prefix="config") -> list[str]:

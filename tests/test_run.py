@@ -11,6 +11,7 @@ from mmvm_jax import run as running
 from mmvm_jax.errors import UserError
 from mmvm_jax.evaluation import evaluate
 from mmvm_jax.evaluation.evaluate import Evaluation
+from mmvm_jax.metrics import read_metrics
 from mmvm_jax.report import report
 
 
@@ -91,6 +92,26 @@ def test_how_often_is_logged_and_saved_may_change_but_not_the_networks(config, r
     assert run(config)
     config.network.mlp.hidden_dims = (9,)  # which by_kind reads
     with pytest.raises(UserError, match=r"another configuration.*\+config.network.mlp.hidden_dims = \[9\]"):
+        run(config)
+
+
+def test_a_run_may_be_made_longer_where_its_schedules_end_as_they_did(config, run, tmp_path):
+    """To the same bits as one that was as long from the start."""
+    config.method.mmvm.anneal_alpha.update({"shape": "linear", "fraction": 0.6})
+    config.train.steps = 3
+    assert run(config)
+    config.train.steps = 6
+    with pytest.raises(UserError, match=r"anneal_alpha.fraction of training = .1.8 steps.*\+.* = .3.6 steps"):
+        run(config)
+    config.method.mmvm.anneal_alpha.fraction = 0.3
+    assert run(config) and not run(config)
+    running.run(config, str(tmp_path / "whole"), "train", "")
+    parts, whole = (
+        [line for line in read_metrics(str(tmp_path / name)) if line["step"] == 6] for name in ("run", "whole")
+    )
+    assert parts == whole and [line["split"] for line in whole] == ["train", "test"]
+    config.train.steps, config.method.mmvm.anneal_alpha.fraction = 3, 0.6
+    with pytest.raises(UserError, match="holds 6 steps of training; allowed: no fewer, not 3"):
         run(config)
 
 
