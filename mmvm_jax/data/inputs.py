@@ -85,15 +85,19 @@ class Inputs:
             present = self.present[:, start : start + size]
             inputs = {}
             for modality, there in zip(self._description.modalities, present, strict=True):
-                shape, dtype = modality.shape, self._description.dtypes[modality.name]
-                values = np.zeros((0, *shape), dtype)
-                if modality.name in arrays:
-                    check_finite(modality.name, arrays[modality.name], there, start)
-                    values = self._description.to_model(modality, arrays[modality.name], there)
-                    if modality.name in self._description.units and modality.name not in warned:
-                        warned |= {modality.name} if warn_of_codes(modality.name, values, start) else set()
-                inputs[modality.name] = _padded(values, size)
+                name = modality.name
+                values = self._values(modality, arrays.get(name), there, start)
+                if name in self._description.units and name not in warned and warn_of_codes(name, values, start):
+                    warned.add(name)
+                inputs[name] = _padded(values, size)
             yield Block(arrays, present, _batch(inputs, _padded(present.T, size).T, start))
+
+    def _values(self, modality: Modality, array: np.ndarray | None, there: np.ndarray, start: int) -> np.ndarray:
+        """What the model is shown of a modality: [n, ...], of none at all where there is no array."""
+        if array is None:
+            return np.zeros((0, *modality.shape), self._description.dtypes[modality.name])
+        check_finite(modality.name, array, there, start)
+        return self._description.to_model(modality, array, there)
 
 
 def empty_batch(num_modalities: int, size: int, start: int) -> Batch:

@@ -32,7 +32,7 @@ def standardise(train: Split, test: Split, rows: dict[str, int]):
 
 def warn_of_codes(name: str, values: np.ndarray, start: int = 0) -> bool:
     """Says so if standardised values [n, ...] are unlike the training data; ``start`` is the first one's number."""
-    far = (np.abs(values) > _FAR).reshape(len(values), -1).any(axis=1)
+    far = (np.abs(values) > _FAR).any(axis=tuple(range(1, values.ndim)))
     if far.any():
         log.warning(
             "array '%s' has values of more than %d standard deviations of the training data, the first in example %d "
