@@ -3,6 +3,7 @@
 import csv
 import io
 
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -96,6 +97,7 @@ def test_every_kind_of_modality_and_every_figure(tmp_path):
     }  # fmt: skip
     page = _pages(tmp_path)
     assert page.count("<figure>") == len(figures) and "<pre>python -m it</pre>" in page
+    assert f"&#34;jax&#34;: &#34;{jax.__version__}&#34;" in page
     assert page.count("<th>") == 2 * page.count("<table>") > 0
 
 

@@ -9,6 +9,7 @@ import os
 import jinja2
 import matplotlib.pyplot as plt
 
+from mmvm_jax import environment
 from mmvm_jax import workdir as folder
 from mmvm_jax.config import evaluated_split
 
@@ -39,6 +40,7 @@ def write_page(template: str, workdir: str, pictures, captions: dict[str, str], 
     page = _TEMPLATES.get_template(template).render(
         pictures=shown,
         config=json.dumps(config.to_dict(), indent=2),
+        environment=environment.to_text(),
         split=split,
         examples=_EXAMPLES[split],
         **content,
