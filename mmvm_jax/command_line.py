@@ -3,11 +3,11 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
 from mmvm_jax.config import READ_BY_DATA_SETS, READ_BY_KIND
 from mmvm_jax.errors import RESTART, Disconnected, UserError, first_line, is_disk_full
@@ -69,18 +69,19 @@ def process_flags() -> Callable[[], None]:
     return join
 
 
-def check_are_read(config: flags.FlagHolder, methods: Collection[str]) -> None:
+def check_are_read(config: ConfigDict, overrides: Mapping[str, object], methods: Collection[str]) -> None:
     """Makes sure that what the command line sets is read: no option of a method, network or data set not chosen.
 
     Args:
-      config: the flag that holds the configuration. Its file may have options of others, and be run by any method.
+      config: of the run. Its file may have options of others, and be run by any method.
+      overrides: {field: value} of what the command line sets.
       methods: those that will be run.
 
     Raises:
       UserError: it sets one that would change nothing.
     """
-    chosen = {"method": set(methods), "network": {config.value.network.name}, "data set": {config.value.data.name}}
-    for field, value in config_flags.get_override_values(flags.FLAGS[config.name]).items():
+    chosen = {"method": set(methods), "network": {config.network.name}, "data set": {config.data.name}}
+    for field, value in overrides.items():
         what, readers = _readers(field)
         if what in chosen and not chosen[what] & set(readers):
             raise UserError(

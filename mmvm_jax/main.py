@@ -22,7 +22,8 @@ def work() -> None:
     """Does what the flags ask for."""
     if _CONFIG.value is None or _WORKDIR.value is None:
         raise UserError(f"--config and --workdir are needed, for example: {__doc__.splitlines()[2].strip()}")
-    command_line.check_are_read(_CONFIG, [_CONFIG.value.method.name])
+    overrides = config_flags.get_override_values(flags.FLAGS[_CONFIG.name])
+    command_line.check_are_read(_CONFIG.value, overrides, [_CONFIG.value.method.name])
     from mmvm_jax.run import run  # only now, so that wrong flags are answered without waiting for JAX
 
     _join()

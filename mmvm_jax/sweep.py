@@ -34,7 +34,8 @@ def work() -> None:
 
     _join()
     methods = _METHODS.value or list(METHODS)
-    command_line.check_are_read(_CONFIG, ["joint" if method in AGGREGATIONS else method for method in methods])
+    names = ["joint" if method in AGGREGATIONS else method for method in methods]
+    command_line.check_are_read(_CONFIG.value, config_flags.get_override_values(flags.FLAGS[_CONFIG.name]), names)
     with parallel.folder_to_write(_WORKDIR.value) as workdir, contextlib.ExitStack() as stack:
         parallel.from_first(stack.enter_context, locked(workdir))
         sweep(_CONFIG.value, workdir, methods, betas, seeds, command_line.command("mmvm_jax.sweep"))

@@ -19,6 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import mmvm_jax
+from mmvm_jax.command_line import check_are_read
 from mmvm_jax.method import make_method
 from mmvm_jax.model import make_model
 from mmvm_jax.networks import NETWORKS
@@ -127,6 +128,10 @@ def test_a_command_has_its_module_and_flags(module, arguments, monkeypatch):
     assert parsed(line) == [module]
     if "config" in known and parsed.config is not None:
         validate(parsed.config)
+        if module == "mmvm_jax.main":
+            check_are_read(
+                parsed.config, config_flags.get_override_values(parsed["config"]), [parsed.config.method.name]
+            )
     if module == "mmvm_jax.sweep" and parsed.methods:
         assert set(parsed.methods.split(",")) <= set(SWEPT)
 
