@@ -1,5 +1,7 @@
 """Networks in bfloat16: the loss stays close, and all but the networks stays in float32."""
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import normalised
@@ -28,12 +30,16 @@ def _batch(modalities, size=16):
     return Batch(inputs, present, np.arange(size, dtype=np.int32), np.zeros(size, np.int32))
 
 
-@pytest.fixture(params=CASES)
-def first_steps(request, monkeypatch):
+@pytest.fixture(scope="module", params=CASES)
+def first_steps(request):
     """State and loss after a step from the same start in both precisions."""
-    monkeypatch.setitem(networks.NETWORKS, "normalised", normalised)
-    config, modalities = base(), CASES[request.param]
-    config.network.update({"name": request.param, "latent_dim": 4})
+    with mock.patch.dict(networks.NETWORKS, normalised=normalised):
+        return _first_steps(request.param)
+
+
+def _first_steps(name):
+    config, modalities = base(), CASES[name]
+    config.network.update({"name": name, "latent_dim": 4})
     method, batch = make_method(config.method), _batch(modalities)
     results = {}
     for precision in ("float32", "bfloat16"):
