@@ -141,6 +141,16 @@ def _flags(path: pathlib.Path) -> dict[str, str]:
     return {name: kind for kind, name in re.findall(r'DEFINE_(\w+)\(\s*"(\w+)"', path.read_text())}
 
 
+def test_the_kernels_of_the_readme_give_what_it_says():
+    section = (ROOT / "README.md").read_text().split("\n## Only the kernels\n")[1].split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert names["divergence"].shape == (3, 128) and names["joint"].mean.shape == (128, 64)
+    np.testing.assert_array_equal(names["divergence"][~names["present"]], 0.0)
+    assert (names["divergence"][:, names["present"].sum(axis=0) > 1].sum(axis=0) > 0).all()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
