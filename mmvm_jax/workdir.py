@@ -218,13 +218,16 @@ def _check_same(workdir: str, theirs: str, mine: str) -> None:
 def _training_part(text: str) -> dict:
     """The fields that decide what is trained: of methods only the chosen one; a network may use others' fields."""
     values = json.loads(text)
+    if missing := {"method", "network", "train"} - values.keys():
+        raise LookupError(f"no {', '.join(sorted(missing))}")
     values.pop("evaluation", None)
     values.pop("tracker", None)
     for place in ("dir", "path"):  # own data are known by their fingerprint
         values.get("data", {}).pop(place, None)
+    method, train = values["method"], values["train"]
     for name in ("skip_not_finite", "log_every", "checkpoint_every"):
-        values.get("train", {}).pop(name, None)
-    method, steps, epochs = values["method"], values["train"].pop("steps"), values["train"].pop("epochs")
+        train.pop(name, None)
+    steps, epochs = train.pop("steps"), train.pop("epochs")
     values["method"] = {
         name: value for name, value in method.items() if not isinstance(value, dict) or name == method["name"]
     }

@@ -24,7 +24,8 @@ _LEGEND_CLASSES = 20  # more names than these are not readable
 def learning_curves(history: list[dict]) -> Figure:
     """Loss, log-likelihoods and divergences against the step: of training as lines, of other splits as dots."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
-    training, held_out = ([line for line in history if (line["split"] == "train") == of] for of in (True, False))
+    training = [line for line in history if line["split"] == "train"]
+    held_out = [line for line in history if line["split"] != "train"]
     panels = {"loss": ["loss"], "log-likelihood": _names(history, "log_likelihood/")}
     panels["divergence"] = _names(history, "divergence/")
     for axis, (title, names) in zip(axes, panels.items()):
