@@ -20,10 +20,12 @@ import jax
 from absl import app
 
 from benchmarks.workloads import CUB, random_batch
-from mmvm_jax import train as training
 from mmvm_jax.data import celeba, hippocampal, mimic_cxr, mnist_svhn, uci_multiple_features
-from mmvm_jax.method import make_method
-from mmvm_jax.model import make_model
+from mmvm_jax.models.model import make_model
+from mmvm_jax.objectives.method import make_method
+from mmvm_jax.training.optimizer import hyper_parameters
+from mmvm_jax.training.state import init_state
+from mmvm_jax.training.step import make_step
 from mmvm_jax.types import Batch, Modality
 
 CHIPS, PER_CHIP, UTILISATION = (8, 64, 256), (16, 128), 0.4
@@ -89,10 +91,10 @@ def count(name: str) -> Cost:
     model, method = make_model(modalities, config.network), make_method(config.method)
     batch = random_batch(modalities, 4)
     with mock.patch.object(jax, "default_backend", lambda: "gpu"):  # convolutions as an accelerator runs them
-        state = jax.eval_shape(lambda: training.init_state(config, model, method, batch))
-        step = training.make_step(config, model, method, 1)
+        state = jax.eval_shape(lambda: init_state(config, model, method, batch))
+        step = make_step(config, model, method, 1)
         spread = jax.pmap(step, axis_name="devices", in_axes=(None, 0, None), out_axes=None)
-        lowered = spread.lower(state, _on_two_devices(batch), training.hyper_parameters(config))
+        lowered = spread.lower(state, _on_two_devices(batch), hyper_parameters(config))
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
     return Cost(parameters, lowered.cost_analysis()["flops"] / 2, _all_reduced(lowered.as_text()), batch_size)
 

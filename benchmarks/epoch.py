@@ -22,12 +22,15 @@ from PIL import Image
 
 from benchmarks.peers.mmvm import MMVM
 from benchmarks.workloads import workload
-from mmvm_jax import parallel
-from mmvm_jax import train as training
-from mmvm_jax.data.pipeline import DataSet, complete_split
-from mmvm_jax.feeding import feed
-from mmvm_jax.method import make_method
-from mmvm_jax.model import make_model
+from mmvm_jax.data.dataset import DataSet, complete_split
+from mmvm_jax.models.model import make_model
+from mmvm_jax.objectives.method import make_method
+from mmvm_jax.runtime import devices
+from mmvm_jax.training.feeding import feed
+from mmvm_jax.training.loop import train
+from mmvm_jax.training.optimizer import hyper_parameters
+from mmvm_jax.training.state import first_batch, init_state
+from mmvm_jax.training.step import make_step
 
 _STEPS = flags.DEFINE_integer("steps", 100, "Steps that are timed.")
 _EXAMPLES = flags.DEFINE_integer("examples", 12_800, "Examples on disk; an epoch counts 60,000.")
@@ -46,7 +49,7 @@ def main(argv):
     print(f"ours: {1e3 * bare:.1f} ms a step back to back, {1e3 * loop:.1f} ms in the loop, {loop / bare - 1:+.1%}")
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(data, folder)
-        state = training.init_state(config, model, method, training.first_batch(config, data))
+        state = init_state(config, model, method, first_batch(config, data))
         peer = MMVM(model, "small_cnn", state.variables)
         theirs = seconds_torch(config, peer, Pictures(folder, modalities, _EXAMPLES.value), model.latent_dim)
     print(f"an epoch: ours {epoch_steps * loop:.0f} s, torch {epoch_steps * theirs:.0f} s")
@@ -69,7 +72,7 @@ def seconds_loop(config, model, method, data) -> float:
         config.train.steps = steps
         with tempfile.TemporaryDirectory() as workdir:
             start = time.perf_counter()
-            training.train(config, model, method, data, workdir)
+            train(config, model, method, data, workdir)
             times.append(time.perf_counter() - start)
     return (times[1] - times[0]) / _STEPS.value
 
@@ -77,9 +80,9 @@ def seconds_loop(config, model, method, data) -> float:
 def seconds_bare(config, model, method, data) -> float:
     """A step of the compiled program, called back to back."""
     batches = feed(data.train, config.train.batch_size, config.seed)
-    state = parallel.on_all_devices(training.init_state(config, model, method, training.first_batch(config, data)))
-    run = parallel.spread_steps(training.make_step(config, model, method, 1), batches.read)
-    items, hyper = batches.take(10), training.hyper_parameters(config)
+    state = devices.on_all_devices(init_state(config, model, method, first_batch(config, data)))
+    run = devices.spread_steps(make_step(config, model, method, 1), batches.read)
+    items, hyper = batches.take(10), hyper_parameters(config)
     state, *_ = jax.block_until_ready(run(state, items, batches.table, hyper, False))
     start = time.perf_counter()
     for _ in range(_STEPS.value // 10):

@@ -17,10 +17,10 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401, makes t
 from sklearn.impute import IterativeImputer
 
 import mmvm_jax
-from mmvm_jax import command_line
 from mmvm_jax.config import base
 from mmvm_jax.data import load_dataset
 from mmvm_jax.data.missing import draw_presence
+from mmvm_jax.runtime import command_line
 
 _DIR = flags.DEFINE_string("data_dir", "", "config.data.dir.")
 _RATES = flags.DEFINE_list("rates", ["0.3", "0.6"], "Probabilities that a view is missing.")

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from mmvm_jax import parallel
-from mmvm_jax import train as training
-from mmvm_jax.data.pipeline import complete_split
-from mmvm_jax.feeding import feed
+from mmvm_jax.data.dataset import complete_split
+from mmvm_jax.runtime import devices
+from mmvm_jax.training.feeding import feed
+from mmvm_jax.training.optimizer import hyper_parameters
+from mmvm_jax.training.state import init_state
+from mmvm_jax.training.step import make_step
 
 WARM_UP = 3
 
@@ -30,9 +32,9 @@ def time_in_turn(steps: dict[str, Callable], rounds: int) -> dict[str, list[floa
 def seconds_of_steps(config, model, method, examples, count: int) -> tuple[float, list[float]]:
     """Seconds to compile our training step, and of each of ``count`` steps, the examples lying on the device."""
     batches = feed(complete_split(examples.inputs, examples.labels), config.train.batch_size, config.seed)
-    state = parallel.on_all_devices(training.init_state(config, model, method, examples))
-    hyper = training.hyper_parameters(config)
-    steps = parallel.spread_steps(training.make_step(config, model, method, 1_000_000), batches.read)
+    state = devices.on_all_devices(init_state(config, model, method, examples))
+    hyper = hyper_parameters(config)
+    steps = devices.spread_steps(make_step(config, model, method, 1_000_000), batches.read)
     times = []
     for _ in range(count + 1):
         start = time.perf_counter()

@@ -15,8 +15,8 @@ from benchmarks.measure import seconds_of_steps
 from benchmarks.workloads import random_batch
 from mmvm_jax.config import base
 from mmvm_jax.errors import UserError
-from mmvm_jax.method import make_method
-from mmvm_jax.model import make_model
+from mmvm_jax.models.model import make_model
+from mmvm_jax.objectives.method import make_method
 from mmvm_jax.types import Modality
 
 AGGREGATIONS = ("average", "poe", "moe", "mopoe")

@@ -18,9 +18,10 @@ from absl import app, flags
 
 from benchmarks.measure import seconds_of_steps
 from benchmarks.workloads import random_batch, workload
-from mmvm_jax import train as training
-from mmvm_jax.method import make_method
-from mmvm_jax.model import make_model
+from mmvm_jax.models.model import make_model
+from mmvm_jax.objectives.method import make_method
+from mmvm_jax.training.optimizer import hyper_parameters
+from mmvm_jax.training.state import init_state
 
 _WHAT = flags.DEFINE_enum("what", "small_cnn", ["small_cnn", "polymnist_resnet"], "Which networks.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Repetitions that are timed.")
@@ -78,8 +79,8 @@ def measure(
 def count_work(config, model, method, batch: int) -> float:
     """Operations of the loss and its gradient."""
     examples = random_batch(model.modalities, batch)
-    variables = training.init_state(config, model, method, examples).variables
-    hyper = training.hyper_parameters(config)
+    variables = init_state(config, model, method, examples).variables
+    hyper = hyper_parameters(config)
 
     def loss(variables):
         prepared = model.prepare(examples)

@@ -98,7 +98,7 @@ def _load(memory_gb: float):
 
 def _read_rate(split) -> float:
     """Examples a second of batches as training draws them."""
-    from mmvm_jax.data.pipeline import Batches
+    from mmvm_jax.data.batches import Batches
 
     batches = Batches(split, 256, 0)
     next(batches)
@@ -110,17 +110,17 @@ def _read_rate(split) -> float:
 
 def _train() -> str:
     from configs import celeba
-    from mmvm_jax import workdir as folder
-    from mmvm_jax.method import make_method
-    from mmvm_jax.model import make_model
-    from mmvm_jax.train import train
+    from mmvm_jax.artifacts import run_folder
+    from mmvm_jax.models.model import make_model
+    from mmvm_jax.objectives.method import make_method
+    from mmvm_jax.training.loop import train
 
     config, workdir = celeba.get_config("quicktest"), str(pathlib.Path(_FOLDER.value) / "run")
     config.data.update({"dir": _FOLDER.value, "memory_gb": 0.0})
     data = _load(memory_gb=0.0)
     model, method = make_model(data.modalities, config.network), make_method(config.method)
-    folder.check(workdir, config)
-    folder.record(workdir, config, data)
+    run_folder.check(workdir, config)
+    run_folder.record(workdir, config, data)
     start = time.perf_counter()
     train(config, model, method, data, workdir)
     seconds = time.perf_counter() - start

@@ -23,14 +23,16 @@ from benchmarks import measure
 from benchmarks.peers import PEERS
 from benchmarks.peers.mmvm import MMVM, to_torch
 from benchmarks.workloads import random_batch, workload
-from mmvm_jax import parallel
-from mmvm_jax import train as training
-from mmvm_jax.data.pipeline import complete_split
+from mmvm_jax.data.dataset import complete_split
 from mmvm_jax.distributions import sample
-from mmvm_jax.feeding import Resident
-from mmvm_jax.method import make_method
-from mmvm_jax.model import make_model
-from mmvm_jax.objectives.common import modality_keys
+from mmvm_jax.models.model import make_model
+from mmvm_jax.objectives.method import make_method
+from mmvm_jax.objectives.noise import modality_keys
+from mmvm_jax.runtime import devices
+from mmvm_jax.training.feeding import Resident
+from mmvm_jax.training.optimizer import hyper_parameters
+from mmvm_jax.training.state import init_state
+from mmvm_jax.training.step import make_step
 from mmvm_jax.types import DiagonalGaussian
 
 _WHAT = flags.DEFINE_enum("what", "small_cnn", list(PEERS), "Which networks.")
@@ -49,7 +51,7 @@ def main(argv):
     config, modalities = workload(_WHAT.value, _MODALITIES.value)
     model, method = make_model(modalities, config.network), make_method(config.method)
     batch = random_batch(modalities, _BATCH.value)
-    state = training.init_state(config, model, method, batch)
+    state = init_state(config, model, method, batch)
     peer = MMVM(model, _WHAT.value, state.variables)
     check_same_loss(config, model, method, batch, state, peer)
     peer.to(_torch_device())
@@ -68,7 +70,7 @@ def check_same_loss(config, model, method, batch, state, peer):
 
     def loss(variables):
         functions = model.bind(variables)
-        return method.loss(key, prepared, functions, training.hyper_parameters(config)).loss.mean()
+        return method.loss(key, prepared, functions, hyper_parameters(config)).loss.mean()
 
     latent_key, *_ = jax.random.split(key, 3)  # as the objective does
     keys = modality_keys(latent_key, batch.index, model.bind(state.variables).identifiers)
@@ -91,9 +93,9 @@ def torch_inputs(model, batch) -> list[torch.Tensor]:
 def jax_steps(config, model, method, batch, state) -> Callable:
     """Our steps, without arguments: as in training, in one program on examples that lie on the device."""
     split = complete_split(batch.inputs, batch.labels)
-    step = training.make_step(config, model, method, 1_000_000)
-    run_steps, table = parallel.spread_steps(step, Resident.read), Resident.place(split)
-    hyper, carry = training.hyper_parameters(config), [parallel.on_all_devices(state)]
+    step = make_step(config, model, method, 1_000_000)
+    run_steps, table = devices.spread_steps(step, Resident.read), Resident.place(split)
+    hyper, carry = hyper_parameters(config), [devices.on_all_devices(state)]
 
     def run():
         carry[0], metrics, _ = run_steps(carry[0], [batch.index] * STEPS, table, hyper, False)

@@ -15,35 +15,37 @@ from collections.abc import Mapping
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmvm_jax import inference, parallel, run, storage
-from mmvm_jax import workdir as folder
+from mmvm_jax.artifacts import run_folder
 from mmvm_jax.config import own_data as default_config
 from mmvm_jax.data import dataset_from_arrays
 from mmvm_jax.data.inputs import Inputs
 from mmvm_jax.data.rows import MemoryRows
 from mmvm_jax.errors import Stopped
-from mmvm_jax.exporting import export
-from mmvm_jax.validation import validate
+from mmvm_jax.experiments import run
+from mmvm_jax.experiments.config_checks import validate
+from mmvm_jax.inference.export import export
+from mmvm_jax.inference.predictor import Outputs, Predictor, load_predictor
+from mmvm_jax.runtime import devices, object_storage
 
 __all__ = ["FittedModel", "default_config", "export", "fit", "load"]
 
 
 @dataclasses.dataclass(frozen=True)
 class FittedModel:
-    """A trained model; ``mmvm_jax.inference.Inference`` says what each task returns."""
+    """A trained model; ``mmvm_jax.inference.predictor.Predictor`` says what each task returns."""
 
-    inference: inference.Inference
+    predictor: Predictor
 
     def encode(self, data: Mapping) -> dict[str, np.ndarray]:
         """Representations of every modality and of all: ``<name>__mean`` [N, D], ``joint__mean`` [N, D], ..."""
-        return _whole(self.inference.encode(self._inputs(data)))
+        return _whole(self.predictor.encode(self._inputs(data)))
 
     def impute(
         self, data: Mapping, num_samples: int = 20, keep_samples: bool = False, seed: int = 0
     ) -> dict[str, np.ndarray]:
         """The data with what is missing filled in, ``<name>`` [N, ...], and how sure that is, ``<name>__std``."""
         num_samples = _positive("num_samples", num_samples)
-        return _whole(self.inference.impute(self._inputs(data), num_samples, keep_samples, seed))
+        return _whole(self.predictor.impute(self._inputs(data), num_samples, keep_samples, seed))
 
     def generate(
         self, num_examples: int | None = None, given: Mapping | None = None, seed: int = 0
@@ -52,11 +54,11 @@ class FittedModel:
         if (num_examples is None) == (given is None):
             raise ValueError("generate takes either num_examples or given")
         if given is None:
-            return _whole(self.inference.generate(_positive("num_examples", num_examples), seed))
-        return _whole(self.inference.generate_given(self._inputs(given), seed))
+            return _whole(self.predictor.generate(_positive("num_examples", num_examples), seed))
+        return _whole(self.predictor.generate_given(self._inputs(given), seed))
 
     def _inputs(self, data: Mapping) -> Inputs:
-        return Inputs(self.inference.description, MemoryRows(data))
+        return Inputs(self.predictor.description, MemoryRows(data))
 
 
 def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = None) -> FittedModel:
@@ -79,10 +81,10 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
     chosen.data.name = "own_data"
     dataset = dataset_from_arrays(MemoryRows(data).headers, chosen.data, chosen.modalities)
     if config is None:
-        chosen.train.batch_size = parallel.largest_batch_size(chosen.train.batch_size, len(dataset.train.labels))
+        chosen.train.batch_size = devices.largest_batch_size(chosen.train.batch_size, len(dataset.train.labels))
     validate(chosen)
     if workdir is not None:
-        with storage.local_copy(workdir, "workdir") as local:
+        with object_storage.local_copy(workdir, "workdir") as local:
             return _fit(chosen, dataset, local)
     with tempfile.TemporaryDirectory(prefix="mmvm_jax_") as temporary:
         try:
@@ -92,10 +94,10 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
 
 
 def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:
-    with folder.locked(workdir):
-        folder.check(workdir, config)
-        folder.check_data(workdir, config, dataset)
-        run.fit(config, dataset, workdir)
+    with run_folder.locked(workdir):
+        run_folder.check(workdir, config)
+        run_folder.check_data(workdir, config, dataset)
+        run.train_run(config, dataset, workdir)
     return load(workdir)
 
 
@@ -105,8 +107,8 @@ def load(workdir: str) -> FittedModel:
     Raises:
       UserError: the folder holds no run, or no checkpoint.
     """
-    with storage.local_copy(workdir, "workdir") as local:
-        return FittedModel(inference.load(local))
+    with object_storage.local_copy(workdir, "workdir") as local:
+        return FittedModel(load_predictor(local))
 
 
 def _positive(name: str, value) -> int:
@@ -116,6 +118,6 @@ def _positive(name: str, value) -> int:
     return number
 
 
-def _whole(blocks: inference.Outputs) -> dict[str, np.ndarray]:
+def _whole(blocks: Outputs) -> dict[str, np.ndarray]:
     blocks = list(blocks)
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

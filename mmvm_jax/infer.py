@@ -3,15 +3,15 @@
     python -m mmvm_jax.infer --workdir=runs/mine --task=impute --input=in.npz --output=out.npz
 
 The input has the layout of ``mmvm_jax.data.own_data``; a modality without an array is absent from all examples. What
-the output holds stands at the task's method of ``mmvm_jax.inference.Inference``.
+the output holds stands at the task's method of ``mmvm_jax.inference.predictor.Predictor``.
 """
 
 from collections.abc import Iterator
 
 from absl import flags
 
-from mmvm_jax import command_line
 from mmvm_jax.errors import UserError
+from mmvm_jax.runtime import command_line
 
 TASKS = ("encode", "impute", "generate")
 
@@ -31,7 +31,7 @@ def work() -> None:
     """Does what the flags ask for."""
     _check_flags()
     from mmvm_jax.data.rows import write_npz  # only now, so that wrong flags are answered without waiting for JAX
-    from mmvm_jax.storage import local_copy
+    from mmvm_jax.runtime.object_storage import local_copy
 
     with local_copy(_WORKDIR.value, "workdir") as workdir:
         length, outputs = _start(workdir)
@@ -49,12 +49,12 @@ def _check_flags() -> None:
 
 def _start(workdir: str) -> tuple[int, Iterator[dict]]:
     """The number of examples, and their outputs block by block."""
-    from mmvm_jax import inference
     from mmvm_jax.data.inputs import Inputs
     from mmvm_jax.data.rows import NpzRows
+    from mmvm_jax.inference.predictor import load_predictor
 
     rows = NpzRows(_INPUT.value, "--input") if _INPUT.value else None
-    model = inference.load(workdir)
+    model = load_predictor(workdir)
     if rows is None:
         return _NUM_EXAMPLES.value, model.generate(_NUM_EXAMPLES.value, _SEED.value)
     inputs = Inputs(model.description, rows, _GIVEN.value)

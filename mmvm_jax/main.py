@@ -6,8 +6,8 @@ python -m mmvm_jax.main --config=configs/polydigits.py --workdir=runs/polydigits
 from absl import flags
 from ml_collections import config_flags
 
-from mmvm_jax import command_line
 from mmvm_jax.errors import UserError
+from mmvm_jax.runtime import command_line
 
 MODES = ("train_and_evaluate", "train", "evaluate")
 
@@ -24,7 +24,7 @@ def work() -> None:
         raise UserError(f"--config and --workdir are needed, for example: {__doc__.splitlines()[2].strip()}")
     overrides = config_flags.get_override_values(flags.FLAGS[_CONFIG.name])
     command_line.check_are_read(_CONFIG.value, overrides, [_CONFIG.value.method.name])
-    from mmvm_jax.run import run  # only now, so that wrong flags are answered without waiting for JAX
+    from mmvm_jax.experiments.run import run  # only now, so that wrong flags are answered without waiting for JAX
 
     _join()
     run(_CONFIG.value, _WORKDIR.value, _MODE.value, command_line.command("mmvm_jax.main"))

@@ -10,8 +10,8 @@ import contextlib
 from absl import flags
 from ml_collections import config_flags
 
-from mmvm_jax import command_line
 from mmvm_jax.errors import UserError
+from mmvm_jax.runtime import command_line
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file that all runs share.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep: a folder a run, figures, report.")
@@ -27,17 +27,17 @@ def work() -> None:
     if _CONFIG.value is None or _WORKDIR.value is None:
         raise UserError(f"--config and --workdir are needed, for example: {__doc__.splitlines()[2].strip()}")
     betas, seeds = _numbers("betas", _BETAS.value, float), _numbers("seeds", _SEEDS.value, int)
-    from mmvm_jax import parallel  # only now, so that wrong flags are answered without waiting for JAX
+    from mmvm_jax.artifacts.run_folder import locked
+    from mmvm_jax.experiments.sweep import METHODS, sweep
     from mmvm_jax.objectives.joint import AGGREGATIONS
-    from mmvm_jax.sweeping import METHODS, sweep
-    from mmvm_jax.workdir import locked
+    from mmvm_jax.runtime import processes  # only now, so that wrong flags are answered without waiting for JAX
 
     _join()
     methods = _METHODS.value or list(METHODS)
     names = ["joint" if method in AGGREGATIONS else method for method in methods]
     command_line.check_are_read(_CONFIG.value, config_flags.get_override_values(flags.FLAGS[_CONFIG.name]), names)
-    with parallel.folder_to_write(_WORKDIR.value) as workdir, contextlib.ExitStack() as stack:
-        parallel.from_first(stack.enter_context, locked(workdir))
+    with processes.folder_to_write(_WORKDIR.value) as workdir, contextlib.ExitStack() as stack:
+        processes.from_first(stack.enter_context, locked(workdir))
         sweep(_CONFIG.value, workdir, methods, betas, seeds, command_line.command("mmvm_jax.sweep"))
 
 

@@ -61,7 +61,7 @@ class Modality:
       name: how inputs, metrics and files call it.
       shape: of one example, without the batch axis.
       kind: "image" (uint8 in 0..255, or float in 0..1), "vector", "counts" or "tokens".
-      likelihood: a key of ``mmvm_jax.likelihoods.LIKELIHOODS``.
+      likelihood: a key of ``mmvm_jax.models.likelihoods.LIKELIHOODS``.
       scale: of the Laplace or Normal likelihood, in the units of the (scaled) data; of a Poisson likelihood, the rate
         that an output of 0 stands for.
       weight: factor of the log-likelihood in the loss.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmvm_jax.config import base
-from mmvm_jax.data.pipeline import DataSet, Split
+from mmvm_jax.data.dataset import DataSet, Split
 from mmvm_jax.networks.normalization import BatchNorm, Dropout
 from mmvm_jax.types import DiagonalGaussian, Modality
 

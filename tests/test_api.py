@@ -10,10 +10,11 @@ import pytest
 import tiny
 
 import mmvm_jax
-from mmvm_jax import inference, run
 from mmvm_jax.api import FittedModel
 from mmvm_jax.data import dataset_from_arrays
 from mmvm_jax.errors import Stopped, UserError
+from mmvm_jax.experiments import run
+from mmvm_jax.inference.prior import _read_prior, fitted_prior
 
 NAMES = tuple(tiny.KINDS)
 
@@ -92,7 +93,7 @@ def test_what_is_there_stays_to_the_bit_and_the_rest_is_the_mean_of_the_draws(mo
 @pytest.mark.parametrize("task", ["encode", "impute", "generate", "given"])
 def test_the_batch_size_does_not_matter(model, task):
     def answers(batch_size):
-        other = FittedModel(dataclasses.replace(model.inference, batch_size=batch_size))
+        other = FittedModel(dataclasses.replace(model.predictor, batch_size=batch_size))
         data = tiny.arrays()
         return {
             "encode": lambda: other.encode(data),
@@ -154,11 +155,11 @@ def test_generation_reads_what_is_given(model):
 
 def test_a_workdir_is_enough(fitted):
     model, workdir, state = fitted
-    jax.tree.map(np.testing.assert_array_equal, model.inference.trained.params, jax.device_get(state.variables))
+    jax.tree.map(np.testing.assert_array_equal, model.predictor.trained.params, jax.device_get(state.variables))
     again = mmvm_jax.load(str(workdir))
     assert_equal(again.encode(tiny.arrays()), model.encode(tiny.arrays()))
     assert_equal(again.generate(5), model.generate(5))
-    for one, other in zip(again.inference.prior, model.inference.prior, strict=True):
+    for one, other in zip(again.predictor.prior, model.predictor.prior, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -167,7 +168,7 @@ def test_without_a_workdir_nothing_stays_on_disk(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", None)
     model = mmvm_jax.fit({name: tiny.arrays()[name] for name in ("height", "spikes")}, tiny.config("joint"))
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("mmvm_jax_")]
-    assert model.inference.prior is None  # the method has its own
+    assert model.predictor.prior is None  # the method has its own
     assert np.isfinite(model.generate(4)["height"]).all()
 
 
@@ -182,12 +183,12 @@ def test_few_examples_need_no_configuration(monkeypatch):
 def test_a_prior_of_other_steps_is_not_used(fitted, tmp_path):
     model, _, _ = fitted
     dataset = dataset_from_arrays(tiny.arrays(), tiny.config().data)
-    inference.fitted_prior(tiny.config(), model.inference.trained, dataset, str(tmp_path), 3)
+    fitted_prior(tiny.config(), model.predictor.trained, dataset, str(tmp_path), 3)
     components = tiny.config().evaluation.mixture_components
-    assert inference._read_prior(str(tmp_path), 3, components) is not None
-    assert inference._read_prior(str(tmp_path), 4, components) is None
-    assert inference._read_prior(str(tmp_path), 3, components - 1) is None
-    without = FittedModel(dataclasses.replace(model.inference, prior=None))
+    assert _read_prior(str(tmp_path), 3, components) is not None
+    assert _read_prior(str(tmp_path), 4, components) is None
+    assert _read_prior(str(tmp_path), 3, components - 1) is None
+    without = FittedModel(dataclasses.replace(model.predictor, prior=None))
     with pytest.raises(UserError, match="'mmvm' has no prior of its own .*--mode=evaluate"):
         without.generate(2)
 
@@ -300,6 +301,6 @@ def test_without_a_workdir_nothing_is_said_to_be_kept(monkeypatch):
     def stop(*args):
         raise Stopped("stopped and saved at step 3")
 
-    monkeypatch.setattr(run, "fit", stop)
+    monkeypatch.setattr(run, "train_run", stop)
     with pytest.raises(Stopped, match="stopped; nothing is kept, as no workdir was given"):
         mmvm_jax.fit(tiny.arrays(), tiny.config())

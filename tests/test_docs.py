@@ -19,14 +19,14 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import mmvm_jax
-from mmvm_jax.command_line import check_are_read
-from mmvm_jax.method import make_method
-from mmvm_jax.model import make_model
+from mmvm_jax.experiments.config_checks import validate
+from mmvm_jax.experiments.sweep import METHODS as SWEPT
+from mmvm_jax.models.model import make_model
 from mmvm_jax.networks import NETWORKS
 from mmvm_jax.objectives import METHODS
-from mmvm_jax.sweeping import METHODS as SWEPT
+from mmvm_jax.objectives.method import make_method
+from mmvm_jax.runtime.command_line import check_are_read
 from mmvm_jax.types import Batch, Modality
-from mmvm_jax.validation import validate
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "docs" / "examples"

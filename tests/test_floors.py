@@ -89,9 +89,9 @@ def test_a_file_keeps_to_its_floor(path):
     [
         ("utilities", ""),
         ("types", "import mmvm_jax.distributions"),
-        ("model", "import mmvm_jax.model"),  # the same floor, no package
+        ("model", "import mmvm_jax.models.model"),  # the same floor, no package
         ("types", "from mmvm_jax import errors"),
-        ("aggregation", "def f():\n    from mmvm_jax.model import Model"),
+        ("aggregation", "def f():\n    from mmvm_jax.models.model import Model"),
         ("objectives/*", "from mmvm_jax.utilities import helper"),
         ("networks/*", "from mmvm_jax.data import pipeline"),
         ("data/*", "from . import pipeline"),

@@ -8,11 +8,11 @@ import normalised
 import numpy as np
 from absl import flags
 
-from mmvm_jax import command_line, parallel
-from mmvm_jax.method import make_method
-from mmvm_jax.model import make_model
+from mmvm_jax.models.model import make_model
 from mmvm_jax.networks import NETWORKS
-from mmvm_jax.train import train
+from mmvm_jax.objectives.method import make_method
+from mmvm_jax.runtime import command_line, processes
+from mmvm_jax.training.loop import train
 
 _RUNS = flags.DEFINE_multi_string("run", None, "Precision, steps of the whole training, workdir.", required=True)
 _join = command_line.process_flags()
@@ -26,7 +26,7 @@ def work() -> None:
         precision, steps, workdir = run.split(",", 2)
         jax.config.update("jax_enable_x64", precision == "float64")
         state = _train(int(steps), workdir)
-        if parallel.is_first():
+        if processes.is_first():
             leaves = jax.tree.leaves(jax.device_get((state.params, state.statistics)))
             np.savez(f"{workdir}/final.npz", *leaves)
 
@@ -35,7 +35,7 @@ def _train(steps: int, workdir: str):
     values, dataset = normalised.config(), normalised.data(sizes=(5, 5, 5))  # one bank: half as much to compile
     values.train.steps = steps
     model, method = make_model(dataset.modalities, values.network), make_method(values.method)
-    with parallel.together(), parallel.folder_to_write(workdir) as folder:
+    with processes.together(), processes.folder_to_write(workdir) as folder:
         return train(values, model, method, dataset, folder)
 
 

@@ -13,7 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from mmvm_jax.distributions import gaussian_kl, mixture_weights, sample, where_present
-from mmvm_jax.objectives.common import Functions, draw, modality_keys, no_parameters, per_modality_bound
+from mmvm_jax.objectives.bounds import per_modality_bound
+from mmvm_jax.objectives.interface import Functions, no_parameters
+from mmvm_jax.objectives.latents import draw
+from mmvm_jax.objectives.noise import modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 __all__ = ["HYPERPARAMETERS", "Options", "draw", "init", "loss", "posterior", "prior"]

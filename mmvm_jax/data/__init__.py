@@ -5,10 +5,10 @@ import importlib
 
 import numpy as np
 
-from mmvm_jax import storage
 from mmvm_jax.data import builders, missing, own_data
-from mmvm_jax.data.pipeline import DataSet, with_validation
+from mmvm_jax.data.dataset import DataSet, with_validation
 from mmvm_jax.errors import unknown_name
+from mmvm_jax.runtime import object_storage
 
 # Each data set and the module here that offers load(config_data, modalities=()) -> DataSet. Only the module that is
 # asked for is imported: what they need to read their publishers' files takes a second to start.
@@ -44,7 +44,7 @@ def load_dataset(config_data, modalities=()) -> DataSet:
         raise unknown_name("config.data.name", config_data.name, DATASETS)
     name, directory = DATASETS[config_data.name], builders.data_directory(config_data.dir)
     module = importlib.import_module(f"{__name__}.{name}")
-    with storage.shared_data(config_data.dir, str(directory), name, config_data.name):
+    with object_storage.shared_data(config_data.dir, str(directory), name, config_data.name):
         dataset = module.load(config_data, modalities)
     return _changed(dataset, config_data)
 

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmvm_jax.errors import UserError, first_line
-from mmvm_jax.progress import log
-from mmvm_jax.storage import is_remote
+from mmvm_jax.runtime.object_storage import is_remote
+from mmvm_jax.runtime.progress import log
 
 _READ_AT_ONCE = 1024  # records; bounds the memory that undecoded records take
 
@@ -56,7 +56,7 @@ def prepare(builder_class, config_name: str, data_dir) -> tfds.core.DatasetBuild
     Raises:
       UserError: ``data_dir`` cannot be written or read, or what was prepared there is damaged.
     """
-    tfds.disable_progress_bar()  # builders report through mmvm_jax.progress
+    tfds.disable_progress_bar()  # builders report through mmvm_jax.runtime.progress
     data_dir = pathlib.Path(data_dir).expanduser()
     try:
         with _intact(data_dir / builder_class.name / config_name):

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from mmvm_jax.data import builders, pipeline, raw, streaming, text
-from mmvm_jax.progress import Progress
+from mmvm_jax.data import builders, on_disk, raw, text
+from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
+from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
 PARTITIONS = {"train": "0", "test": "2"}  # in the publisher's file; its validation split, 1, is not prepared
@@ -60,7 +61,7 @@ class Celeba(tfds.core.GeneratorBasedBuilder):
         parts = {}
         for split, images in members.items():
             examples = self._generate_examples(files, split, names, attributes, images)
-            parts |= streaming.in_parts(split, examples, len(images), self.info.features)
+            parts |= on_disk.in_parts(split, examples, len(images), self.info.features)
         return parts
 
     def _generate_examples(self, files, split: str, names, attributes, images):
@@ -125,7 +126,7 @@ def write_text(names, attributes: np.ndarray, rng: np.random.Generator) -> np.nd
     return text.character_ids(line, start, TEXT_LENGTH)
 
 
-def load(config_data, modalities=()) -> pipeline.DataSet:
+def load(config_data, modalities=()) -> DataSet:
     """Prepares the data set if need be and reads it.
 
     Args:
@@ -135,20 +136,19 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     Raises:
       UserError: files are missing or damaged.
     """
-    chosen = pipeline.select_modalities(MODALITIES, modalities)
+    chosen = select_modalities(MODALITIES, modalities)
     builder = builders.prepare(Celeba, "aligned", builders.data_directory(config_data.dir))
     names = [modality.name for modality in chosen]
     train, test = (
-        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb))
-        for split in PARTITIONS
+        complete_split(*on_disk.read_split(builder, split, names, config_data.memory_gb)) for split in PARTITIONS
     )
-    return pipeline.DataSet(
+    return DataSet(
         chosen,
         train,
         test,
         NUM_ATTRIBUTES,
         "multilabel",
-        pipeline.fingerprint(train, test),
+        fingerprint(train, test),
         class_names=tuple(builder.info.metadata["attributes"]),
         vocabularies={"text": tuple(text.ALPHABET)} if "text" in train.inputs else {},
     )

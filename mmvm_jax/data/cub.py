@@ -4,9 +4,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from mmvm_jax.data import builders, pipeline, raw, text
+from mmvm_jax.data import builders, raw, text
+from mmvm_jax.data.dataset import DataSet, Split, complete_split, fingerprint, select_modalities
 from mmvm_jax.errors import unknown_name
-from mmvm_jax.progress import Progress
+from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
 SPLITS = ("train", "test")
@@ -150,7 +151,7 @@ def _rows(files: raw.RawFiles, name: str, columns: int = 2):
             yield row
 
 
-def load(config_data, modalities=()) -> pipeline.DataSet:
+def load(config_data, modalities=()) -> DataSet:
     """Prepares the data set if need be and reads it.
 
     Args:
@@ -176,21 +177,21 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
         end=text.END,
     )
     image = Modality("image", (SIDE, SIDE, 3), "image", "laplace", scale=0.75)
-    chosen = pipeline.select_modalities((image, caption), modalities)
+    chosen = select_modalities((image, caption), modalities)
     train, test = (_read_split(builder, split, [modality.name for modality in chosen]) for split in SPLITS)
-    return pipeline.DataSet(
+    return DataSet(
         chosen,
         train,
         test,
         len(COLOURS),
         "multilabel",
-        pipeline.fingerprint(train, test),
+        fingerprint(train, test),
         class_names=tuple(COLOURS),
         vocabularies={"caption": vocabulary} if "caption" in train.inputs else {},
     )
 
 
-def _read_split(builder, split: str, names) -> pipeline.Split:
+def _read_split(builder, split: str, names) -> Split:
     """One example a caption: those of a photograph follow each other."""
     stored = {"image": "image", "caption": "captions"}
     arrays, labels = builders.read_split(builder, split, [stored[name] for name in names])
@@ -200,4 +201,4 @@ def _read_split(builder, split: str, names) -> pipeline.Split:
             inputs[name] = np.repeat(arrays["image"], NUM_CAPTIONS, axis=0)
         else:
             inputs[name] = arrays["captions"].reshape(-1, CAPTION_LENGTH)
-    return pipeline.complete_split(inputs, np.repeat(labels, NUM_CAPTIONS, axis=0))
+    return complete_split(inputs, np.repeat(labels, NUM_CAPTIONS, axis=0))

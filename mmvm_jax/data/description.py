@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from mmvm_jax.data.arrays import as_kind, check_levels
-from mmvm_jax.data.pipeline import DataSet
+from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.errors import UserError
 from mmvm_jax.types import Batch, Modality
 

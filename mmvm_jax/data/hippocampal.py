@@ -7,9 +7,10 @@ trial is cut into overlapping windows.
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders, pipeline, raw
+from mmvm_jax.data import builders, raw
+from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
 from mmvm_jax.errors import UserError
-from mmvm_jax.progress import Progress
+from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
 SPLITS = ("train", "test")
@@ -114,7 +115,7 @@ def split_trials(odours: list[np.ndarray]) -> dict[str, tuple[np.ndarray, np.nda
     }
 
 
-def load(config_data, modalities=()) -> pipeline.DataSet:
+def load(config_data, modalities=()) -> DataSet:
     """Prepares the data set if need be and reads it.
 
     Args:
@@ -124,10 +125,8 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     Raises:
       UserError: files are missing or damaged.
     """
-    chosen = pipeline.select_modalities(MODALITIES, modalities)
+    chosen = select_modalities(MODALITIES, modalities)
     builder = builders.prepare(Hippocampal, "spikes", builders.data_directory(config_data.dir))
     names = [modality.name for modality in chosen]
-    train, test = (pipeline.complete_split(*builders.read_split(builder, split, names)) for split in SPLITS)
-    return pipeline.DataSet(
-        chosen, train, test, len(ODOURS), "class", pipeline.fingerprint(train, test), class_names=ODOURS
-    )
+    train, test = (complete_split(*builders.read_split(builder, split, names)) for split in SPLITS)
+    return DataSet(chosen, train, test, len(ODOURS), "class", fingerprint(train, test), class_names=ODOURS)

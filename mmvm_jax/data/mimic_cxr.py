@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import ImageOps
 
-from mmvm_jax.data import builders, pipeline, raw, streaming
+from mmvm_jax.data import builders, on_disk, raw
+from mmvm_jax.data.dataset import DataSet, Split, fingerprint, select_modalities, without_empty
 from mmvm_jax.errors import unknown_name
-from mmvm_jax.progress import Progress
+from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
 SPLITS = ("train", "validation", "test")
@@ -78,7 +79,7 @@ class MimicCxr(tfds.core.GeneratorBasedBuilder):
         for split, chosen in members.items():
             examples = self._generate_examples(files, split, chosen, findings)
             count = sum(math.prod(max(len(paths), 1) for paths in study.views.values()) for study in chosen)
-            parts |= streaming.in_parts(split, examples, count, self.info.features)
+            parts |= on_disk.in_parts(split, examples, count, self.info.features)
         return parts
 
     def _generate_examples(self, files, split: str, studies, findings):
@@ -157,7 +158,7 @@ def pair_views(pictures: dict[str, list[np.ndarray]]):
             yield {"frontal": frontal, "lateral": lateral, "present": present}
 
 
-def load(config_data, modalities=()) -> pipeline.DataSet:
+def load(config_data, modalities=()) -> DataSet:
     """Prepares the data set if need be and reads its training and test split.
 
     Args:
@@ -170,23 +171,23 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     policy = config_data.policy or "paired"
     if policy not in _POLICIES:
         raise unknown_name("config.data.policy", policy, _POLICIES)
-    chosen = pipeline.select_modalities(MODALITIES, modalities)
+    chosen = select_modalities(MODALITIES, modalities)
     builder = builders.prepare(MimicCxr, policy, builders.data_directory(config_data.dir))
     names = [modality.name for modality in chosen]
     train, test = (_read_split(builder, split, names, config_data.memory_gb) for split in READ_SPLITS)
-    return pipeline.DataSet(
+    return DataSet(
         chosen,
         train,
         test,
         len(FINDINGS),
         "multilabel",
-        pipeline.fingerprint(train, test),
+        fingerprint(train, test),
         class_names=FINDINGS,
     )
 
 
-def _read_split(builder, split: str, names, memory_gb: float) -> pipeline.Split:
-    inputs, labels = streaming.read_split(builder, split, names, memory_gb)
-    views, _ = builders.read_split(builder, streaming.whole(builder, split), ["present"])
+def _read_split(builder, split: str, names, memory_gb: float) -> Split:
+    inputs, labels = on_disk.read_split(builder, split, names, memory_gb)
+    views, _ = builders.read_split(builder, on_disk.whole(builder, split), ["present"])
     present = views["present"].T[[NAMES.index(name) for name in names]] > 0
-    return pipeline.without_empty(pipeline.Split(inputs, present, labels))
+    return without_empty(Split(inputs, present, labels))

@@ -7,9 +7,10 @@ import numpy as np
 import scipy.io
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders, pipeline, raw, streaming
+from mmvm_jax.data import builders, on_disk, raw
+from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
 from mmvm_jax.errors import UserError
-from mmvm_jax.progress import Progress
+from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
 SPLITS = ("train", "test")
@@ -54,7 +55,7 @@ class MnistSvhn(tfds.core.GeneratorBasedBuilder):
             seed = [SEED, SPLITS.index(split)]
             pairs = pair_classes(mnist[1], svhn[1], self.builder_config.pairings, seed)
             examples = self._generate_examples(split, mnist, svhn[0], pairs)
-            parts |= streaming.in_parts(split, examples, len(pairs), self.info.features)
+            parts |= on_disk.in_parts(split, examples, len(pairs), self.info.features)
         return parts
 
     def _generate_examples(self, split: str, mnist, numbers, pairs):
@@ -99,7 +100,7 @@ def pair_classes(first: np.ndarray, second: np.ndarray, pairings: int, seed) -> 
     return rng.permutation(np.concatenate(pairs))
 
 
-def load(config_data, modalities=()) -> pipeline.DataSet:
+def load(config_data, modalities=()) -> DataSet:
     """Prepares the data set if need be and reads it.
 
     Args:
@@ -111,11 +112,11 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     """
     if not 1 <= config_data.pairings <= MAX_PAIRINGS:
         raise UserError(f"config.data.pairings is {config_data.pairings}; allowed: 1 to {MAX_PAIRINGS}")
-    chosen = pipeline.select_modalities(MODALITIES, modalities)
+    chosen = select_modalities(MODALITIES, modalities)
     directory = builders.data_directory(config_data.dir)
     builder = builders.prepare(MnistSvhn, f"pairings_{config_data.pairings}", directory)
     names = [modality.name for modality in chosen]
     train, test = (
-        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb)) for split in SPLITS
+        complete_split(*on_disk.read_split(builder, split, names, config_data.memory_gb)) for split in SPLITS
     )
-    return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test))
+    return DataSet(chosen, train, test, 10, "class", fingerprint(train, test))

@@ -20,11 +20,12 @@ import dataclasses
 
 import numpy as np
 
-from mmvm_jax.data import pipeline, units
+from mmvm_jax.data import units
 from mmvm_jax.data.arrays import MASK, as_kind, check_finite, check_levels, common_length, modality_names, read_mask
+from mmvm_jax.data.dataset import DataSet, Split, fingerprint, select_modalities, without_empty
 from mmvm_jax.data.rows import NpzRows
 from mmvm_jax.errors import UserError, unknown_name
-from mmvm_jax.progress import log
+from mmvm_jax.runtime.progress import log
 from mmvm_jax.types import Modality
 
 # The likelihoods that fit a kind, the default first.
@@ -41,13 +42,13 @@ _SHORTEST_TEXT = 5  # the columns of a table of counts may each be 0 where the o
 _SPLIT_NAMES = {"train": 0, "test": 1}
 
 
-def load(config_data, modalities=()) -> pipeline.DataSet:
+def load(config_data, modalities=()) -> DataSet:
     """Reads the file ``config.data.path``; otherwise as ``from_arrays``."""
     rows = NpzRows(config_data.path, "config.data.path")
     return from_arrays({name: rows.read(name) for name in rows.headers}, config_data, modalities)
 
 
-def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> pipeline.DataSet:
+def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> DataSet:
     """The data set that arrays in memory make up; shows what they were taken for.
 
     Args:
@@ -76,18 +77,18 @@ def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> pi
     ]
     lacking = {name: inputs[name].ndim > arrays[name].ndim for name in names}
     offered = [dataclasses.replace(modality, without_channels=lacking[modality.name]) for modality in offered]
-    chosen = pipeline.select_modalities(offered, modalities)
+    chosen = select_modalities(offered, modalities)
     inputs, present = ({m.name: values[m.name] for m in chosen} for values in (inputs, present))
     labels, num_classes, label_kind = _read_labels(arrays, length)
-    whole = pipeline.Split(inputs, np.stack(list(present.values())), labels)
+    whole = Split(inputs, np.stack(list(present.values())), labels)
     splits = _divide(whole, _read_split(arrays, length))
-    fingerprint = pipeline.fingerprint(*splits)  # before arithmetic, which another machine may round differently
+    digest = fingerprint(*splits)  # before arithmetic, which another machine may round differently
     rows = {modality.name: row for row, modality in enumerate(chosen) if modality.kind == "vector"}
     train, test, scales = units.standardise(*splits, rows)
     for name in rows:
         units.warn_of_codes(name, train.inputs[name]) or units.warn_of_codes(name, test.inputs[name])
     chosen = tuple(_with_rate(modality, train, row) for row, modality in enumerate(chosen))
-    dataset = pipeline.DataSet(chosen, train, test, num_classes, label_kind, fingerprint, units=scales)
+    dataset = DataSet(chosen, train, test, num_classes, label_kind, digest, units=scales)
     _show(dataset)
     return dataset
 
@@ -138,7 +139,7 @@ def _modality(name: str, array: np.ndarray, kind: str, likelihood: str, present:
     return Modality(name, array.shape[1:], kind, likelihood, vocabulary_size=size, padding=padding, end=padding)
 
 
-def _with_rate(modality: Modality, train: pipeline.Split, row: int) -> Modality:
+def _with_rate(modality: Modality, train: Split, row: int) -> Modality:
     """With the mean of its training examples as the rate that decoders start from, if it has a rate."""
     if modality.likelihood != "poisson":
         return modality
@@ -181,12 +182,12 @@ def _read_split(arrays, length: int) -> np.ndarray:
     return np.array(values, bool)
 
 
-def _divide(whole: pipeline.Split, is_test: np.ndarray) -> list[pipeline.Split]:
+def _divide(whole: Split, is_test: np.ndarray) -> list[Split]:
     splits = []
     for name, members in (("training", ~is_test), ("test", is_test)):
         inputs = {modality: array[members] for modality, array in whole.inputs.items()}
-        split = pipeline.Split(inputs, whole.present[:, members], whole.labels[members])
-        kept = pipeline.without_empty(split)
+        split = Split(inputs, whole.present[:, members], whole.labels[members])
+        kept = without_empty(split)
         if len(kept.labels) < len(split.labels):
             log.info(
                 "own_data: %d %s examples have no modality and are left out",
@@ -202,7 +203,7 @@ def _divide(whole: pipeline.Split, is_test: np.ndarray) -> list[pipeline.Split]:
     return splits
 
 
-def _show(dataset: pipeline.DataSet) -> None:
+def _show(dataset: DataSet) -> None:
     """Says what the arrays were taken for."""
     sizes = f"{len(dataset.train.labels)} training and {len(dataset.test.labels)} test examples"
     log.info("own_data: %s, labels: %s (%d)", sizes, dataset.label_kind, dataset.num_classes)

@@ -13,9 +13,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn import datasets
 
-from mmvm_jax.data import builders, pipeline, streaming
+from mmvm_jax.data import builders, on_disk
+from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
 from mmvm_jax.errors import UserError, unknown_name
-from mmvm_jax.progress import Progress
+from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
 NUM_EXAMPLES = {"train": 10_000, "test": 2_000}
@@ -160,7 +161,7 @@ def random_crops(photograph: np.ndarray, count: int, rng: np.random.Generator) -
     return np.ascontiguousarray(np.moveaxis(windows[top[chosen], left[chosen]], 1, -1))
 
 
-def load(config_data, modalities=()) -> pipeline.DataSet:
+def load(config_data, modalities=()) -> DataSet:
     """Prepares the data set if need be and reads it.
 
     Args:
@@ -180,11 +181,10 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     offered = [
         Modality(name, (SIDE, SIDE, 3), "image", "laplace", scale=0.75) for name in NAMES[: config_data.num_modalities]
     ]
-    chosen = pipeline.select_modalities(offered, modalities)
+    chosen = select_modalities(offered, modalities)
     builder = builders.prepare(Polydigits, config_data.variant, builders.data_directory(config_data.dir))
     names = [modality.name for modality in chosen]
     train, test = (
-        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb))
-        for split in NUM_EXAMPLES
+        complete_split(*on_disk.read_split(builder, split, names, config_data.memory_gb)) for split in NUM_EXAMPLES
     )
-    return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test))
+    return DataSet(chosen, train, test, 10, "class", fingerprint(train, test))

@@ -10,9 +10,10 @@ import re
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders, pipeline, raw, streaming
+from mmvm_jax.data import builders, on_disk, raw
+from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
 from mmvm_jax.errors import UserError
-from mmvm_jax.progress import Progress
+from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
 SPLITS = ("train", "test")
@@ -195,7 +196,7 @@ def compose(masks: np.ndarray, photograph: np.ndarray, rng: np.random.Generator)
     return np.where(under[..., None], 255 - crops, crops)
 
 
-def load(config_data, modalities=()) -> pipeline.DataSet:
+def load(config_data, modalities=()) -> DataSet:
     """Prepares ``polymnist`` or ``polymnist_translated`` if need be and reads it.
 
     Args:
@@ -209,11 +210,11 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     if not 2 <= count <= MAX_MODALITIES:
         raise UserError(f"config.data.num_modalities is {count}; allowed: 2 to {MAX_MODALITIES}")
     offered = [Modality(f"m{row}", (SIDE, SIDE, 3), "image", "laplace", scale=0.75) for row in range(count)]
-    chosen = pipeline.select_modalities(offered, modalities)
+    chosen = select_modalities(offered, modalities)
     variant = f"{VARIANTS[config_data.name]}_{count}"
     builder = builders.prepare(Polymnist, variant, builders.data_directory(config_data.dir))
     names = [modality.name for modality in chosen]
     train, test = (
-        pipeline.complete_split(*streaming.read_split(builder, split, names, config_data.memory_gb)) for split in SPLITS
+        complete_split(*on_disk.read_split(builder, split, names, config_data.memory_gb)) for split in SPLITS
     )
-    return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test))
+    return DataSet(chosen, train, test, 10, "class", fingerprint(train, test))

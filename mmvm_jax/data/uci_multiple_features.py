@@ -5,8 +5,9 @@ import csv
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders, pipeline, raw, units
-from mmvm_jax.progress import Progress
+from mmvm_jax.data import builders, raw, units
+from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
+from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
 SPLITS = ("train", "test")
@@ -91,7 +92,7 @@ def split_stratified(labels: np.ndarray) -> dict[str, np.ndarray]:
     return {"train": order[is_training], "test": order[~is_training]}
 
 
-def load(config_data, modalities=()) -> pipeline.DataSet:
+def load(config_data, modalities=()) -> DataSet:
     """Prepares the data set if need be, reads it, and standardises all features by the training examples.
 
     Args:
@@ -101,9 +102,9 @@ def load(config_data, modalities=()) -> pipeline.DataSet:
     Raises:
       UserError: files are missing or damaged.
     """
-    chosen = pipeline.select_modalities(MODALITIES, modalities)
+    chosen = select_modalities(MODALITIES, modalities)
     builder = builders.prepare(UciMultipleFeatures, "stratified", builders.data_directory(config_data.dir))
     names = [modality.name for modality in chosen]
-    splits = (pipeline.complete_split(*builders.read_split(builder, split, names)) for split in SPLITS)
+    splits = (complete_split(*builders.read_split(builder, split, names)) for split in SPLITS)
     train, test, scales = units.standardise(*splits, {name: row for row, name in enumerate(names)})
-    return pipeline.DataSet(chosen, train, test, 10, "class", pipeline.fingerprint(train, test), units=scales)
+    return DataSet(chosen, train, test, 10, "class", fingerprint(train, test), units=scales)

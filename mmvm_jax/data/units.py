@@ -3,8 +3,8 @@
 import numpy as np
 
 from mmvm_jax.data.arrays import MASK
-from mmvm_jax.data.pipeline import Split
-from mmvm_jax.progress import log
+from mmvm_jax.data.dataset import Split
+from mmvm_jax.runtime.progress import log
 
 _FAR = 100  # standard deviations of the training data; rare events lie some tens away
 

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmvm_jax import parallel
-from mmvm_jax.data.pipeline import Batches, DataSet
+from mmvm_jax.data.batches import Batches
+from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.errors import first_line
-from mmvm_jax.model import Model
+from mmvm_jax.models.model import Model
 from mmvm_jax.networks.layers import Conv
-from mmvm_jax.progress import Progress, log
+from mmvm_jax.runtime import devices, processes
+from mmvm_jax.runtime.progress import Progress, log
 from mmvm_jax.types import Array, Modality
 
 _BATCH_SIZE = 250
@@ -91,7 +92,7 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
       {name: variables}.
     """
     os.makedirs(cache_dir, exist_ok=True)
-    batch_size = parallel.largest_batch_size(_BATCH_SIZE, len(data.train.labels))
+    batch_size = devices.largest_batch_size(_BATCH_SIZE, len(data.train.labels))
     steps = epochs * max(len(data.train.labels) // batch_size, _FEWEST_STEPS)
     networks = {modality.name: classifier(modality, data.num_classes) for modality in model.modalities}
     variables = _init(model, networks)
@@ -100,11 +101,11 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
         seen = hashlib.blake2b(np.packbits(present), digest_size=4).hexdigest()
         parts = (data.fingerprint, seen, modality.name, modality.kind, str(steps))
         paths[modality.name] = os.path.join(cache_dir, "-".join(parts) + ".msgpack")
-    kept = parallel.from_first(_read, paths, variables)
+    kept = processes.from_first(_read, paths, variables)
     if new := {name: variables[name] for name in variables if name not in kept}:
         for name, trained in _train(model, data, networks, new, batch_size, steps).items():
             kept[name] = flax.serialization.to_bytes(trained)
-            parallel.from_first(_write, paths[name], kept[name])
+            processes.from_first(_write, paths[name], kept[name])
     return {name: flax.serialization.from_bytes(variables[name], kept[name]) for name in variables}
 
 
@@ -135,14 +136,14 @@ def _train(model, data, networks, variables, batch_size, steps):
         batch = model.prepare(batch)
         gradients = jax.grad(loss_sum)(variables, batch)
         counts = {name: jnp.sum(batch.present[row]) for name, row in rows.items()}
-        gradients, counts = parallel.sum_over_devices((gradients, counts))
+        gradients, counts = devices.sum_over_devices((gradients, counts))
         mean = lambda tree, count: jax.tree.map(lambda total: total / jnp.maximum(count, 1), tree)
         gradients = {name: mean(gradients[name], counts[name]) for name in rows}
         updates, optimizer_state = optimizer.update(gradients, optimizer_state)
         return optax.apply_updates(variables, updates), optimizer_state
 
-    run = parallel.spread(step, reduced=True)
-    batches = Batches(data.train, batch_size, _SEED, parallel.share(batch_size))
+    run = devices.spread(step, reduced=True)
+    batches = Batches(data.train, batch_size, _SEED, processes.share(batch_size))
     state = variables, optimizer.init(variables)
     with Progress(steps, "steps", "classifiers that coherence is judged by") as progress:
         for _ in range(steps):

@@ -7,7 +7,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from mmvm_jax.evaluation.trained import Encoded
+from mmvm_jax.models.trained import Encoded
 
 _STARTS = 10
 _SCORES = {

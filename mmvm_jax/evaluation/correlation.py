@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 
-from mmvm_jax.data.pipeline import some_rows
-from mmvm_jax.evaluation.trained import Encoded
+from mmvm_jax.data.batches import some_rows
+from mmvm_jax.models.trained import Encoded
 
 _COMPONENTS = 10
 _LEAST_SPREAD = 1e-6  # of a direction, as a share of the largest value; what is below is rounding

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmvm_jax import parallel
-from mmvm_jax.data.pipeline import Split
+from mmvm_jax.data.dataset import Split
 from mmvm_jax.distributions import kl_to_mixture
-from mmvm_jax.evaluation.trained import Trained, map_split
-from mmvm_jax.objectives.common import modality_keys
+from mmvm_jax.models.trained import Trained, map_split
+from mmvm_jax.objectives.noise import modality_keys
+from mmvm_jax.runtime import devices
 
 
 def jensen_shannon(trained: Trained, split: Split, batch_size: int, num_samples: int, seed: int) -> dict[str, float]:
@@ -31,7 +31,7 @@ def jensen_shannon(trained: Trained, split: Split, batch_size: int, num_samples:
         )
         return jnp.sum(kl, axis=0) / jnp.maximum(jnp.sum(batch.present, axis=0), 1)
 
-    run = parallel.spread(divergence, reduced=False)
+    run = devices.spread(divergence, reduced=False)
     values = map_split(run, trained.params, split, batch_size, jax.random.key(seed))
     counted = (split.present.sum(axis=0) > 1) & np.isfinite(values)
     return {"divergence/jensen_shannon": float(np.mean(values[counted]))} if counted.any() else {}

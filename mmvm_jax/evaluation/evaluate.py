@@ -7,7 +7,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mmvm_jax.data import builders
-from mmvm_jax.data.pipeline import DataSet, Split
+from mmvm_jax.data.dataset import DataSet, Split
 from mmvm_jax.evaluation.classifiers import load_classifiers
 from mmvm_jax.evaluation.clusters import clusters
 from mmvm_jax.evaluation.coherence import coherence
@@ -15,15 +15,15 @@ from mmvm_jax.evaluation.correlation import correlation
 from mmvm_jax.evaluation.divergence import jensen_shannon
 from mmvm_jax.evaluation.examples import Examples, example_translations, unconditional_examples
 from mmvm_jax.evaluation.frechet import classifier_frechet, inception_frechet
-from mmvm_jax.evaluation.generation import GaussianMixturePrior
 from mmvm_jax.evaluation.joint_coherence import joint_coherence
 from mmvm_jax.evaluation.likelihood import likelihood
 from mmvm_jax.evaluation.probe import probe_all
 from mmvm_jax.evaluation.reconstruction import imputation, reconstruction
 from mmvm_jax.evaluation.relatedness import Relatedness, relatedness, relatedness_values
-from mmvm_jax.evaluation.trained import Encoded, Trained, encode_split
 from mmvm_jax.evaluation.translation import translate_split
-from mmvm_jax.progress import log
+from mmvm_jax.models.priors import GaussianMixturePrior
+from mmvm_jax.models.trained import Encoded, Trained, encode_split
+from mmvm_jax.runtime.progress import log
 
 
 class Evaluation(NamedTuple):

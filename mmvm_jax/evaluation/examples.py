@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmvm_jax.data.pipeline import DataSet, Split
-from mmvm_jax.evaluation.generation import GaussianMixturePrior, sample_latents
-from mmvm_jax.evaluation.trained import Trained
+from mmvm_jax.data.dataset import DataSet, Split
+from mmvm_jax.models.priors import GaussianMixturePrior, sample_latents
+from mmvm_jax.models.trained import Trained
 from mmvm_jax.types import Batch
 
 

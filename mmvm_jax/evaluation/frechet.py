@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmvm_jax import parallel
-from mmvm_jax.data.pipeline import Split
-from mmvm_jax.evaluation.trained import Trained, map_split
+from mmvm_jax.data.dataset import Split
 from mmvm_jax.evaluation.translation import Translations
+from mmvm_jax.models.trained import Trained, map_split
 from mmvm_jax.networks import inception
-from mmvm_jax.progress import log
+from mmvm_jax.runtime import devices
+from mmvm_jax.runtime.progress import log
 
 _AT_ONCE = 20  # examples; bounds the memory that Inception's first layers take
 
@@ -54,8 +54,8 @@ def inception_frechet(trained: Trained, split: Split, weights_path: str, seed: i
     names, present = trained.model.names, split.present
     images = [m.name for m in trained.model.modalities if m.kind == "image" and m.shape[-1] in (1, 3)]
     state = (trained.params, inception.read_weights(weights_path))
-    size = parallel.largest_batch_size(_AT_ONCE, len(split.labels))
-    of_real, of_generated = (parallel.spread(run, reduced=False) for run in _make_features(trained, images))
+    size = devices.largest_batch_size(_AT_ONCE, len(split.labels))
+    of_real, of_generated = (devices.spread(run, reduced=False) for run in _make_features(trained, images))
     log.info("evaluate: Inception features of real images")
     real = map_split(of_real, state, split, size)
     values = {}

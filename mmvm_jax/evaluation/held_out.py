@@ -5,11 +5,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from mmvm_jax import parallel
-from mmvm_jax.data.pipeline import Split, select_examples, some_rows
-from mmvm_jax.evaluation.trained import map_split
-from mmvm_jax.method import Method, hyper_at
-from mmvm_jax.model import Model
+from mmvm_jax.data.batches import some_rows
+from mmvm_jax.data.dataset import Split, select_examples
+from mmvm_jax.models.model import Model
+from mmvm_jax.models.trained import map_split
+from mmvm_jax.objectives.method import Method, hyper_at
+from mmvm_jax.runtime import devices
 
 _BATCHES = 10  # training hardly waits for so few
 
@@ -30,7 +31,7 @@ def held_out_objective(config, model: Model, method: Method, split: Split, total
         output = method.loss(key, model.prepare(batch), model.bind(state.variables), moving)
         return {"loss": output.loss, **output.terms}
 
-    run = parallel.spread(objective, reduced=False)
+    run = devices.spread(objective, reduced=False)
 
     def measure(state, hyper: dict) -> dict[str, float]:
         values = map_split(run, state, some, batch_size, hyper)

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmvm_jax.data.pipeline import DataSet
+from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.evaluation.classifiers import judge
-from mmvm_jax.evaluation.generation import GaussianMixturePrior, draw_latents, map_unconditional
-from mmvm_jax.evaluation.trained import Trained
+from mmvm_jax.models.priors import GaussianMixturePrior, draw_latents, map_unconditional
+from mmvm_jax.models.trained import Trained
 
 
 def joint_coherence(

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmvm_jax import parallel
-from mmvm_jax.data.pipeline import Split
+from mmvm_jax.data.dataset import Split
 from mmvm_jax.distributions import (
     gaussian_log_density,
     importance_weighted_bound,
@@ -15,10 +14,11 @@ from mmvm_jax.distributions import (
     standard_normal_like,
 )
 from mmvm_jax.evaluation.means import mean_of_known, without_unknown
-from mmvm_jax.evaluation.trained import Trained, map_split
-from mmvm_jax.method import Method
+from mmvm_jax.models.trained import Trained, map_split
 from mmvm_jax.objectives import mmvae_plus
-from mmvm_jax.objectives.common import standard_normal_prior
+from mmvm_jax.objectives.latents import standard_normal_prior
+from mmvm_jax.objectives.method import Method
+from mmvm_jax.runtime import devices
 from mmvm_jax.types import Array, DiagonalGaussian, LatentMixture
 
 
@@ -49,7 +49,7 @@ def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int
         return {}
     names, present = trained.model.names, split.present
     sources = np.concatenate([np.ones((1, len(names)), bool), np.eye(len(names), dtype=bool)])
-    run = parallel.spread(_make_bounds(trained, log_ratio, num_samples), reduced=False)
+    run = devices.spread(_make_bounds(trained, log_ratio, num_samples), reduced=False)
     bounds = map_split(run, trained.params, split, batch_size, jnp.asarray(sources), jax.random.key(seed))
     values = {"likelihood/joint": mean_of_known(bounds[present.all(axis=0), 0, 0])}
     for row, source in enumerate(names):

@@ -10,8 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mmvm_jax.data.pipeline import some_rows
-from mmvm_jax.evaluation.trained import Encoded
+from mmvm_jax.data.batches import some_rows
+from mmvm_jax.models.trained import Encoded
 
 _MAX_ITERATIONS = 300
 _SEED = 0
@@ -29,7 +29,7 @@ def random_forest(num_classes: int):
     return RandomForestClassifier(n_jobs=-1, random_state=_SEED)
 
 
-def fit(features: np.ndarray, labels: np.ndarray, make_classifier=logistic_regression):
+def fit_probe(features: np.ndarray, labels: np.ndarray, make_classifier=logistic_regression):
     """The classifier of the classes, or a list of one a label.
 
     Args:
@@ -41,7 +41,7 @@ def fit(features: np.ndarray, labels: np.ndarray, make_classifier=logistic_regre
       A fitted classifier, None where all known labels are equal.
     """
     if labels.ndim == 2:
-        return [fit(features, column, make_classifier) for column in labels.T]
+        return [fit_probe(features, column, make_classifier) for column in labels.T]
     known = labels >= 0
     num_classes = len(np.unique(labels[known]))
     if num_classes < 2:
@@ -115,13 +115,13 @@ def probe_all(
         results = {}
         for name, (features, labels), asked in zip(names, _by_modality(train), _by_modality(test)):
             rows = some_rows(len(labels), num_examples)
-            results[name] = score(fit(features[rows], labels[rows], make_classifier), *asked)
+            results[name] = score(fit_probe(features[rows], labels[rows], make_classifier), *asked)
         if len(train.joint) == 1:
             rows = some_rows(len(train.labels), num_examples)
-            fitted = fit(train.joint[0][rows], train.labels[rows], make_classifier)
+            fitted = fit_probe(train.joint[0][rows], train.labels[rows], make_classifier)
             results["joint"] = score(fitted, test.joint[0], test.labels)
         values |= _named(prefix, names, results)
-    shared = fit(*_together(train, num_examples))
+    shared = fit_probe(*_together(train, num_examples))
     results = {name: score(shared, *asked) for name, asked in zip(names, _by_modality(test))}
     return values | _named("probe_shared", names, results)
 

@@ -11,7 +11,7 @@ from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 from sklearn.metrics import roc_auc_score
 
-from mmvm_jax.evaluation.trained import Encoded
+from mmvm_jax.models.trained import Encoded
 from mmvm_jax.types import DiagonalGaussian
 
 

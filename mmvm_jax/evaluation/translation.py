@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmvm_jax import parallel
-from mmvm_jax.data.pipeline import DataSet
+from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.evaluation.classifiers import judge
-from mmvm_jax.evaluation.trained import Trained, map_split
+from mmvm_jax.models.trained import Trained, map_split
+from mmvm_jax.runtime import devices
 
 # Where the examples' axis of each output stands in the end; devices want it first.
 _EXAMPLES_AXIS = {
@@ -50,7 +50,7 @@ def translate_split(
     trained: Trained, classifiers: dict | None, data: DataSet, batch_size: int, seed: int
 ) -> Translations:
     """Runs all translations of the test split."""
-    translate = parallel.spread(_make_translate(trained, data), reduced=False)
+    translate = devices.spread(_make_translate(trained, data), reduced=False)
     sets = source_sets(trained.model.names)
     members = np.stack(list(sets.values()))
     state = (trained.params, classifiers)

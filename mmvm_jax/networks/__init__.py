@@ -7,17 +7,7 @@ statistics are also given a ``normalization.Training`` in training.
 """
 
 from mmvm_jax.errors import UserError, unknown_name
-from mmvm_jax.networks import (
-    by_kind,
-    celeba,
-    cub,
-    hippocampal,
-    mimic_cxr,
-    mlp,
-    mnist_svhn,
-    polymnist_resnet,
-    small_cnn,
-)
+from mmvm_jax.networks import by_kind, celeba, cub, hippocampal, mimic_cxr, mlp, mnist_svhn, polymnist_resnet, small_cnn
 
 NETWORKS = {
     "by_kind": by_kind,

@@ -11,10 +11,10 @@ and NetworksTextCelebA).
 import flax.linen as nn
 import jax
 
-from mmvm_jax.networks.fit import check_shape
 from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import Training
 from mmvm_jax.networks.residual import ResidualBlock
+from mmvm_jax.networks.shape_checks import check_shape
 from mmvm_jax.types import Array, DiagonalGaussian
 
 KINDS = ("image", "tokens")

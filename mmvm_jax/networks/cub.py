@@ -11,9 +11,9 @@ NetworksCUBsent); the architecture is that of Shi et al. 2019, arXiv 1911.03393.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmvm_jax.networks.fit import check_likelihood, check_shape
 from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import BatchNorm, Training
+from mmvm_jax.networks.shape_checks import check_likelihood, check_shape
 from mmvm_jax.types import Array, DiagonalGaussian
 
 KINDS = ("image", "tokens")

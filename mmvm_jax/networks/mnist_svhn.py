@@ -13,9 +13,9 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmvm_jax.networks.fit import check_likelihood, check_shape
 from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import BatchNorm, Training
+from mmvm_jax.networks.shape_checks import check_likelihood, check_shape
 from mmvm_jax.types import Array, DiagonalGaussian
 
 KINDS = ("image",)

@@ -24,14 +24,10 @@ import jax.numpy as jnp
 
 from mmvm_jax.distributions import gaussian_kl, gaussian_log_density, sample, where_present
 from mmvm_jax.errors import UserError, unknown_name
-from mmvm_jax.objectives.common import (
-    Functions,
-    check_at_least,
-    draw,
-    log_mean_density,
-    modality_keys,
-    own_or_mixture,
-)
+from mmvm_jax.objectives.bounds import log_mean_density
+from mmvm_jax.objectives.interface import Functions, check_at_least
+from mmvm_jax.objectives.latents import draw, own_or_mixture
+from mmvm_jax.objectives.noise import modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS = ("label_weight",)

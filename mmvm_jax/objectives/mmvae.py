@@ -18,16 +18,10 @@ import jax.numpy as jnp
 
 from mmvm_jax.aggregation import mixture_of_experts
 from mmvm_jax.distributions import gaussian_log_density, sample, where_present
-from mmvm_jax.objectives.common import (
-    Functions,
-    check_importance_options,
-    draw,
-    importance_weighted_loss,
-    log_mean_density,
-    modality_keys,
-    no_parameters,
-    standard_normal_prior,
-)
+from mmvm_jax.objectives.bounds import check_importance_options, importance_weighted_loss, log_mean_density
+from mmvm_jax.objectives.interface import Functions, no_parameters
+from mmvm_jax.objectives.latents import draw, standard_normal_prior
+from mmvm_jax.objectives.noise import modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS = ()

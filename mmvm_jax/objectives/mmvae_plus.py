@@ -21,14 +21,9 @@ import jax.numpy as jnp
 
 from mmvm_jax.distributions import gaussian_log_density, sample, where_present
 from mmvm_jax.errors import UserError, unknown_name
-from mmvm_jax.objectives.common import (
-    Functions,
-    check_importance_options,
-    example_keys,
-    importance_weighted_loss,
-    log_mean_density,
-    modality_keys,
-)
+from mmvm_jax.objectives.bounds import check_importance_options, importance_weighted_loss, log_mean_density
+from mmvm_jax.objectives.interface import Functions
+from mmvm_jax.objectives.noise import example_keys, modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS = ()

@@ -14,16 +14,10 @@ import jax.numpy as jnp
 
 from mmvm_jax.distributions import ESTIMATORS, kl_to_mixture, sample, where_present
 from mmvm_jax.errors import UserError, unknown_name
-from mmvm_jax.objectives.common import (
-    Functions,
-    check_at_least,
-    draw,
-    highest,
-    keyed_uniforms,
-    modality_keys,
-    own_or_mixture,
-    per_modality_bound,
-)
+from mmvm_jax.objectives.bounds import per_modality_bound
+from mmvm_jax.objectives.interface import Functions, check_at_least
+from mmvm_jax.objectives.latents import draw, own_or_mixture
+from mmvm_jax.objectives.noise import highest, keyed_uniforms, modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS = ("alpha", "temperature")

@@ -16,15 +16,10 @@ import jax.numpy as jnp
 
 from mmvm_jax.aggregation import product_of_experts
 from mmvm_jax.distributions import gaussian_kl, sample, where_present
-from mmvm_jax.objectives.common import (
-    Functions,
-    draw,
-    example_keys,
-    joint_bound,
-    no_parameters,
-    single_latent,
-    standard_normal_prior,
-)
+from mmvm_jax.objectives.bounds import joint_bound
+from mmvm_jax.objectives.interface import Functions, no_parameters
+from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_prior
+from mmvm_jax.objectives.noise import example_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS = ("alpha",)

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from mmvm_jax.data.pipeline import some_rows
+from mmvm_jax.data.batches import some_rows
 from mmvm_jax.report.cells import Row, draw_rows
 
 # Okabe & Ito's colours, and two more greys, tell ten classes apart for colour-blind readers too.

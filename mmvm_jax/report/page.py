@@ -9,9 +9,9 @@ import os
 import jinja2
 import matplotlib.pyplot as plt
 
-from mmvm_jax import environment
-from mmvm_jax import workdir as folder
+from mmvm_jax.artifacts import run_folder
 from mmvm_jax.config import evaluated_split
+from mmvm_jax.runtime import environment
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("mmvm_jax.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -45,8 +45,8 @@ def write_page(template: str, workdir: str, pictures, captions: dict[str, str], 
         examples=_EXAMPLES[split],
         **content,
     )
-    path = os.path.join(workdir, folder.REPORT_FILE)
-    folder.write(path, page)
+    path = os.path.join(workdir, run_folder.REPORT_FILE)
+    run_folder.write(path, page)
     return path
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from mmvm_jax import workdir as folder
+from mmvm_jax.artifacts import run_folder
 from mmvm_jax.report import figures
 from mmvm_jax.report.comparison import Result
 from mmvm_jax.report.page import write_page
@@ -47,7 +47,7 @@ def write_report(config, evaluation, description, history: list[dict], workdir: 
     """
     names = [modality.name for modality in description.modalities]
     result = Result(method_name(config.method), config.method.beta, config.seed, evaluation.values)
-    folder.write(os.path.join(workdir, folder.TABLE_FILE), as_csv([result], names))
+    run_folder.write(os.path.join(workdir, run_folder.TABLE_FILE), as_csv([result], names))
     return write_page(
         "report.html.jinja",
         workdir,

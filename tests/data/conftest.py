@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from mmvm_jax import config, parallel
+from mmvm_jax import config
 from mmvm_jax.data import load_dataset, polydigits
-from mmvm_jax.run import run
+from mmvm_jax.experiments.run import run
+from mmvm_jax.runtime import devices
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
@@ -91,7 +92,7 @@ def quicktest(tmp_path, monkeypatch):
     Some tests write but a handful of files, so batches are smaller, and steps fewer, than the variant's. One device is
     enough: four would repeat the largest networks' optimiser on the same processor.
     """
-    monkeypatch.setattr(parallel, "num_devices", lambda: 1)
+    monkeypatch.setattr(devices, "num_devices", lambda: 1)
 
     def make(name: str, modalities=(), network=None):
         spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvm_jax.data import celeba, streaming, text
+from mmvm_jax.data import celeba, on_disk, text
 from mmvm_jax.errors import UserError
 
 ATTRIBUTES = [
@@ -52,7 +52,7 @@ def read(ids) -> str:
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("memory_gb", [8.0, 0.0])
 def test_examples(memory_gb, packed, raw_files, load, pack, monkeypatch):
-    monkeypatch.setattr(streaming, "PART_SIZE", 30_000)  # two faces: parts of both splits, the last ones short
+    monkeypatch.setattr(on_disk, "PART_SIZE", 30_000)  # two faces: parts of both splits, the last ones short
     if packed:
         pack(raw_files / "img_align_celeba", "img_align_celeba.zip")
     dataset = load("celeba", memory_gb=memory_gb)

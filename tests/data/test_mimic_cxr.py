@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvm_jax.data import mimic_cxr, streaming
+from mmvm_jax.data import mimic_cxr, on_disk
 from mmvm_jax.errors import UserError
 
 # Views of each study; which are used is said by the names.
@@ -94,9 +94,9 @@ def expected(policy: str):
 
 
 @pytest.mark.parametrize("policy", ["paired", "all"])
-@pytest.mark.parametrize("part_size", [streaming.PART_SIZE, 1_000_000])
+@pytest.mark.parametrize("part_size", [on_disk.PART_SIZE, 1_000_000])
 def test_pairs(part_size, policy, raw_files, load, monkeypatch):
-    monkeypatch.setattr(streaming, "PART_SIZE", part_size)
+    monkeypatch.setattr(on_disk, "PART_SIZE", part_size)
     monkeypatch.setattr(mimic_cxr, "SHARES", (0.7, 0.7))  # all subjects are in training or test
     dataset = load("mimic_cxr", policy=policy)
     assert [m.name for m in dataset.modalities] == ["frontal", "lateral"]

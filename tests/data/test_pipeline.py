@@ -6,15 +6,17 @@ import json
 import numpy as np
 import pytest
 
-from mmvm_jax.data import load_dataset, pipeline
+from mmvm_jax.data import load_dataset
+from mmvm_jax.data.batches import Batches, evaluation_batches
+from mmvm_jax.data.dataset import Split, fingerprint
 from mmvm_jax.errors import UserError
 
 
-def numbered(count: int) -> pipeline.Split:
+def numbered(count: int) -> Split:
     """A split whose every entry tells its example."""
     index = np.arange(count, dtype=np.int32)
     inputs = {"a": np.repeat(index[:, None], 3, axis=1), "b": -index}
-    return pipeline.Split(inputs, np.stack([index % 2 == 0, index % 3 > 0]), index + 100)
+    return Split(inputs, np.stack([index % 2 == 0, index % 3 > 0]), index + 100)
 
 
 def assert_gathered(batch, split):
@@ -32,7 +34,7 @@ def indices(batches, count: int) -> np.ndarray:
 
 def test_batches_are_full_and_consistent():
     split = numbered(23)
-    batches = pipeline.Batches(split, 5, seed=0)
+    batches = Batches(split, 5, seed=0)
     assert batches.order.steps_per_epoch == 4
     for batch in itertools.islice(batches, 9):
         assert batch.inputs["a"].shape == (5, 3) and batch.present.shape == (2, 5)
@@ -40,30 +42,30 @@ def test_batches_are_full_and_consistent():
 
 
 def test_an_epoch_repeats_nothing_and_the_next_has_another_order():
-    epochs = indices(pipeline.Batches(numbered(24), 6, seed=0), 12).reshape(3, 24)
+    epochs = indices(Batches(numbered(24), 6, seed=0), 12).reshape(3, 24)
     np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(24), (3, 1)))
     assert len(np.unique(epochs, axis=0)) == 3
 
 
 def test_the_remainder_differs_between_epochs():
-    epochs = indices(pipeline.Batches(numbered(23), 5, seed=0), 16).reshape(4, 20)
+    epochs = indices(Batches(numbered(23), 5, seed=0), 16).reshape(4, 20)
     assert all(len(np.unique(epoch)) == 20 for epoch in epochs)
     assert len(np.unique(epochs)) == 23
 
 
 def test_the_seed_decides_the_order():
-    first, again, other = (indices(pipeline.Batches(numbered(30), 10, seed), 3) for seed in (1, 1, 2))
+    first, again, other = (indices(Batches(numbered(30), 10, seed), 3) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
 @pytest.mark.parametrize("steps", [0, 3, 4, 5, 9])  # an epoch has 4 batches
 def test_resumes_to_the_bit(steps):
-    straight = pipeline.Batches(numbered(23), 5, seed=7)
+    straight = Batches(numbered(23), 5, seed=7)
     for _ in range(steps):
         next(straight)
     state = json.loads(json.dumps(straight.get_state()))
-    resumed = pipeline.Batches(numbered(23), 5, seed=0)
+    resumed = Batches(numbered(23), 5, seed=0)
     next(resumed)
     resumed.set_state(state)
     assert resumed.get_state() == state
@@ -74,14 +76,14 @@ def test_resumes_to_the_bit(steps):
 @pytest.mark.parametrize("batch_size", [0, 24])
 def test_batch_size_must_fit(batch_size):
     with pytest.raises(UserError, match=f"config.train.batch_size is {batch_size}; allowed: 1 to 23"):
-        pipeline.Batches(numbered(23), batch_size, seed=0)
+        Batches(numbered(23), batch_size, seed=0)
 
 
 @pytest.mark.parametrize("batch_size", [5, 23, 50])
 def test_evaluation_shows_everything_once_in_order(batch_size):
     split = numbered(23)
     seen, counted = [], 0
-    for batch, valid in pipeline.evaluation_batches(split, batch_size):
+    for batch, valid in evaluation_batches(split, batch_size):
         assert len(batch.index) == batch_size
         assert_gathered(batch, split)
         seen.extend(batch.index[:valid])
@@ -91,12 +93,12 @@ def test_evaluation_shows_everything_once_in_order(batch_size):
 
 def test_fingerprint_sees_every_byte_but_not_the_mask():
     split = numbered(23)
-    reference = pipeline.fingerprint(split, split)
-    assert reference == pipeline.fingerprint(numbered(23), split._replace(present=~split.present))
+    reference = fingerprint(split, split)
+    assert reference == fingerprint(numbered(23), split._replace(present=~split.present))
     changed = split.inputs["b"].copy()
     changed[-1] += 1
-    assert reference != pipeline.fingerprint(split, split._replace(inputs={**split.inputs, "b": changed}))
-    assert reference != pipeline.fingerprint(split._replace(labels=split.labels + 1), split)
+    assert reference != fingerprint(split, split._replace(inputs={**split.inputs, "b": changed}))
+    assert reference != fingerprint(split._replace(labels=split.labels + 1), split)
 
 
 def test_modalities_are_selected_in_the_order_named(data_config):

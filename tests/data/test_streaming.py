@@ -7,7 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from mmvm_jax.data import load_dataset, pipeline, streaming
+from mmvm_jax.data import load_dataset, on_disk
+from mmvm_jax.data.batches import Batches, evaluation_batches
+from mmvm_jax.data.dataset import without_empty
 
 
 @pytest.fixture
@@ -26,14 +28,14 @@ def test_the_budget_decides(data_config):
     size = 400 * 3 * 28 * 28 * 3  # of the training inputs; the test split is smaller
     data_config.memory_gb = (size - 1) / 1e9
     dataset = load_dataset(data_config)
-    assert isinstance(dataset.train.inputs, streaming.StoredInputs)
+    assert isinstance(dataset.train.inputs, on_disk.StoredInputs)
     assert isinstance(dataset.test.inputs, dict)
     data_config.memory_gb = size / 1e9
     assert isinstance(load_dataset(data_config).train.inputs, dict)
 
 
 def test_batches_are_those_from_memory(both):
-    ours, theirs = (pipeline.Batches(dataset.train, 60, seed=3) for dataset in both)
+    ours, theirs = (Batches(dataset.train, 60, seed=3) for dataset in both)
     for first, second in itertools.islice(zip(ours, theirs, strict=True), 15):  # an epoch has 6
         assert_equal(first, second)
         assert second.inputs["m0"].dtype == np.uint8
@@ -42,10 +44,10 @@ def test_batches_are_those_from_memory(both):
 
 @pytest.mark.parametrize("steps", [0, 5, 6, 8])
 def test_resumes_to_the_bit(steps, both):
-    straight = pipeline.Batches(both[1].train, 60, seed=3)
+    straight = Batches(both[1].train, 60, seed=3)
     for _ in range(steps):
         next(straight)
-    resumed = pipeline.Batches(both[1].train, 60, seed=0)
+    resumed = Batches(both[1].train, 60, seed=0)
     next(resumed)
     resumed.set_state(json.loads(json.dumps(straight.get_state())))
     for _ in range(8):
@@ -53,7 +55,7 @@ def test_resumes_to_the_bit(steps, both):
 
 
 def test_evaluation_batches_are_those_from_memory(both):
-    ours, theirs = (list(pipeline.evaluation_batches(dataset.test, 30)) for dataset in both)
+    ours, theirs = (list(evaluation_batches(dataset.test, 30)) for dataset in both)
     assert [count for _, count in theirs] == [30, 30, 20]
     for (first, _), (second, _) in zip(ours, theirs, strict=True):
         assert_equal(first, second)
@@ -69,7 +71,7 @@ def test_chosen_examples(both):
 
 def test_without_empty(both):
     present = np.tile(np.arange(400) % 3 > 0, (3, 1))
-    ours, theirs = (pipeline.without_empty(dataset.train._replace(present=present)) for dataset in both)
+    ours, theirs = (without_empty(dataset.train._replace(present=present)) for dataset in both)
     np.testing.assert_array_equal(ours.labels, theirs.labels)
     for name, array in ours.inputs.items():
         np.testing.assert_array_equal(array, theirs.inputs[name][:])
@@ -89,4 +91,4 @@ def test_an_error_while_reading_arrives():
         raise KeyError(step)
 
     with pytest.raises(KeyError):
-        next(streaming.read_ahead(fail, range(10)))
+        next(on_disk.read_ahead(fail, range(10)))

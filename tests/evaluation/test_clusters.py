@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmvm_jax.evaluation.clusters import cluster_quality, clusters
-from mmvm_jax.evaluation.trained import Encoded
+from mmvm_jax.models.trained import Encoded
 from mmvm_jax.types import DiagonalGaussian
 
 METRICS = {"normalized_mutual_information", "adjusted_rand_index"}

@@ -9,15 +9,15 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from mmvm_jax.config import base
-from mmvm_jax.data.pipeline import DataSet, Split, complete_split
+from mmvm_jax.data.dataset import DataSet, Split, complete_split
 from mmvm_jax.evaluation.classifiers import TextClassifier, judge, load_classifiers
 from mmvm_jax.evaluation.coherence import coherence, label_score
-from mmvm_jax.evaluation.generation import GaussianMixturePrior
 from mmvm_jax.evaluation.joint_coherence import agreement, joint_coherence
-from mmvm_jax.evaluation.trained import Trained, encode_split
 from mmvm_jax.evaluation.translation import Translations, source_sets, translate_split
-from mmvm_jax.method import make_method
-from mmvm_jax.model import make_model
+from mmvm_jax.models.model import make_model
+from mmvm_jax.models.priors import GaussianMixturePrior
+from mmvm_jax.models.trained import Trained, encode_split
+from mmvm_jax.objectives.method import make_method
 from mmvm_jax.types import Batch, Modality
 
 NAMES = ("a", "b")

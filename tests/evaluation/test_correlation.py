@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.cross_decomposition import CCA
 
-from mmvm_jax.data.pipeline import some_rows
+from mmvm_jax.data.batches import some_rows
 from mmvm_jax.evaluation.correlation import canonical_correlations, correlation
-from mmvm_jax.evaluation.trained import Encoded
+from mmvm_jax.models.trained import Encoded
 from mmvm_jax.types import DiagonalGaussian
 
 

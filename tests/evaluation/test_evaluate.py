@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from mmvm_jax.config import base, quick
-from mmvm_jax.data.pipeline import DataSet, Split
+from mmvm_jax.data.dataset import DataSet, Split
 from mmvm_jax.evaluation.evaluate import evaluate
-from mmvm_jax.evaluation.generation import fit_prior, has_prior
-from mmvm_jax.evaluation.trained import Trained, encode_split
-from mmvm_jax.method import Method, make_method
-from mmvm_jax.model import make_model
+from mmvm_jax.models.model import make_model
+from mmvm_jax.models.priors import fit_prior, has_prior
+from mmvm_jax.models.trained import Trained, encode_split
+from mmvm_jax.objectives.method import Method, make_method
 from mmvm_jax.types import Modality
 
 NAMES = ("a", "b")

@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmvm_jax import parallel
 from mmvm_jax.config import base
-from mmvm_jax.data.pipeline import DataSet, Split, complete_split
+from mmvm_jax.data.dataset import DataSet, Split, complete_split
 from mmvm_jax.evaluation.divergence import jensen_shannon
 from mmvm_jax.evaluation.reconstruction import imputation, reconstruction
-from mmvm_jax.evaluation.trained import Trained, encode_split, map_split
 from mmvm_jax.evaluation.translation import Translations, source_sets, translate_split
-from mmvm_jax.method import make_method
-from mmvm_jax.model import make_model
+from mmvm_jax.models.model import make_model
+from mmvm_jax.models.trained import Trained, encode_split, map_split
+from mmvm_jax.objectives.method import make_method
+from mmvm_jax.runtime import devices
 from mmvm_jax.types import Batch, DiagonalGaussian, Modality
 
 NAMES = ("a", "b")
@@ -75,7 +75,7 @@ def test_jensen_shannon_counts_only_examples_with_several_modalities():
 
 def test_a_split_is_mapped_whole_and_in_order():
     split = _split(_vectors(0, 21), _vectors(1, 21))
-    double = parallel.spread(lambda factor, batch: factor * batch.inputs["a"], reduced=False)
+    double = devices.spread(lambda factor, batch: factor * batch.inputs["a"], reduced=False)
     np.testing.assert_array_equal(map_split(double, 2.0, split, 8), 2.0 * split.inputs["a"])
 
 

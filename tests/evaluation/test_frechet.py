@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from tiny import config
 
-from mmvm_jax.data.pipeline import Split
+from mmvm_jax.data.dataset import Split
 from mmvm_jax.evaluation.frechet import classifier_frechet, frechet_distance, inception_frechet
-from mmvm_jax.evaluation.trained import Trained
 from mmvm_jax.evaluation.translation import Translations, source_sets
-from mmvm_jax.method import make_method
-from mmvm_jax.model import make_model
+from mmvm_jax.models.model import make_model
+from mmvm_jax.models.trained import Trained
 from mmvm_jax.networks import inception
+from mmvm_jax.objectives.method import make_method
 from mmvm_jax.types import Batch, Modality
 
 

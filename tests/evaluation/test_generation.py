@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from mmvm_jax.config import base
-from mmvm_jax.evaluation.generation import GaussianMixturePrior, fit_prior, map_unconditional, sample_latents
-from mmvm_jax.evaluation.trained import Trained
-from mmvm_jax.method import make_method
-from mmvm_jax.model import make_model
+from mmvm_jax.models.model import make_model
+from mmvm_jax.models.priors import GaussianMixturePrior, fit_prior, map_unconditional, sample_latents
+from mmvm_jax.models.trained import Trained
+from mmvm_jax.objectives.method import make_method
 from mmvm_jax.types import Modality
 
 FITTED = GaussianMixturePrior(

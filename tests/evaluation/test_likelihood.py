@@ -8,10 +8,10 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from mmvm_jax.config import base
-from mmvm_jax.data.pipeline import complete_split
+from mmvm_jax.data.dataset import complete_split
 from mmvm_jax.evaluation.likelihood import likelihood
-from mmvm_jax.evaluation.trained import Trained
-from mmvm_jax.method import make_method
+from mmvm_jax.models.trained import Trained
+from mmvm_jax.objectives.method import make_method
 from mmvm_jax.types import DiagonalGaussian, Modality
 
 NAMES, SIZES, LATENT_DIM, COUNT = ("a", "b"), (3, 2), 2, 40

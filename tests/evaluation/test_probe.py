@@ -8,8 +8,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mmvm_jax.evaluation.probe import fit, logistic_regression, probe_all, random_forest, score
-from mmvm_jax.evaluation.trained import Encoded
+from mmvm_jax.evaluation.probe import fit_probe, logistic_regression, probe_all, random_forest, score
+from mmvm_jax.models.trained import Encoded
 from mmvm_jax.types import DiagonalGaussian
 
 NAMES = ("a", "b")
@@ -39,7 +39,7 @@ def _encoded(means, labels, present=None, joint=None):
 
 
 def _probe(train, train_labels, test, test_labels):
-    return score(fit(train, train_labels), test, test_labels)
+    return score(fit_probe(train, train_labels), test, test_labels)
 
 
 def test_classes_equal_scikit_learn():
@@ -66,7 +66,7 @@ def test_classes_equal_scikit_learn():
 def test_binary_labels_equal_scikit_learn_label_by_label(make_classifier, reference):
     train, test = _vectors(0, 300), _vectors(1, 200)
     train_labels, test_labels = _labels(train, 2), _labels(test, 3)
-    values = score(fit(train, train_labels, make_classifier), test, test_labels)
+    values = score(fit_probe(train, train_labels, make_classifier), test, test_labels)
     expected = []
     for label in range(3):
         fitted, asked = train_labels[:, label] >= 0, test_labels[:, label] >= 0
@@ -141,7 +141,7 @@ def test_the_shared_probe_equals_scikit_learn_on_stacked_means():
     train_labels, test_labels = _labels(train[0], 4), _labels(test[0] + test[1], 5)
     values = probe_all(NAMES, _encoded(train, train_labels), _encoded(test, test_labels), 300, with_forest=True)
     stacked = np.stack(train, axis=1).reshape(300, 3)  # a mean of each, in turn
-    expected = score(fit(stacked, np.repeat(train_labels, 2, axis=0)), test[1], test_labels)
+    expected = score(fit_probe(stacked, np.repeat(train_labels, 2, axis=0)), test[1], test_labels)
     assert {m: values[f"probe_shared/{m}/b"] for m in METRICS} == pytest.approx(expected)
     prefixes = ("probe", "probe_forest", "probe_shared")
     assert set(values) == {f"{p}/{m}/{name}" for p in prefixes for m in METRICS for name in (*NAMES, "mean")}

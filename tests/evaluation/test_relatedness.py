@@ -8,7 +8,7 @@ from scipy.cluster.hierarchy import fcluster
 
 from mmvm_jax.distributions import wasserstein2_squared
 from mmvm_jax.evaluation.relatedness import relatedness, relatedness_values
-from mmvm_jax.evaluation.trained import Encoded
+from mmvm_jax.models.trained import Encoded
 from mmvm_jax.types import DiagonalGaussian
 
 NAMES = ("a", "b", "c")

@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 from mmvm_jax.config import base
 from mmvm_jax.errors import UserError
+from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.networks import inception
-from mmvm_jax.validation import validate
 
 # torchvision's inception_v3 has 27,161,264 parameters, of which 3,326,696 belong to the auxiliary classifier
 # and 2,049,000 to the last layer.

@@ -22,8 +22,9 @@ from scipy import stats
 
 from mmvm_jax import config
 from mmvm_jax.errors import UserError
-from mmvm_jax.method import final_hyper, make_method
-from mmvm_jax.objectives import METHODS, common, joint, meme, mmvae, mmvae_plus, mmvm, mvae
+from mmvm_jax.objectives import METHODS, joint, meme, mmvae, mmvae_plus, mmvm, mvae
+from mmvm_jax.objectives.method import final_hyper, make_method
+from mmvm_jax.objectives.noise import random_member, random_subset
 from mmvm_jax.types import Batch, DiagonalGaussian
 
 NAMES = ("alpha", "beta", "gamma")
@@ -44,7 +45,7 @@ def counts(members):
 def test_random_subset_is_uniform_over_the_observed(present):
     observed = np.flatnonzero(present)
     model = LinearGaussian(make_params(NAMES))
-    drawn = counts(common.random_subset(jax.random.key(0), many(np.array(present, bool)), model))
+    drawn = counts(random_subset(jax.random.key(0), many(np.array(present, bool)), model))
     allowed = [sum(1 << m for m in s) for n in range(1, 4) for s in itertools.combinations(observed, n)]
     assert drawn.sum() == drawn[allowed].sum()  # never empty, never an absent member
     assert len(allowed) == 1 or stats.chisquare(drawn[allowed]).pvalue > 1e-3
@@ -54,14 +55,14 @@ def test_random_subset_is_uniform_over_the_observed(present):
 def test_random_member_is_uniform_over_the_observed(present):
     observed = np.flatnonzero(present)
     model = LinearGaussian(make_params(NAMES))
-    drawn = counts(common.random_member(jax.random.key(0), many(np.array(present, bool)), model))
+    drawn = counts(random_member(jax.random.key(0), many(np.array(present, bool)), model))
     assert drawn.sum() == drawn[1 << observed].sum()
     assert len(observed) == 1 or stats.chisquare(drawn[1 << observed]).pvalue > 1e-3
 
 
 def test_nothing_is_chosen_where_nothing_is_observed():
     batch, model = many(np.zeros(3, bool)), LinearGaussian(make_params(NAMES))
-    for choose in (common.random_subset, common.random_member):
+    for choose in (random_subset, random_member):
         assert not np.any(choose(jax.random.key(0), batch, model))
 
 

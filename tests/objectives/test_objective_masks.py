@@ -19,7 +19,7 @@ from linear_gaussian import (
 )
 from ml_collections import ConfigDict
 
-from mmvm_jax.model import make_model
+from mmvm_jax.models.model import make_model
 from mmvm_jax.types import Batch, Modality
 
 NAMES = ("alpha", "beta", "gamma")

@@ -23,7 +23,7 @@ import numpy as np
 import tiny
 from absl import app, flags
 
-from mmvm_jax.metrics import read_metrics
+from mmvm_jax.artifacts.metric_writers import read_metrics
 
 _TIMES = flags.DEFINE_integer("times", 100, "Kills in all.")
 _SHARE = flags.DEFINE_integer("share", 6, "Kills of one command before it may finish.")

@@ -1,6 +1,6 @@
 """Interrupts a training of several processes at random moments, and compares its end with an undisturbed one's.
 
-    PYTHONPATH=.:tests python tests/soak/signals.py --signal=TERM --times=20 --processes=2
+    PYTHONPATH=.:tests:tests/runtime python tests/soak/signals.py --signal=TERM --times=20 --processes=2
 
 Prints a line an interruption: the processes that were sent the signal, the steps done, and the steps lost. TERM must
 lose none; KILL at most those since the last checkpoint.
@@ -15,9 +15,9 @@ import time
 import test_processes as processes
 from absl import app, flags, logging
 
-from mmvm_jax.checkpoints import Checkpoints
+from mmvm_jax.artifacts.checkpoints import Checkpoints
+from mmvm_jax.artifacts.metric_writers import read_metrics
 from mmvm_jax.errors import RESTART
-from mmvm_jax.metrics import read_metrics
 
 _SIGNAL = flags.DEFINE_enum("signal", "TERM", ["TERM", "KILL"], "What is sent.")
 _TIMES = flags.DEFINE_integer("times", 20, "How often.")

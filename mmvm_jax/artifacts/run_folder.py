@@ -1,0 +1,253 @@
+"""The folder of one run: whose configuration it holds, whether a run may work there, and what using it takes."""
+
+import contextlib
+import difflib
+import fcntl
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator
+
+from ml_collections import ConfigDict
+
+from mmvm_jax.config import base
+from mmvm_jax.data import description
+from mmvm_jax.data.dataset import DataSet
+from mmvm_jax.data.description import Description
+from mmvm_jax.errors import UserError, first_line
+from mmvm_jax.runtime.progress import log
+
+CONFIG_FILE = "config.json"
+DATA_FILE = "data.json"
+ENVIRONMENT_FILE = "environment.json"
+EVALUATION_FILE = "evaluation.json"
+TABLE_FILE = "evaluation.csv"
+REPORT_FILE = "report.html"
+_LOCK_FILE = "lock"
+
+
+@contextlib.contextmanager
+def locked(workdir: str) -> Iterator[None]:
+    """Makes the folder, and keeps other runs on this machine's files out of it while entered.
+
+    The system takes the lock back when the process ends, however it ends. Who only reads needs none.
+
+    Raises:
+      UserError: another process works there, or the folder cannot be written.
+    """
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        file = open(os.path.join(workdir, _LOCK_FILE), "a")  # noqa: SIM115, closed below
+    except OSError as error:
+        raise _not_writable(workdir, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"--workdir={workdir}: another run is working there; wait for it, or use another folder"
+            ) from error
+        except OSError as error:  # some network folders cannot be locked
+            log.warning("--workdir=%s cannot be locked (%s); start no second run there", workdir, error.strerror)
+        yield
+
+
+def check(workdir: str, config) -> bool:
+    """Makes sure that a run with this configuration may work in ``workdir``, which exists, before anything long begins.
+
+    Where data lie, where metrics go, how often, how a model is evaluated, how many steps may be skipped and how long is
+    trained may differ from run to run, if what is annealed ends at the same step; all else decides what is trained.
+
+    Returns:
+      Whether the folder holds the very same configuration, evaluation included.
+
+    Raises:
+      UserError: the folder cannot be written, or holds a run of another configuration.
+    """
+    path = os.path.join(workdir, CONFIG_FILE)
+    mine, theirs = config_text(config), None
+    try:
+        if os.path.exists(path):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                theirs = file.read()
+            _check_same(workdir, theirs, mine)
+        elif any(path.name.isdigit() for path in pathlib.Path(workdir, "checkpoints").glob("*")):
+            raise UserError(f"--workdir={workdir} has checkpoints but no {CONFIG_FILE}; use another folder")
+        with tempfile.TemporaryFile(dir=workdir):
+            return theirs == mine
+    except OSError as error:
+        raise _not_writable(workdir, error) from error
+
+
+def _not_writable(workdir: str, error: OSError) -> UserError:
+    return UserError(f"--workdir={workdir} cannot be written ({error.strerror}); use another folder")
+
+
+def begin(workdir: str, config, data: DataSet) -> None:
+    """Writes the configuration, which makes ``workdir`` the folder of this run, and what its data are.
+
+    A configuration that is there already stays: it says with which settings the run was evaluated.
+    """
+    write(os.path.join(workdir, DATA_FILE), description.to_text(description.describe(data)))
+    if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
+        write(os.path.join(workdir, CONFIG_FILE), config_text(config))
+
+
+def begin_evaluation(workdir: str, config, data: DataSet) -> None:
+    """Writes both anew, and takes away the report, whose absence says that the evaluation is not finished."""
+    pathlib.Path(workdir, REPORT_FILE).unlink(missing_ok=True)
+    write(os.path.join(workdir, CONFIG_FILE), config_text(config))
+    begin(workdir, config, data)
+
+
+def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> None:
+    """Makes sure that a user's own data, of which the configuration has but the path, are those of the run.
+
+    Args:
+      workdir: of the run.
+      config: of the run.
+      data: its data.
+      to_repair: whether the file that says what they were may be damaged, since it will be written again.
+
+    Raises:
+      UserError: they changed in between.
+    """
+    if config.data.name == "own_data" and os.path.exists(os.path.join(workdir, DATA_FILE)):
+        try:
+            theirs = read_description(workdir).fingerprint
+        except UserError:
+            if to_repair:
+                return
+            raise
+        if theirs != data.fingerprint:
+            raise UserError(
+                f"--workdir={workdir} holds a run on other data (fingerprint {theirs}, now {data.fingerprint}); "
+                "use another folder"
+            )
+
+
+def read_config(workdir: str) -> ConfigDict:
+    """The configuration of the run in ``workdir``.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+
+    def parse(text: str) -> ConfigDict:
+        config = base()  # fields that a version before this one did not have
+        with config.unlocked():
+            config.update(_with_tuples(json.loads(text)))
+        return config
+
+    return _parsed(workdir, CONFIG_FILE, parse)
+
+
+def read_description(workdir: str) -> Description:
+    """What the data of the run in ``workdir`` are.
+
+    Raises:
+      UserError: there is no run, or the file is damaged.
+    """
+    return _parsed(workdir, DATA_FILE, description.from_text)
+
+
+def read_evaluation(workdir: str) -> dict[str, float]:
+    """The metrics of the finished run in ``workdir``.
+
+    Raises:
+      UserError: there are none, or the file is damaged.
+    """
+    return _parsed(workdir, EVALUATION_FILE, lambda text: {name: float(v) for name, v in json.loads(text).items()})
+
+
+def _parsed(workdir: str, name: str, parse: Callable):
+    """What a file of the workdir holds."""
+    try:
+        with open(os.path.join(workdir, name), encoding="utf-8") as file:
+            return parse(file.read())
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} holds no run of mmvm_jax.main: no {name}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _damaged(workdir, name, error) from error
+
+
+def _damaged(workdir: str, name: str, error: Exception) -> UserError:
+    """The error for a file of the workdir that cannot be what was written, with the command that repairs it."""
+    repair = "write it again: mmvm_jax.main --mode=evaluate with the run's own --config and --workdir"
+    if name == CONFIG_FILE:
+        copies = pathlib.Path(workdir, "checkpoints").glob("*/config/metadata")  # each checkpoint has one
+        newest = max((copy for copy in copies if copy.parts[-3].isdigit()), key=os.path.getmtime, default=None)
+        repair = f"restore it: cp {newest} {workdir}/{name}" if newest else "use another folder"
+    return UserError(f"{workdir}/{name} is damaged ({first_line(error)}); {repair}", exit_code=1)
+
+
+def _with_tuples(values):
+    """JSON has lists where a configuration has tuples."""
+    if isinstance(values, dict):
+        return {name: _with_tuples(value) for name, value in values.items()}
+    return tuple(map(_with_tuples, values)) if isinstance(values, list) else values
+
+
+def config_text(config) -> str:
+    """The configuration as it is written."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def write(path: str, text: str) -> None:
+    """Writes a file as a whole or not at all."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(path + ".new", path)
+
+
+def _check_same(workdir: str, theirs: str, mine: str) -> None:
+    try:
+        old, new = _training_part(theirs), _training_part(mine)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _damaged(workdir, CONFIG_FILE, error) from error
+    if old != new:
+        changes = difflib.unified_diff(_flat(old), _flat(new), lineterm="", n=0)
+        lines = [line for line in changes if line[0] in "+-" and line[:3] not in ("+++", "---")]
+        raise UserError(
+            f"--workdir={workdir} holds a run of another configuration; use another folder or the same "
+            "configuration (- there, + asked for): " + ", ".join(lines)
+        )
+
+
+def _training_part(text: str) -> dict:
+    """The fields that decide what is trained: of methods only the chosen one; a network may use others' fields."""
+    values = json.loads(text)
+    if missing := {"method", "network", "train"} - values.keys():
+        raise LookupError(f"no {', '.join(sorted(missing))}")
+    values.pop("evaluation", None)
+    values.pop("tracker", None)
+    for place in ("dir", "path"):  # own data are known by their fingerprint
+        values.get("data", {}).pop(place, None)
+    method, train = values["method"], values["train"]
+    for name in ("skip_not_finite", "log_every", "checkpoint_every"):
+        train.pop(name, None)
+    steps, epochs = train.pop("steps"), train.pop("epochs")
+    values["method"] = {
+        name: value for name, value in method.items() if not isinstance(value, dict) or name == method["name"]
+    }
+    for name, schedule in method[method["name"]].items():
+        if name.startswith("anneal_"):
+            _fix_end(schedule, steps or epochs, "steps" if steps else "epochs")
+    return values
+
+
+def _fix_end(schedule: dict, length: float, unit: str) -> None:
+    """A schedule in absolute terms: where it ends, whatever the length of the training; nothing if it is constant."""
+    fraction = schedule.pop("fraction")
+    if schedule["shape"] == "constant":
+        schedule.clear()
+    else:
+        schedule["fraction of training"] = f"{fraction * length:.9g} {unit}"
+
+
+def _flat(values, prefix="config") -> list[str]:
+    """{"a": {"b": 1}} -> ["config.a.b = 1"]."""
+    if not isinstance(values, dict):
+        return [f"{prefix} = {json.dumps(values)}"]
+    return [line for name, value in sorted(values.items()) for line in _flat(value, f"{prefix}.{name}")]

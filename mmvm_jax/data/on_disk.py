@@ -1,0 +1,131 @@
+"""Splits that do not fit in memory: their examples stay on disk and are read when they are wanted."""
+
+import hashlib
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+import grain.python as grain
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mmvm_jax.data import builders
+from mmvm_jax.runtime.progress import log
+
+PART_SIZE = 500_000_000  # bytes that TFDS collects in memory before it writes them
+_AHEAD = 8  # results that wait to be taken
+
+
+class StoredInputs(Mapping):
+    """Inputs on disk, ``{name: StoredArray}``; ``take`` reads those of some examples into memory.
+
+    Args:
+      source: random access to serialised records.
+      features: of the modalities, a ``tfds.features.FeaturesDict``.
+      rows: [N], the record of each example.
+      digest: a hash of all records.
+    """
+
+    def __init__(self, source, features, rows: np.ndarray, digest: bytes):
+        self._source, self._features, self._rows, self.digest = source, features, rows, digest
+
+    def __getitem__(self, name: str) -> "StoredArray":
+        return StoredArray(self, name, (len(self._rows), *self._features[name].shape))
+
+    def __iter__(self):
+        return iter(self._features)
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def take(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Inputs of the examples [B] of these places: {name: [B, ...]}."""
+        specs = self._features.items()
+        arrays = {name: np.empty((len(index), *spec.shape), spec.np_dtype) for name, spec in specs}
+        records = self._source.__getitems__(self._rows[index].tolist())
+        for place, record in enumerate(records):
+            for name, value in self._features.deserialize_example_np(record).items():
+                arrays[name][place] = value
+        return arrays
+
+    def select(self, chosen: np.ndarray) -> "StoredInputs":
+        """The inputs of some examples only; ``chosen`` is what indexes an array."""
+        return StoredInputs(self._source, self._features, self._rows[chosen], self.digest)
+
+
+class StoredArray:
+    """One modality of ``StoredInputs``; indexing its first axis, as one would an array, reads it."""
+
+    def __init__(self, inputs: StoredInputs, name: str, shape: tuple[int, ...]):
+        self._inputs, self._name, self.shape = inputs, name, shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, places) -> np.ndarray:
+        rows = np.arange(len(self))[places]
+        return self._inputs.take(rows.reshape(-1))[self._name].reshape(*rows.shape, *self.shape[1:])
+
+
+def in_parts(split: str, examples: Iterator, num_examples: int, features) -> dict[str, Iterator]:
+    """Divides a split into several, since TFDS collects each in memory, however large, before it writes it.
+
+    Args:
+      split: its name; those of the parts begin with it.
+      examples: what the split's generator yields.
+      num_examples: how many these are.
+      features: of static shapes, a ``tfds.features.FeaturesDict``.
+    """
+    per_part = max(1, PART_SIZE // _num_bytes(features))
+    starts = range(0, num_examples, per_part)
+    return {f"{split}_{start:09d}": itertools.islice(examples, per_part) for start in starts}
+
+
+def whole(builder, split: str) -> str:
+    """What TFDS calls all parts of a split together."""
+    parts = sorted(name for name in builder.info.splits if name.startswith(f"{split}_"))
+    return "+".join(parts) or split
+
+
+def _num_bytes(features) -> int:
+    """Of an example in memory."""
+    return sum(math.prod(spec.shape) * spec.np_dtype(0).itemsize for spec in features.values())
+
+
+def read_split(builder, split: str, names, memory_gb: float):
+    """As ``builders.read_split``, but leaves inputs on disk that would take more memory than allowed.
+
+    Args:
+      builder, split, names: as there.
+      memory_gb: what the inputs of a split may take, in 10^9 bytes.
+
+    Returns:
+      ``{name: [N, ...]}`` or ``StoredInputs``, and the labels.
+    """
+    split = whole(builder, split)
+    features = tfds.features.FeaturesDict({name: builder.info.features[name] for name in names})
+    num_examples = builder.info.splits[split].num_examples
+    size = num_examples * _num_bytes(features)
+    if size <= memory_gb * 1e9:
+        return builders.read_split(builder, split, names)
+    log.info("%s: %.1f GB stay on disk (config.data.memory_gb=%g)", builder.name, size / 1e9, memory_gb)
+    source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    digest = _hash_files(builder.info.splits[split].filepaths)
+    _, labels = builders.read_split(builder, split, [])
+    return StoredInputs(source, features, np.arange(num_examples), digest), labels
+
+
+def read_ahead(function: Callable[[int], object], steps: range) -> Iterator:
+    """Yields ``function(step)`` in order, computed ahead by one thread a core."""
+    options = grain.ReadOptions(num_threads=os.cpu_count() or 1, prefetch_buffer_size=_AHEAD)
+    return iter(grain.MapDataset.range(steps.start, steps.stop).map(function).to_iter_dataset(options))
+
+
+def _hash_files(paths) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        with open(path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.digest()

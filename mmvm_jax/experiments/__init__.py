@@ -1,0 +1,1 @@
+"""A run, a sweep of runs, and the checks of their configuration."""

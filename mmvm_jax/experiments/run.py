@@ -1,0 +1,124 @@
+"""A run from its configuration to its report, going on from whatever the workdir already holds."""
+
+import contextlib
+import json
+import os
+
+import jax
+import numpy as np
+
+from mmvm_jax.artifacts import run_folder
+from mmvm_jax.artifacts.checkpoints import Checkpoints
+from mmvm_jax.artifacts.metric_writers import read_metrics
+from mmvm_jax.data import builders, load_dataset
+from mmvm_jax.data.dataset import DataSet
+from mmvm_jax.data.description import describe
+from mmvm_jax.evaluation.held_out import held_out_objective
+from mmvm_jax.experiments.config_checks import validate
+from mmvm_jax.inference.prior import fitted_prior
+from mmvm_jax.models.model import make_model
+from mmvm_jax.models.trained import Trained
+from mmvm_jax.objectives.method import make_method
+from mmvm_jax.runtime import devices, environment, processes
+from mmvm_jax.runtime.progress import log
+from mmvm_jax.training.loop import num_steps, train
+from mmvm_jax.training.state import first_batch, restore
+
+_STEPS = "train/steps"  # that the evaluated model was trained for
+
+
+def run(config, workdir: str, mode: str, command: str) -> None:
+    """Trains, evaluates, or both.
+
+    Args:
+      config: of the run.
+      workdir: its folder, on this machine or in object storage.
+      mode: "train", "evaluate" or "train_and_evaluate".
+      command: what started the run, for its report.
+
+    Raises:
+      UserError: the configuration or the workdir cannot be used, another run is working there, or training failed.
+    """
+    validate(config)
+    _keep_compiled_programs(config)
+    devices.keep_freed_memory()
+    with processes.together(), processes.folder_to_write(workdir) as workdir, contextlib.ExitStack() as stack:
+        processes.from_first(stack.enter_context, run_folder.locked(workdir))
+        unchanged = processes.from_first(run_folder.check, workdir, config)
+        data = processes.first_then_others(load_dataset, config.data, config.modalities)
+        processes.from_first(run_folder.check_data, workdir, config, data, mode == "evaluate")
+        total_steps = num_steps(config, len(data.train.labels))
+        if mode == "train_and_evaluate" and unchanged and processes.from_first(_is_finished, workdir, total_steps):
+            log.info("Nothing left to do: %s has the report of all %d steps", workdir, total_steps)
+            return
+        if mode != "evaluate":
+            train_run(config, data, workdir)
+        if mode != "train":
+            _evaluate_and_report(config, data, workdir, command)
+
+
+def _keep_compiled_programs(config) -> None:
+    """The next start of an equal model compiles nothing; what the environment says comes first."""
+    if jax.config.jax_compilation_cache_dir is None:
+        directory = os.path.join(builders.data_directory(config.data.dir), "compiled")
+        jax.config.update("jax_compilation_cache_dir", directory)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def train_run(config, data: DataSet, workdir: str) -> None:
+    """Trains, and leaves in the workdir all that inference needs.
+
+    Raises:
+      UserError: training failed.
+    """
+    model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
+    processes.from_first(run_folder.begin, workdir, config, data)
+    processes.from_first(run_folder.write, os.path.join(workdir, run_folder.ENVIRONMENT_FILE), environment.to_text())
+    _warn_of_lonely_posteriors(config, data)
+    log.info("training on %s", environment.describe_devices())
+    held_out = held_out_objective(config, model, method, data.test, num_steps(config, len(data.train.labels)))
+    state = train(config, model, method, data, workdir, held_out)
+    fitted_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
+
+
+def _warn_of_lonely_posteriors(config, data: DataSet) -> None:
+    alone = float(np.mean(data.train.present.sum(axis=0) == 1))
+    if config.method.name == "mmvm" and config.method.mmvm.alpha == 0 and alone:
+        log.warning(
+            "%.0f %% of the training examples have a single modality; with config.method.mmvm.alpha=0 nothing holds "
+            "their posteriors' variance up: 0.1 would",
+            100 * alone,
+        )
+
+
+def _is_finished(workdir: str, total_steps: int) -> bool:
+    if not os.path.exists(os.path.join(workdir, run_folder.REPORT_FILE)):  # which is written last
+        return False
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.latest_step == total_steps == run_folder.read_evaluation(workdir).get(_STEPS)
+
+
+def _evaluate_and_report(config, data: DataSet, workdir: str, command: str) -> None:
+    # Only now, so that training starts without waiting for scikit-learn and Matplotlib.
+    from mmvm_jax.evaluation.evaluate import evaluate
+
+    model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
+    restored = processes.from_first(restore, config, model, method, first_batch(config, data), workdir)
+    processes.from_first(run_folder.begin_evaluation, workdir, config, data)
+    trained = Trained(model, method, restored.state.variables)
+    prior = fitted_prior(config, trained, data, workdir, restored.step)
+    evaluation = evaluate(config, trained, data, prior)
+    seconds = restored.progress["seconds"]
+    evaluation.values[_STEPS], evaluation.values["train/seconds"] = float(restored.step), seconds
+    evaluation.values["train/examples_per_second"] = restored.step * config.train.batch_size / seconds
+    processes.from_first(_report, config, evaluation, data, workdir, command)
+
+
+def _report(config, evaluation, data: DataSet, workdir: str, command: str) -> None:
+    from mmvm_jax.report.report import write_report  # see above
+
+    values = {name: evaluation.values[name] for name in sorted(evaluation.values)}
+    run_folder.write(os.path.join(workdir, run_folder.EVALUATION_FILE), json.dumps(values, indent=2) + "\n")
+    log.info("report: drawing figures")
+    path = write_report(config, evaluation, describe(data), read_metrics(workdir), workdir, command)
+    log.info("Report: %s", path)

@@ -1,0 +1,13 @@
+"""New examples from draws of the prior."""
+
+from mmvm_jax.inference.expected import as_data, expected_data
+from mmvm_jax.models.priors import GaussianMixturePrior, draw_latents
+from mmvm_jax.models.trained import Trained
+from mmvm_jax.types import Array, Batch
+
+
+def generate(prior: GaussianMixturePrior | None, trained: Trained, params: dict, batch: Batch, key: Array) -> dict:
+    """{name: {"mean": [B, ...]}} from one draw of the prior."""
+    functions = trained.model.bind(params)
+    z = draw_latents(trained, functions, prior, batch.index, key)
+    return {name: {"mean": x} for name, x in as_data(functions, expected_data(functions, z)).items()}

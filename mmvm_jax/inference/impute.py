@@ -1,0 +1,35 @@
+"""Missing modalities of one batch filled in: moments of draws."""
+
+import jax
+import jax.numpy as jnp
+
+from mmvm_jax.inference.expected import as_data, expected_data
+from mmvm_jax.models.trained import Trained
+from mmvm_jax.types import Array, Batch
+
+
+def impute(keep_samples: bool, trained: Trained, params: dict, batch: Batch, keys: Array) -> dict:
+    """Moments of S draws {name: {"mean", "std": [B, ...], "samples": [B, S, ...]}}; of tokens the mode."""
+    functions, batch = trained.model.bind(params), trained.model.prepare(batch)
+    posteriors, everything = functions.encode(batch.inputs), jnp.ones(len(functions.names), bool)
+
+    def draw(key):
+        return expected_data(functions, trained.translate(functions, posteriors, batch, everything, key))
+
+    def add(moments, numbered):
+        (number, key), (means, squares) = numbered, moments
+        drawn = draw(key)
+        moved = jax.tree.map(lambda mean, x: mean + (x - mean) / number, means, drawn)
+        squares = jax.tree.map(lambda s, x, old, new: s + (x - old) * (x - new), squares, drawn, means, moved)
+        return (moved, squares), as_data(functions, drawn) if keep_samples else None
+
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(draw, keys[0]))
+    numbers = jnp.arange(1.0, len(keys) + 1.0)
+    (means, squares), samples = jax.lax.scan(add, (zeros, zeros), (numbers, keys))
+    outputs = {name: {"mean": mean} for name, mean in as_data(functions, means).items()}
+    for modality in functions.model.modalities:
+        if modality.kind != "tokens":
+            outputs[modality.name]["std"] = jnp.sqrt(squares[modality.name] / len(keys))
+        if keep_samples:
+            outputs[modality.name]["samples"] = jnp.moveaxis(samples[modality.name], 0, 1)
+    return outputs

@@ -1,0 +1,222 @@
+"""A trained model that encodes, imputes and generates, block by block."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from mmvm_jax.artifacts import run_folder, weights
+from mmvm_jax.data.description import Description
+from mmvm_jax.data.inputs import Inputs, empty_batch
+from mmvm_jax.errors import UserError
+from mmvm_jax.inference.encode import encode
+from mmvm_jax.inference.generate import generate
+from mmvm_jax.inference.impute import impute
+from mmvm_jax.inference.prior import PRIOR_FILE, _read_prior
+from mmvm_jax.models.model import make_model
+from mmvm_jax.models.priors import GaussianMixturePrior, has_prior
+from mmvm_jax.models.trained import Trained
+from mmvm_jax.objectives.method import make_method
+from mmvm_jax.runtime import devices
+from mmvm_jax.runtime.progress import Progress
+from mmvm_jax.training.state import init_state, restore
+from mmvm_jax.types import Batch, Modality
+
+Outputs = Iterator[dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictor:
+    """A trained model and all that using it takes.
+
+    Attributes:
+      trained: the model.
+      description: of the data that it was trained on.
+      prior: a fitted one, where the method has none of its own.
+      batch_size: examples worked on at once, at most.
+    """
+
+    trained: Trained
+    description: Description
+    prior: GaussianMixturePrior | None
+    batch_size: int
+
+    @functools.cached_property
+    def _programs(self) -> dict:
+        functions = {
+            "encode": encode,
+            "impute": functools.partial(impute, False),
+            "impute, with samples": functools.partial(impute, True),
+            "generate": functools.partial(generate, self.prior),
+        }
+        spread = lambda function: devices.spread(functools.partial(function, self.trained), reduced=False)
+        return {name: spread(function) for name, function in functions.items()}
+
+    def _run(self, name: str, batch: Batch, count: int, *rest) -> dict:
+        """The outputs of a program for the first ``count`` examples of a batch."""
+        outputs = self._programs[name](self.trained.params, batch, *rest)
+        return jax.tree.map(lambda leaf: leaf[:count], outputs)
+
+    def _size(self, length: int) -> int:
+        """A batch size for so many examples; few different ones, as each is compiled for."""
+        return devices.largest_batch_size(self.batch_size, 1 << (length - 1).bit_length())
+
+    def encode(self, inputs: Inputs) -> Outputs:
+        """Representations, float32, NaN where there is nothing to represent.
+
+        Yields:
+          ``<name>__mean`` and ``<name>__log_variance`` [n, D]: of the latent given this modality alone.
+          ``joint__mean`` [n, D]: of the latent given all that is there; the mean over the decoders where each
+          reads its own. ``joint__log_variance`` [n, D]: where this latent is one Gaussian for all decoders.
+        """
+        size = self._size(inputs.length)
+        for block in _shown(inputs.blocks(size), size, inputs.length, "encode"):
+            outputs, present = self._run("encode", block.batch, block.count), block.present
+            there = dict(zip(self.trained.model.names, present, strict=True)) | {"joint": present.any(axis=0)}
+            yield {
+                f"{name}__{quantity}": np.where(there[name][:, None], values, np.float32(np.nan))
+                for name, gaussian in outputs.items()
+                for quantity, values in gaussian.items()
+            }
+
+    def impute(self, inputs: Inputs, num_samples: int, keep_samples: bool, seed: int) -> Outputs:
+        """Fills in what is missing, in original units, from draws of the latent given what is there.
+
+        Of every draw the expected data are taken: their spread is what the latent leaves open, without the noise
+        of single pixels.
+
+        Yields:
+          ``<name>`` [n, ...]: in the input's type, for tokens in one that holds all ids; the values that are there as
+          they are, the others the mean of the draws, rounded for integers, or the most probable tokens.
+          ``<name>__std`` [n, ...] float32: standard deviation of the draws, 0 where there is a value; none for tokens.
+          With ``keep_samples`` also ``<name>__samples`` [n, S, ...]: every draw, of what is there too.
+        """
+        inputs.check_not_empty()
+        size, keys = self._size(inputs.length), jax.random.split(jax.random.key(seed), num_samples)
+        program = "impute, with samples" if keep_samples else "impute"
+        for block in _shown(inputs.blocks(size), size, inputs.length, "impute"):
+            outputs = self._run(program, block.batch, block.count, keys)
+            arrays = {}
+            for modality, present in zip(self.trained.model.modalities, block.present, strict=True):
+                array = block.arrays.get(modality.name)
+                if array is None:
+                    dtype = self.description.generated_type(modality)
+                    array = np.zeros((block.count, *modality.data_shape), dtype)
+                arrays |= self._filled(modality, array, present, outputs[modality.name])
+            yield arrays
+
+    def _filled(self, modality: Modality, array: np.ndarray, present: np.ndarray, drawn: dict) -> dict:
+        offset, scale = self.description.unit(modality, array.dtype)
+        mask = present.reshape(-1, *(1,) * (array.ndim - 1))
+        shaped = lambda values: values.reshape(array.shape)
+        mean = shaped(drawn["mean"] * scale + offset)
+        _check_finite(modality, mean)
+        outputs = {modality.name: np.where(mask, array, as_type(mean, _wide_enough(array.dtype, modality)))}
+        if "std" in drawn:
+            outputs[f"{modality.name}__std"] = np.where(mask, np.float32(0), shaped(drawn["std"] * scale))
+        if "samples" in drawn:
+            samples = drawn["samples"] * scale + offset
+            samples = samples.reshape(*samples.shape[:2], *array.shape[1:])
+            outputs[f"{modality.name}__samples"] = samples.astype(drawn["samples"].dtype)
+        return outputs
+
+    def generate(self, num_examples: int, seed: int) -> Outputs:
+        """Examples of all modalities, each from one draw of the prior.
+
+        Yields:
+          ``<name>`` [n, ...]: the expected data given the draw, in original units.
+
+        Raises:
+          UserError: the method has no prior of its own, and none was fitted.
+        """
+        if self.prior is None and not has_prior(self.trained):
+            raise UserError(
+                f"method '{self.trained.method.name}' has no prior of its own and the workdir no {PRIOR_FILE} "
+                "of this checkpoint; fit one: mmvm_jax.main --mode=evaluate"
+            )
+        size, num_modalities = self._size(num_examples), len(self.trained.model.names)
+        batches = (empty_batch(num_modalities, size, start) for start in range(0, num_examples, size))
+        for batch in _shown(batches, size, num_examples, "generate"):
+            count = min(size, num_examples - int(batch.index[0]))
+            yield self._generated(self._run("generate", batch, count, jax.random.key(seed)))
+
+    def generate_given(self, inputs: Inputs, seed: int) -> Outputs:
+        """The same for every example of the inputs, from one draw of the latent given what is there."""
+        inputs.check_not_empty()
+        size, key = self._size(inputs.length), jax.random.key(seed)
+        for block in _shown(inputs.blocks(size), size, inputs.length, "generate"):
+            yield self._generated(self._run("impute", block.batch, block.count, key[None]))
+
+    def _generated(self, outputs: dict) -> dict[str, np.ndarray]:
+        arrays = {}
+        for modality in self.trained.model.modalities:
+            dtype = self.description.generated_type(modality)
+            offset, scale = self.description.unit(modality, dtype)
+            values = outputs[modality.name]["mean"].reshape(-1, *modality.data_shape) * scale + offset
+            _check_finite(modality, values)
+            arrays[modality.name] = as_type(values, dtype)
+        return arrays
+
+
+def load_predictor(workdir: str) -> Predictor:
+    """The model of a finished run, from its workdir alone, or of an exported folder.
+
+    Raises:
+      UserError: the folder holds no run, or no checkpoint.
+    """
+    config, description = run_folder.read_config(workdir), run_folder.read_description(workdir)
+    trained, step = read_trained(config, description, workdir)
+    prior = _read_prior(workdir, step, config.evaluation.mixture_components)
+    return Predictor(trained, description, prior, config.evaluation.batch_size)
+
+
+def read_trained(config, description: Description, workdir: str) -> tuple[Trained, int]:
+    """The model in a workdir or an exported folder, and the steps that it was trained for.
+
+    Raises:
+      UserError: there is no checkpoint and no file of weights, or it cannot be used.
+    """
+    model, method = make_model(description.modalities, config.network, config.precision), make_method(config.method)
+    batch = description.blank_batch()
+    if weights.are_in(workdir):
+        like = jax.eval_shape(lambda: init_state(config, model, method, batch))
+        variables, step = weights.read(workdir, like.variables)
+        return Trained(model, method, variables), step
+    restored = restore(config, model, method, batch, workdir)
+    return Trained(model, method, restored.state.variables), restored.step
+
+
+def _check_finite(modality: Modality, values: np.ndarray) -> None:
+    """Raises UserError for what no type could hold: the model was shown what is far from all that it learned from."""
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"what the model makes of modality '{modality.name}' is not finite; is a code such as -999 for what is "
+            "missing among the inputs? allowed: NaN, or <name>__present",
+            exit_code=1,
+        )
+
+
+def _wide_enough(dtype: np.dtype, modality: Modality) -> np.dtype:
+    """The type of an array, or for tokens the next that holds all ids."""
+    if modality.kind != "tokens":
+        return dtype
+    return np.promote_types(dtype, np.min_scalar_type(modality.vocabulary_size - 1))
+
+
+def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Real numbers in another type, for integers the nearest that it has."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    high = high if high < 2**53 else np.nextafter(float(high), 0)  # which as a real number is one too many
+    return np.clip(np.rint(values.astype(np.float64)), low, high).astype(dtype)
+
+
+def _shown(items: Iterator, size: int, length: int, task: str) -> Iterator:
+    """The same items, each of ``size`` examples, and how far the work on them has come."""
+    with Progress(length, "examples", task) as progress:
+        for done, item in zip(range(0, length, size), items, strict=True):
+            yield item
+            progress.update(min(size, length - done))

@@ -1,0 +1,51 @@
+"""The prior fitted for methods without one, kept in the workdir."""
+
+import os
+
+import numpy as np
+
+from mmvm_jax.data.dataset import DataSet
+from mmvm_jax.data.raw import DAMAGED
+from mmvm_jax.errors import first_line
+from mmvm_jax.models.priors import GaussianMixturePrior, fit_prior, has_prior
+from mmvm_jax.models.trained import Trained, encode_split
+from mmvm_jax.runtime import processes
+from mmvm_jax.runtime.progress import log
+
+PRIOR_FILE = "prior.npz"
+
+
+def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: int) -> GaussianMixturePrior | None:
+    """The prior fitted to what training left after ``step`` steps, kept in the workdir.
+
+    None where the method has a prior of its own.
+    """
+    if has_prior(trained):
+        return None
+    settings = config.evaluation
+    if (kept := processes.from_first(_read_prior, workdir, step, settings.mixture_components)) is not None:
+        return kept
+    log.info("fitting a prior to the posteriors of the training examples")
+    posteriors, _ = encode_split(trained, data.train, settings.batch_size)
+    prior = processes.from_first(
+        fit_prior, posteriors.mean, data.train.present, settings.mixture_components, config.seed
+    )
+    path = os.path.join(workdir, PRIOR_FILE)
+    with open(path + ".new", "wb") as file:
+        np.savez(file, step=step, asked_for=settings.mixture_components, **prior._asdict())
+    os.replace(path + ".new", path)
+    return prior
+
+
+def _read_prior(workdir: str, step: int, num_components: int) -> GaussianMixturePrior | None:
+    """What ``fitted_prior`` kept, unless it was of another step, of other components, or is damaged."""
+    path = os.path.join(workdir, PRIOR_FILE)
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            prior = GaussianMixturePrior(*(arrays[name] for name in GaussianMixturePrior._fields))
+            return prior if (arrays["step"], arrays["asked_for"]) == (step, num_components) else None
+    except DAMAGED as error:
+        log.warning("%s is damaged (%s); fit it again: mmvm_jax.main --mode=evaluate", path, first_line(error))
+        return None

@@ -1,0 +1,43 @@
+"""What an objective may ask of a model, and what most methods answer alike."""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmvm_jax.distributions import BOUNDS, importance_weighted_bound, masked_logsumexp, sample, where_present
+from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
+
+
+class Functions(Protocol):
+    """What an objective may ask of a model whose parameters are fixed (``mmvm_jax.models.model.BoundModel``)."""
+
+    names: tuple[str, ...]  # of the modalities, M of them
+    identifiers: Array  # [M] uint32, from the names
+    method_params: dict  # what the method's ``init`` returned, as trained
+
+    def encode(self, inputs: dict[str, Array]) -> DiagonalGaussian:
+        """{name: [B, ...]} -> [M, B, D]."""
+
+    def log_likelihood(self, batch: Batch, z: Array, active: Array | bool = True) -> Array:
+        """z [M, ..., B, D], row m read by decoder m -> weighted log p(x_m | z_m) [M, ..., B]; absent: 0.
+
+        Latents of sources that are absent are not ``active``, bool [M, ..., B] or to be broadcast to it: they are
+        kept out of the decoders' batch statistics.
+        """
+
+
+def no_parameters(key: Array, batch: Batch, functions: Functions, options) -> dict:
+    """``init`` of the methods that learn nothing besides encoders and decoders."""
+    return {}
+
+
+def check_at_least(least: int, method: str, field: str, options) -> None:
+    """Raises UserError if a whole number among a method's options is too small."""
+    if getattr(options, field) < least:
+        value = getattr(options, field)
+        raise UserError(f"config.method.{method}.{field} is {value}; allowed: {least} and more")

@@ -1,0 +1,145 @@
+"""What the commands share: flags that are wrong and work that fails are answered in one line with an exit code."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Collection, Mapping
+from typing import NoReturn
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from mmvm_jax.config import READ_BY_DATA_SETS, READ_BY_KIND
+from mmvm_jax.errors import RESTART, Disconnected, UserError, first_line, is_disk_full
+from mmvm_jax.runtime.progress import log, show_log
+from mmvm_jax.runtime.signals import obey_termination
+
+_VERBOSE = flags.DEFINE_bool("verbose", False, "Where an error of the program itself comes from, line by line.")
+
+
+def start(work: Callable[[], None], if_stopped: str, config: flags.FlagHolder | None = None) -> None:
+    """Runs a command: reads the flags, then ``work()``.
+
+    Args:
+      work: raises ``UserError`` for what the user can put right.
+      if_stopped: what is left of the work if it is interrupted.
+      config: the flag that holds a configuration, if the command has one.
+    """
+
+    def main(argv):
+        logging.set_verbosity(logging.WARNING)  # the libraries'; ours is next
+        show_log()
+        obey_termination()
+        try:
+            if len(argv) > 1:
+                raise UserError(f"{argv[1]!r} is no flag; flags begin with --")
+            work()
+        except Disconnected as error:
+            _say(str(error))
+            os._exit(error.exit_code)  # a regular exit would wait for the process that is gone
+        except UserError as error:
+            _stop(str(error), error.exit_code)
+        except KeyboardInterrupt as stop:
+            print(f"mmvm_jax: {str(stop) or f'stopped; {if_stopped}'}", file=sys.stderr)
+            sys.exit(RESTART)
+        except Exception as error:  # not the user's
+            if _VERBOSE.value:
+                raise
+            if is_disk_full(error):
+                _stop(f"{first_line(error)}; make room, and the same command goes on from what was saved", 1)
+            _stop(f"{type(error).__name__}: {first_line(error)} (an error of the program; --verbose shows where)", 1)
+
+    app.run(main, flags_parser=lambda argv: _parse_flags(argv, config))
+
+
+def process_flags() -> Callable[[], None]:
+    """Defines the flags that make a command one of several processes; what is returned acts on them."""
+    address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0. [found out on a cluster]")
+    count = flags.DEFINE_integer("num_processes", None, "How many processes there are. [found out on a cluster]")
+    number = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0. [found out on a cluster]")
+
+    def join() -> None:
+        from mmvm_jax.runtime import (
+            environment,  # only now: wrong flags are answered without waiting for JAX
+            processes,
+        )
+
+        processes.join(address.value, count.value, number.value)
+        environment.describe_devices()  # if there are none, this is what to say
+        if not processes.is_first():
+            log.setLevel("WARNING")  # the first speaks for all
+
+    return join
+
+
+def check_are_read(config: ConfigDict, overrides: Mapping[str, object], methods: Collection[str]) -> None:
+    """Makes sure that what the command line sets is read: no option of a method, network or data set not chosen.
+
+    Args:
+      config: of the run. Its file may have options of others, and be run by any method.
+      overrides: {field: value} of what the command line sets.
+      methods: those that will be run.
+
+    Raises:
+      UserError: it sets one that would change nothing.
+    """
+    chosen = {"method": set(methods), "network": {config.network.name}, "data set": {config.data.name}}
+    for field, value in overrides.items():
+        what, readers = _readers(field)
+        if what in chosen and not chosen[what] & set(readers):
+            raise UserError(
+                f"--config.{field}={value} is an option of the {what} {' and '.join(readers)}, not of "
+                f"{', '.join(sorted(chosen[what]))}; leave it out, or choose another {what}"
+            )
+
+
+def _readers(field: str) -> tuple[str, tuple[str, ...]]:
+    """What reads a field that only some read: ("method", "network" or "data set", their names); else ("", ())."""
+    match field.split("."):
+        case ["method", method, _, *_]:
+            return "method", (method,)
+        case ["network", network, _, *_]:
+            return "network", (network, "by_kind") if network in READ_BY_KIND else (network,)
+        case ["data", name] if name in READ_BY_DATA_SETS:
+            return "data set", READ_BY_DATA_SETS[name]
+    return "", ()
+
+
+def command(module: str) -> str:
+    """The command line that started this process, for a report."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
+def _parse_flags(argv: list[str], config: flags.FlagHolder | None) -> list[str]:
+    """Reads the flags; anything wrong with them, the configuration's fields included, is one line."""
+    try:
+        rest = flags.FLAGS(argv)
+        if config is not None and config.value is not None:
+            config.value.keys()  # a file that could not be read shows only now
+        return rest
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, UserError) as error:
+        _stop(_one_line(error, argv), 2)
+
+
+def _one_line(error: Exception, argv: list[str]) -> str:
+    """What went wrong, from the several lines that the library makes of it."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
+    if isinstance(error, OSError):
+        paths = [argument.partition("=")[2] for argument in argv if argument.startswith("--config=")]
+        return f"--config={''.join(paths[-1:])} cannot be read: {lines[-1]}"
+    if isinstance(error, (AttributeError, KeyError)):
+        return f"the configuration has no field {'. '.join(lines)}"
+    if any(line.startswith("Traceback") for line in lines):  # an error inside the configuration's own file
+        return f"--config: {lines[-1]}"
+    return " ".join(lines)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    _say(message)
+    sys.exit(code)
+
+
+def _say(message: str) -> None:
+    print(f"mmvm_jax: error: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,162 @@
+"""Processes: how they join, and what the first decides for all.
+
+One process per machine (or device) takes part in a run, and all do the same: each works on its share of every
+batch, and what only one can decide or know, such as what the workdir holds, the first decides for all.
+"""
+
+import contextlib
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from mmvm_jax.errors import Disconnected, UserError, first_line
+from mmvm_jax.runtime import object_storage
+
+_CONNECT_SECONDS = 300  # until all processes must have been started
+_HEARTBEAT_SECONDS = 30  # of silence after which a process counts as dead and the others end
+_SHUTDOWN_SECONDS = 600  # that a process which is done waits for those that still save or write the report
+_LOST = ("Gloo", "NCCL", "heartbeat", "coordination service", "Connection reset", "DEADLINE_EXCEEDED", "UNAVAILABLE")
+
+
+def join(address: str | None, processes: int | None, process: int | None) -> None:
+    """Makes this process one of several, before anything is computed; alone where nothing says otherwise.
+
+    TPU pods, SLURM, Kubernetes and Open MPI are found by themselves.
+
+    Args:
+      address: "host:port" of the first process, None to find out.
+      processes: how many there are, None to find out; 1 for being alone whatever the cluster.
+      process: which of them this is, from 0; None to find out.
+
+    Raises:
+      Disconnected: the others did not come.
+      UserError: only some of the arguments are given.
+    """
+    if processes == 1:
+        return
+    given = [value is not None for value in (address, processes, process)]
+    if any(given) and not all(given):
+        raise UserError("--coordinator_address, --num_processes and --process_id go together; allowed: all or none")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from the training loop
+    try:
+        jax.distributed.initialize(
+            address,
+            processes,
+            process,
+            initialization_timeout=_CONNECT_SECONDS,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+        )
+    except ValueError as error:
+        if any(given):
+            raise UserError(f"--coordinator_address, --num_processes, --process_id: {error}") from error
+    except (RuntimeError, OSError) as error:
+        where = f"--coordinator_address={address}" if address else "the cluster that this process was found to be in"
+        raise Disconnected(f"{where}: cannot connect to the other processes ({first_line(error)})") from error
+
+
+def num_processes() -> int:
+    """Processes that share a batch."""
+    return jax.process_count()
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and reports."""
+    return jax.process_index() == 0
+
+
+def working_alone() -> dict:
+    """What Orbax is told of a process that waits for no other while it saves and restores."""
+    process = jax.process_index()
+    return {"primary_host": process, "active_processes": {process}, "barrier_sync_key_prefix": f"process_{process}"}
+
+
+def share(batch_size: int) -> slice:
+    """The rows of every batch that this process works on."""
+    size = batch_size // num_processes()
+    return slice(jax.process_index() * size, (jax.process_index() + 1) * size)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Runs a body in which processes wait for each other.
+
+    Raises:
+      Disconnected: another process is gone. If it cannot be raised, since this process waits where Python has no
+        say, JAX aborts the process, at the latest some 30 seconds later.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if num_processes() == 1 or isinstance(error, UserError) or not any(sign in str(error) for sign in _LOST):
+            raise
+        message = "another process stopped or cannot be reached; the same command goes on from the last checkpoint"
+        raise Disconnected(f"{message} ({first_line(error)})") from error
+
+
+def from_first(function: Callable, *arguments) -> Any:
+    """What ``function(*arguments)`` returns in the first process, given to all; only there it is called.
+
+    Raises:
+      UserError: it did, there, or raised any other error; then in all processes, or they would wait for each other.
+    """
+    if num_processes() == 1:
+        return function(*arguments)
+    outcome, cause = None, None
+    if is_first():
+        try:
+            outcome = function(*arguments)
+        except Disconnected:
+            raise
+        except Exception as error:
+            told = UserError(f"{type(error).__name__}: {first_line(error)}", exit_code=1)
+            outcome, cause = error if isinstance(error, UserError) else told, error
+    outcome = _broadcast(outcome)
+    if isinstance(outcome, UserError):
+        raise outcome from cause
+    return outcome
+
+
+def first_then_others(function: Callable, *arguments) -> Any:
+    """``function(*arguments)`` in every process, the first before all others: what it leaves on disk they find.
+
+    Raises:
+      UserError: it did in the first process; then in all.
+    """
+    if num_processes() == 1:
+        return function(*arguments)
+    results = []
+    from_first(lambda: results.append(function(*arguments)))
+    return results[0] if is_first() else function(*arguments)
+
+
+def in_any_process(condition: bool) -> bool:
+    """Whether it holds in one process or more."""
+    return condition if num_processes() == 1 else bool(multihost_utils.process_allgather(np.array(condition)).any())
+
+
+@contextlib.contextmanager
+def folder_to_write(workdir: str) -> Iterator[str]:
+    """The workdir, or a copy of it if it is in object storage, in the first process, which alone writes it.
+
+    Elsewhere a folder that is thrown away.
+    """
+    if is_first():
+        with object_storage.local_copy(workdir, "workdir") as folder:
+            yield folder
+    else:
+        with tempfile.TemporaryDirectory(prefix="mmvm_jax_") as temporary:
+            yield temporary
+
+
+def _broadcast(value):
+    """A value of the first process in all of them; ``value`` is not read elsewhere."""
+    data = np.frombuffer(pickle.dumps(value), np.uint8) if is_first() else np.zeros(0, np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int64(len(data))))
+    data = multihost_utils.broadcast_one_to_all(np.resize(data, length))
+    return pickle.loads(np.asarray(data).tobytes())

@@ -1,0 +1,138 @@
+"""The loop around the training step: logs, saves, stops."""
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from mmvm_jax.artifacts.checkpoints import Checkpoints
+from mmvm_jax.artifacts.metric_writers import MetricWriter
+from mmvm_jax.config import evaluated_split
+from mmvm_jax.data.dataset import DataSet
+from mmvm_jax.errors import Stopped, UserError
+from mmvm_jax.models.model import Model
+from mmvm_jax.objectives.method import Method
+from mmvm_jax.runtime import devices, processes
+from mmvm_jax.runtime.progress import Progress
+from mmvm_jax.runtime.signals import Interruption
+from mmvm_jax.training.feeding import feed
+from mmvm_jax.training.optimizer import hyper_parameters
+from mmvm_jax.training.state import TrainState, first_batch, init_state
+from mmvm_jax.training.step import make_step
+from mmvm_jax.training.step_checks import check_finite, enough_memory
+
+_AT_ONCE = 10  # steps in one program, at most: between two of them nothing waits for the host
+
+
+def num_steps(config, num_examples: int) -> int:
+    """Steps of the whole training: ``config.train.steps``, else ``epochs`` times the full batches of an epoch."""
+    if config.train.steps:
+        return config.train.steps
+    return max(1, round(config.train.epochs * (num_examples // config.train.batch_size)))
+
+
+def steps_at_once(config) -> int:
+    """Steps in one program: as many as fit between two lines and two checkpoints, evenly and up to a limit."""
+    between = math.gcd(config.train.log_every, config.train.checkpoint_every)
+    return max(number for number in range(1, _AT_ONCE + 1) if between % number == 0)
+
+
+def train(
+    config, model: Model, method: Method, data: DataSet, workdir: str, held_out: Callable | None = None
+) -> TrainState:
+    """Trains from the newest checkpoint of ``workdir``, or from the start, to the last step.
+
+    Args:
+      config: of the run.
+      model: to be trained.
+      method: by which.
+      data: its training split is read.
+      workdir: folder of the run.
+      held_out: (state, hyper) -> numbers, logged with every checkpoint under the name of the evaluated split.
+
+    Raises:
+      UserError: the loss, a term of it or the gradient is not finite, more often than may be skipped; names the step
+        and the term. Or memory does not suffice; names what would help. Or more steps were done already.
+      Stopped: a signal asked for it; what was done is saved.
+    """
+    batches = feed(data.train, config.train.batch_size, config.seed)
+    total_steps = num_steps(config, len(data.train.labels))
+    state, progress = init_state(config, model, method, first_batch(config, data)), {}
+    with Interruption() as interruption, Checkpoints(workdir) as checkpoints, enough_memory(config):
+        if restored := processes.from_first(checkpoints.restore, state):
+            state, progress = restored.state, restored.progress
+            batches.position.set_state(progress["batches"])
+        start, state = int(state.step), devices.on_all_devices(state)
+        if start > total_steps:
+            raise UserError(
+                f"--workdir={workdir} holds {start} steps of training; allowed: no fewer, not {total_steps}"
+            )
+        with processes.first_then_others(MetricWriter, workdir, config, start) as writer:  # its tracker may fail
+            steps = devices.spread_steps(make_step(config, model, method, total_steps), batches.read)
+            loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress, held_out)
+            state = loop.run(state, start, total_steps)
+    if processes.in_any_process(interruption.requested):  # during the last steps
+        raise Stopped(f"stopped and saved at step {total_steps}; the same command goes on from there")
+    return state
+
+
+class _Loop:
+    """Runs steps, several at once; looks at their metrics, logs and saves only where an interval ends."""
+
+    def __init__(self, config, steps, batches, writer, checkpoints, interruption, progress, held_out):
+        self._config, self._steps, self._batches, self._held_out = config, steps, batches, held_out
+        self._writer, self._checkpoints, self._interruption = writer, checkpoints, interruption
+        # Of the runs before this one: how long they trained, and the steps that they left out.
+        self._seconds, self._skipped = progress.get("seconds", 0.0), progress.get("skipped", 0)
+        self._hyper = hyper_parameters(config)
+        self._at_once = steps_at_once(config)
+
+    def run(self, state: TrainState, done: int, total_steps: int) -> TrainState:
+        """Trains until ``total_steps`` steps are done."""
+        self._began, batch_size = time.monotonic(), self._config.train.batch_size
+        pending, ready, raised = [], [], 0
+        with Progress(total_steps * batch_size, "examples", "train", initial=done * batch_size) as progress:
+            while done < total_steps:
+                items = self._batches.take(min(self._at_once - done % self._at_once, total_steps - done))
+                flag, table = self._interruption.requested, self._batches.table
+                state, metrics, flags = self._steps(state, items, table, self._hyper, flag)
+                done += len(items)
+                self._log(ready, progress)  # while the steps just begun are under way
+                stop, raised = bool(raised), flags  # whether any process wanted to when the steps before began
+                pending, ready = [*pending, (done, metrics)], []
+                whole = done % self._config.train.checkpoint_every == 0 or done == total_steps
+                save = stop or whole
+                if save or done % self._config.train.log_every == 0:
+                    pending, ready = [], pending
+                if save:
+                    self._log(ready, progress)
+                    ready = []
+                    if whole and self._held_out:
+                        values = self._held_out(state, self._hyper)
+                        self._writer.write(done, evaluated_split(self._config), values)
+                    processes.from_first(self._save, done, state)
+                if stop:
+                    raise Stopped(f"stopped and saved at step {done}; the same command goes on from there")
+        return state
+
+    def _log(self, ready: list[tuple[int, dict]], progress: Progress) -> None:
+        """Writes the means of some steps as one line, if there are any."""
+        if not ready:
+            return
+        chunks = [metrics for _, metrics in ready]
+        values = {name: np.concatenate([np.atleast_1d(chunk[name]) for chunk in chunks]) for name in chunks[0]}
+        done, count = ready[-1][0], len(values["loss"])
+        skipped = values.pop("skipped", np.zeros(count)).astype(bool)
+        limit = self._config.train.skip_not_finite
+        check_finite(values, done - count + 1, skipped & (self._skipped + np.cumsum(skipped) <= limit), limit)
+        self._skipped += int(skipped.sum())
+        means = {name: np.mean(steps[~skipped]) if not skipped.all() else np.nan for name, steps in values.items()}
+        self._writer.write(done, "train", means | ({"skipped": self._skipped} if limit else {}))
+        progress.update(count * self._config.train.batch_size, f"loss {means['loss']:.2f}")
+
+    def _save(self, done: int, state: TrainState) -> None:
+        seconds = self._seconds + time.monotonic() - self._began
+        batches = self._batches.position.get_state()
+        progress = {"batches": batches, "seconds": seconds, "skipped": self._skipped}
+        self._checkpoints.save(done, state, progress, self._config.to_dict())

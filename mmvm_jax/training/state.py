@@ -1,0 +1,64 @@
+"""The state that training changes: how it begins and how it is restored."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmvm_jax.artifacts.checkpoints import Checkpoints, Restored
+from mmvm_jax.data.batches import Batches
+from mmvm_jax.data.dataset import DataSet
+from mmvm_jax.errors import UserError
+from mmvm_jax.models.model import Model, join_statistics, split_statistics
+from mmvm_jax.objectives.method import Method
+from mmvm_jax.training.optimizer import make_optimizer
+from mmvm_jax.types import Array, Batch
+
+
+class TrainState(NamedTuple):
+    """All that training changes."""
+
+    step: Array  # [] int32, steps done
+    params: dict
+    statistics: dict  # running ones of the networks that have any
+    optimizer: optax.OptState
+
+    @property
+    def variables(self) -> dict:
+        """All that the model needs."""
+        return join_statistics(self.params, self.statistics)
+
+
+def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState:
+    """The state before the first step; ``batch`` is for methods that start from examples."""
+
+    def init(seed, batch):
+        network_key, method_key = jax.random.split(jax.random.key(seed))
+        variables = model.init(network_key) | {"method": {}}
+        variables["method"] = method.init(method_key, model.prepare(batch), model.bind(variables))
+        # Initialisers make float32 even where the default precision is another.
+        variables = jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), variables)
+        params, statistics = split_statistics(variables)
+        return TrainState(jnp.zeros((), jnp.int32), params, statistics, make_optimizer(config).init(params))
+
+    return jax.jit(init)(config.seed, batch)
+
+
+def first_batch(config, data: DataSet) -> Batch:
+    """The batch that training begins with."""
+    return next(Batches(data.train, config.train.batch_size, config.seed))
+
+
+def restore(config, model: Model, method: Method, batch: Batch, workdir: str) -> Restored:
+    """The newest checkpoint of a run, on whatever machines it was saved; of ``batch`` only types and shapes are read.
+
+    Raises:
+      UserError: there is none.
+    """
+    like = jax.eval_shape(lambda: init_state(config, model, method, batch))
+    with Checkpoints(workdir) as checkpoints:
+        restored = checkpoints.restore(like)
+    if restored is None:
+        raise UserError(f"--workdir={workdir} holds no checkpoint; train first: mmvm_jax.main --mode=train")
+    return restored

@@ -1,0 +1,85 @@
+"""One step of training."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmvm_jax.models.model import Model, Step, join_statistics
+from mmvm_jax.objectives.method import Method, hyper_at
+from mmvm_jax.runtime import devices
+from mmvm_jax.training.optimizer import make_optimizer
+from mmvm_jax.training.state import TrainState
+from mmvm_jax.types import Batch
+
+# Folded into a step's key for the noise inside networks; methods fold in less, an example's index.
+_NETWORK_NOISE = 2**32 - 1
+
+
+def make_step(config, model: Model, method: Method, total_steps: int) -> Callable:
+    """One step of training: (state, batch, hyper) -> (state, metrics), ``hyper_parameters`` given.
+
+    It is what each device does with its share of the batch, so it is called through ``parallel``. The metrics are
+    means over the whole batch, so the terms add up to the loss; ``grad_norm`` is that of the gradient. Where
+    ``config.train.skip_not_finite`` allows it, a step whose gradient is not finite changes nothing but the number of
+    steps, and its ``skipped`` is 1.
+    """
+    optimizer = make_optimizer(config)
+
+    def loss_share(params, statistics, key, batch, hyper, count):
+        """What a batch contributes to means over ``count`` examples: divided here, gradients need not be."""
+        batch = model.prepare(batch)
+        in_networks = Step(batch, jax.random.fold_in(key, _NETWORK_NOISE), devices.sum_over_devices)
+        functions = model.bind(join_statistics(params, statistics), in_networks)
+        output = method.loss(key, batch, functions, hyper)
+        shares = jax.tree.map(lambda values: jnp.sum(values) / count, {"loss": output.loss, **output.terms})
+        return shares["loss"], (shares, functions.updated_statistics)
+
+    def step(state: TrainState, batch: Batch, hyper: dict):
+        key = jax.random.fold_in(jax.random.key(hyper["seed"]), state.step)
+        moving = hyper_at(config.method, hyper, state.step, total_steps)
+        count = batch.index.shape[0] * devices.num_devices()
+
+        def part(statistics, batch):
+            gradients, (shares, statistics) = jax.grad(loss_share, has_aux=True)(
+                state.params, statistics, key, batch, moving, count
+            )
+            return statistics, (gradients, shares)
+
+        statistics, totals = _add_up(part, state.statistics, batch, config.train.accumulate)
+        gradients, metrics = devices.sum_over_devices(totals)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
+        metrics["grad_norm"] = optax.tree.norm(gradients)
+        after = TrainState(state.step + 1, params, statistics, optimizer_state)
+        if config.train.skip_not_finite:
+            skipped = ~jnp.isfinite(metrics["grad_norm"])
+            metrics["skipped"] = skipped.astype(jnp.result_type(float))
+            before = state._replace(step=after.step)
+            after = jax.tree.map(lambda old, new: jnp.where(skipped, old, new), before, after)
+        return after, metrics
+
+    return step
+
+
+def _add_up(part: Callable, statistics: dict, batch: Batch, number: int):
+    """``part`` of a batch, computed piece by piece so that only one piece at a time needs memory.
+
+    Returns:
+      The running statistics after the last piece, and the sums of all else that ``part`` returned.
+    """
+    if number == 1:
+        return part(statistics, batch)
+    cut = lambda leaf, axis: jnp.stack(jnp.split(leaf, number, axis))
+    pieces = jax.tree.map(lambda leaf: cut(leaf, 0), batch._replace(present=batch.index))
+    pieces = pieces._replace(present=cut(batch.present, 1))
+
+    def add(carry, piece):
+        statistics, totals = carry
+        statistics, more = part(statistics, piece)
+        return (statistics, jax.tree.map(jnp.add, totals, more)), None
+
+    shapes = jax.eval_shape(part, statistics, jax.tree.map(lambda leaf: leaf[0], pieces))[1]
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.scan(add, (statistics, zeros), pieces)[0]

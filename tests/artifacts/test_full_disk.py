@@ -1,0 +1,59 @@
+"""A disk that is full, in a small file system of its own: one line, and the same command goes on once there is room."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OWN_NAMESPACE = ["unshare", "--map-root-user", "--mount"]  # what is mounted there is seen by nobody else, and goes away
+
+
+@pytest.fixture
+def in_small_disk(tmp_path):
+    """A function (megabytes, script) -> lines: what a shell says in whose folder $DISK there is so much room."""
+    (disk := tmp_path / "disk").mkdir()
+    mount = f"DISK={disk}; mount -t tmpfs -o size=$0m none $DISK"
+    try:
+        subprocess.run([*OWN_NAMESPACE, "bash", "-c", mount, "1"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this machine allows no file systems of one's own")
+
+    def run(megabytes, script):
+        command = [*OWN_NAMESPACE, "bash", "-c", f"{mount}; {script}", str(megabytes)]
+        result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert "Traceback" not in result.stdout
+        return result.stdout.splitlines()
+
+    return run
+
+
+def test_a_checkpoint_that_does_not_fit(in_small_disk, tmp_path):
+    np.savez(tmp_path / "data.npz", **tiny.arrays(labels=None))
+    train = (
+        f"{sys.executable} -m mmvm_jax.main --config=configs/own_data.py:quicktest --mode=train --workdir=$DISK/run "
+        f"--config.data.path={tmp_path}/data.npz --config.data.dir={tmp_path}/prepared"
+        " --config.modalities=\"('photo','height')\" --config.train.steps=20 --config.train.checkpoint_every=5"
+        "; echo exit code $?; ls $DISK/run/checkpoints"
+    )
+    lines = in_small_disk(14, f"{train}; mount -o remount,size=50m $DISK; {train}")
+    (error,) = [line for line in lines if "error" in line]
+    assert "/disk/run/checkpoints: no space left on the disk for the checkpoint of step 15, which takes 8 MB" in error
+    assert error.endswith("make room, and the same command goes on from step 10")
+    codes = [place for place, line in enumerate(lines) if line.startswith("exit code")]
+    assert [lines[place] for place in codes] == ["exit code 1", "exit code 0"]
+    assert sorted(lines[codes[0] + 1 :][:2]) == ["10", "5"] and sorted(lines[codes[1] + 1 :]) == ["15", "20"]
+
+
+def test_data_that_do_not_fit(in_small_disk, tmp_path):
+    prepare = (
+        f"{sys.executable} -m mmvm_jax.main --config=configs/polydigits.py:quicktest --mode=train "
+        f"--workdir={tmp_path}/run --config.data.dir=$DISK/data"
+    )
+    lines = in_small_disk(4, f"{prepare}; echo exit code $?; find $DISK -type f")
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("exit code")]
+    assert "No space left on device" in lines[place - 1] and "make room" in lines[place - 1]
+    assert lines[place] == "exit code 1" and not any("record" in line for line in lines[place + 1 :])

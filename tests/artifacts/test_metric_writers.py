@@ -1,0 +1,64 @@
+"""Where numbers go: a tracker gets what metric_writers.jsonl has, and goes on where it was."""
+
+import os
+
+import numpy as np
+import pytest
+import tiny
+import wandb
+
+from mmvm_jax.artifacts import metric_writers
+from mmvm_jax.artifacts.metric_writers import MetricWriter, read_metrics
+from mmvm_jax.errors import UserError
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The runs that are begun at Weights & Biases, without its server."""
+    begun, init = [], wandb.init
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(wandb, "init", lambda **options: begun.append(init(**options)) or begun[-1])
+    return begun
+
+
+def test_a_tracker_is_told_what_is_written_and_goes_on_where_it_was(tmp_path, runs):
+    config = tiny.config()
+    config.tracker = "wandb"
+    with MetricWriter(str(tmp_path), config) as writer:
+        writer.write(3, "train", {"loss": 2.5, "grad_norm": np.nan})
+        writer.write(6, "train", {"loss": 2.0})
+        told = dict(runs[0].summary)
+    with MetricWriter(str(tmp_path), config, from_step=3) as writer:
+        writer.write(4, "train", {"loss": 2.25})
+        told_again = dict(runs[1].summary)
+    assert [(line["step"], line["loss"]) for line in read_metrics(str(tmp_path))] == [(3, 2.5), (4, 2.25)]
+    first, second = runs
+    assert first.id == second.id and first.name == tmp_path.name
+    assert (told["step"], told["train/loss"]) == (6, 2.0) and "train/grad_norm" not in told
+    assert (told_again["step"], told_again["train/loss"]) == (4, 2.25)
+    assert second.config["method"]["name"] == "mmvm"
+    assert any(name.endswith(first.id) for name in os.listdir(tmp_path / "wandb"))
+
+
+def test_no_tracker_unless_asked_for(tmp_path, runs):
+    with MetricWriter(str(tmp_path), tiny.config()) as writer:
+        writer.write(1, "train", {"loss": 1.0})
+    assert not runs
+
+
+def test_a_tracker_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
+    def refuse(**options):
+        raise wandb.errors.UsageError("No API key configured.\nMore lines")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    config = tiny.config()
+    config.tracker = "wandb"
+    with pytest.raises(UserError, match=r"config.tracker='wandb': No API key configured\.; log in \(wandb login\)"):
+        MetricWriter(str(tmp_path), config)
+
+
+def test_a_tracker_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(metric_writers.importlib.util, "find_spec", lambda name: None)
+    metric_writers.check_tracker("none")
+    with pytest.raises(UserError, match=r"config.tracker='wandb' is not installed; pip install 'mmvm_jax\[wandb\]'"):
+        metric_writers.check_tracker("wandb")
