@@ -30,10 +30,14 @@ class LatentMixture(NamedTuple):
 
     The second axis is the decoder that reads the latent: M where every modality has its own, 1 where all
     decoders read the same one. A component of weight zero has log-weight -inf and finite parameters.
+
+    Components with the same source are one latent: decoders that draw them read the same numbers. The sources also
+    key the noise of a draw. Without sources, every component is a latent of its own that all decoders may read.
     """
 
     components: DiagonalGaussian  # [K, M or 1, B, D]
     log_weights: Array  # [K, M or 1, B]
+    sources: Array | None = None  # [K, M or 1, B] uint32
 
 
 class Batch(NamedTuple):

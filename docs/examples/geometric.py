@@ -58,8 +58,9 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
     f = geometric_mean(posteriors, present, 0.0)
     own_or_f = lambda own, other: jnp.where(present[..., None], own, other[None])[None]
     components = jax.tree.map(own_or_f, posteriors, f)
-    return LatentMixture(components, jnp.zeros(components.mean.shape[:-1], components.mean.dtype))
+    sources = jnp.where(present, functions.identifiers[:, None], 0)[None]  # absent decoders share the draw of f
+    return LatentMixture(components, jnp.zeros(components.mean.shape[:-1], components.mean.dtype), sources)
 
 
 def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> None:
-    """None: f depends on data. Generation fits a mixture of Gaussians to the posteriors' means."""
+    """None: f depends on data. Generation fits a mixture of Gaussians to draws from the posteriors."""

@@ -58,7 +58,7 @@ def without_empty(split: Split) -> Split:
 
 
 def select_examples(split: Split, chosen: np.ndarray) -> Split:
-    """The examples that are ``chosen``: [N] bool."""
+    """The examples that are ``chosen``: [N] bool, or their numbers."""
     if isinstance(split.inputs, StoredInputs):
         inputs = split.inputs.select(chosen)
     else:

@@ -7,12 +7,13 @@ import numpy as np
 from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.data.raw import DAMAGED
 from mmvm_jax.errors import first_line
-from mmvm_jax.models.priors import GaussianMixturePrior, fit_prior, has_prior
-from mmvm_jax.models.trained import Trained, encode_split
+from mmvm_jax.models.priors import GaussianMixturePrior, draw_aggregate, fit_prior, has_prior
+from mmvm_jax.models.trained import Trained
 from mmvm_jax.runtime import processes
 from mmvm_jax.runtime.progress import log
 
 PRIOR_FILE = "prior.npz"
+_FITTED_TO = "draws"  # from the posteriors; versions before 0.4 fitted it to their means, and noted nothing
 
 
 def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: int) -> GaussianMixturePrior | None:
@@ -26,26 +27,26 @@ def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: in
     if (kept := processes.from_first(_read_prior, workdir, step, settings.mixture_components)) is not None:
         return kept
     log.info("fitting a prior to the posteriors of the training examples")
-    posteriors, _ = encode_split(trained, data.train, settings.batch_size)
-    prior = processes.from_first(
-        fit_prior, posteriors.mean, data.train.present, settings.mixture_components, config.seed
-    )
+    draws = draw_aggregate(trained, data.train, settings.batch_size, config.seed)
+    prior = processes.from_first(fit_prior, draws, settings.mixture_components, config.seed)
     path = os.path.join(workdir, PRIOR_FILE)
     with open(path + ".new", "wb") as file:
-        np.savez(file, step=step, asked_for=settings.mixture_components, **prior._asdict())
+        np.savez(file, step=step, asked_for=settings.mixture_components, fitted_to=_FITTED_TO, **prior._asdict())
     os.replace(path + ".new", path)
     return prior
 
 
 def _read_prior(workdir: str, step: int, num_components: int) -> GaussianMixturePrior | None:
-    """What ``fitted_prior`` kept, unless it was of another step, of other components, or is damaged."""
+    """What ``fitted_prior`` kept, unless it was of another step, of other components or of means, or is damaged."""
     path = os.path.join(workdir, PRIOR_FILE)
     if not os.path.exists(path):
         return None
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             prior = GaussianMixturePrior(*(arrays[name] for name in GaussianMixturePrior._fields))
-            return prior if (arrays["step"], arrays["asked_for"]) == (step, num_components) else None
+            fitted_to = arrays["fitted_to"] if "fitted_to" in arrays else "means"
+            kept = arrays["step"], arrays["asked_for"], fitted_to
+            return prior if kept == (step, num_components, _FITTED_TO) else None
     except DAMAGED as error:
         log.warning("%s is damaged (%s); fit it again: mmvm_jax.main --mode=evaluate", path, first_line(error))
         return None

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mmvm_jax.data.dataset import Split
+from mmvm_jax.data.dataset import Split, select_examples
 from mmvm_jax.models.model import BoundModel
 from mmvm_jax.models.trained import Trained, map_split
 from mmvm_jax.runtime import devices
@@ -27,23 +27,51 @@ class GaussianMixturePrior(NamedTuple):
     variances: np.ndarray  # [K, D]
 
 
-@threadpool_limits.wrap(limits=1)  # threads that wait for each other take several times as long
-def fit_prior(train_means: np.ndarray, present: np.ndarray, num_components: int, seed: int) -> GaussianMixturePrior:
-    """Fits a mixture to the training posteriors' means, those of all modalities together.
+def draw_aggregate(trained: Trained, train: Split, batch_size: int, seed: int) -> np.ndarray:
+    """Draws from the aggregate posterior: one from the posterior of each observed modality of each training example.
+
+    Only 10,000 of these posteriors, chosen at random, are drawn from where there are more, and only the examples that
+    have one of them are encoded.
 
     Args:
-      train_means: [M, N, D].
-      present: [M, N] bool; what an absent entry holds is not read.
-      num_components: K, at most; never more than there are different means.
-      seed: of the first guess, and of which 10,000 means are read where there are more.
+      trained: the model and its method.
+      train: the training split.
+      batch_size: at a time.
+      seed: of the choice and of the draws.
+
+    Returns:
+      [P, D], of all modalities together.
+    """
+    rows, examples = np.nonzero(train.present)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:_MAX_POINTS])
+    needed, places = np.unique(examples[chosen], return_inverse=True)
+
+    def draw(params, batch, key):
+        functions, batch = trained.model.bind(params), trained.model.prepare(batch)
+        posteriors, everything = functions.encode(batch.inputs), jnp.ones(len(functions.names), bool)
+        return jnp.moveaxis(trained.translate(functions, posteriors, batch, everything, key), 0, 1)
+
+    split, key = select_examples(train, needed), jax.random.key(seed)
+    draws = map_split(devices.spread(draw, reduced=False), trained.params, split, batch_size, key)
+    return draws[places, rows[chosen]]
+
+
+@threadpool_limits.wrap(limits=1)  # threads that wait for each other take several times as long
+def fit_prior(draws: np.ndarray, num_components: int, seed: int) -> GaussianMixturePrior:
+    """Fits a mixture to draws from the aggregate posterior.
+
+    Their means would not do: a mixture of them is narrower than the posteriors that the decoders learned to read.
+
+    Args:
+      draws: [P, D], from ``draw_aggregate``.
+      num_components: K, at most; never more than there are different draws.
+      seed: of the first guess.
     """
     # Only now, so that training starts without waiting for scikit-learn.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    points = train_means[present].astype(np.float64)
-    if len(points) > _MAX_POINTS:
-        points = np.random.default_rng(seed).permutation(points)[:_MAX_POINTS]
+    points = draws.astype(np.float64)
     count = min(num_components, len(np.unique(points, axis=0)))
     # A point twice over changes no maximum-likelihood fit, and scikit-learn wants two.
     points = points if len(points) > 1 else np.repeat(points, 2, axis=0)

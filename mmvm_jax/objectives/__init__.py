@@ -5,7 +5,7 @@
     init(key, batch, functions, options) -> dict of parameters it learns besides encoders and decoders
     loss(key, batch, functions, hyper, options) -> LossOutput
     posterior(posteriors, present, functions, options) -> LatentMixture, given any subset of the modalities
-    draw(key, index, mixture, options) -> latents [M or 1, B, D], which the decoders read
+    draw(key, index, mixture, options) -> latents [M or 1, B, D], one joint draw, which the decoders read
     prior(functions, options, num_examples, latent_dim) -> LatentMixture, or None where there is none
 
 Inputs arrive prepared: absent entries are already zeros. All noise is keyed by the example's index and the

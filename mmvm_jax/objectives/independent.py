@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from mmvm_jax.distributions import gaussian_kl, sample, where_present
 from mmvm_jax.objectives.bounds import per_modality_bound
 from mmvm_jax.objectives.interface import Functions, no_parameters
-from mmvm_jax.objectives.latents import draw
+from mmvm_jax.objectives.latents import draw, with_sources
 from mmvm_jax.objectives.noise import modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
@@ -35,10 +35,11 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """Own posterior where observed, the prior where not: components [1, M, B, D]."""
     components = jax.tree.map(lambda leaf: leaf[None], where_present(present, posteriors))
-    return LatentMixture(components, jnp.zeros(components.mean.shape[:-1], posteriors.mean.dtype))
+    mixture = LatentMixture(components, jnp.zeros(components.mean.shape[:-1], posteriors.mean.dtype))
+    return with_sources(mixture, functions.identifiers[None])
 
 
 def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
     """N(0, I) for every modality by itself: components [1, M, B, D]."""
     zeros = jnp.zeros((1, len(functions.names), num_examples, latent_dim))
-    return LatentMixture(DiagonalGaussian(zeros, zeros), zeros[..., 0])
+    return with_sources(LatentMixture(DiagonalGaussian(zeros, zeros), zeros[..., 0]), functions.identifiers[None])

@@ -17,7 +17,7 @@ from mmvm_jax.distributions import gaussian_kl, sample
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.objectives.bounds import joint_bound
 from mmvm_jax.objectives.interface import Functions
-from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_prior
+from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_prior, with_sources
 from mmvm_jax.objectives.noise import example_keys, random_member, random_subset
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
@@ -71,14 +71,20 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """The joint posterior given the observed: components [K, 1, B, D], K = 1, M or 2**M - 1."""
+    """The joint posterior given the observed: components [K, 1, B, D], K = 1, M or 2**M - 1.
+
+    The source of a product is the sum of its members' identifiers, which has no order.
+    """
     if options.aggregation == "average":
         return single_latent(aggregation.average_of_experts(posteriors, present))
     if options.aggregation == "poe":
         return single_latent(aggregation.product_of_experts(posteriors, present, options.prior_expert))
     if options.aggregation == "moe":
-        return aggregation.mixture_of_experts(posteriors, present)
-    return aggregation.mixture_of_products(posteriors, present, options.prior_expert)
+        mixture = aggregation.mixture_of_experts(posteriors, present)
+        return with_sources(mixture, functions.identifiers[:, None])
+    members = jnp.asarray(aggregation.subsets(len(present)), jnp.uint32)
+    sources = jnp.sum(members * functions.identifiers[None], axis=1, keepdims=True, dtype=jnp.uint32)
+    return with_sources(aggregation.mixture_of_products(posteriors, present, options.prior_expert), sources)
 
 
 def _drawn_component(key, experts, batch, functions, options) -> DiagonalGaussian:

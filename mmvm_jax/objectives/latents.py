@@ -15,14 +15,18 @@ from mmvm_jax.objectives.noise import example_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 
-def own_or_mixture(posteriors: DiagonalGaussian, present: Array, scores: Array | None = None) -> LatentMixture:
+def own_or_mixture(
+    posteriors: DiagonalGaussian, present: Array, identifiers: Array, scores: Array | None = None
+) -> LatentMixture:
     """Own posterior where observed, the mixture of the observed ones where not: components [M, M, B, D].
 
-    Axis 0 is the component, axis 1 the decoder; with nothing observed it is N(0, I).
+    Axis 0 is the component, axis 1 the decoder; with nothing observed it is N(0, I). The sources are the modalities,
+    so all absent decoders of a draw read the one latent of one observed modality.
 
     Args:
       posteriors: [M, B, D].
       present: [M, B] bool.
+      identifiers: [M] uint32, of the modalities.
       scores: [M, B], log-weights of the mixture before they are normalised; None for uniform ones.
     """
     num_modalities = present.shape[0]
@@ -34,11 +38,28 @@ def own_or_mixture(posteriors: DiagonalGaussian, present: Array, scores: Array |
     log_weights = jax.nn.log_softmax(jnp.where(present[None], own, mixture[:, None]), axis=0)
     # [K, B, D] -> [K, M, B, D]: every decoder may read every component.
     repeat = lambda leaf: jnp.repeat(leaf[:, None], num_modalities, axis=1)
-    return LatentMixture(jax.tree.map(repeat, components), log_weights)
+    return with_sources(LatentMixture(jax.tree.map(repeat, components), log_weights), identifiers[:, None])
+
+
+def with_sources(mixture: LatentMixture, sources: Array) -> LatentMixture:
+    """The mixture, its components being the latents of these sources: [K, M or 1] uint32, the same for all examples."""
+    return mixture._replace(sources=jnp.broadcast_to(sources[..., None], mixture.log_weights.shape))
+
+
+def sources_of(mixture: LatentMixture) -> Array:
+    """The sources of the components, their numbers where the mixture states none: [K, M or 1, B] uint32."""
+    if mixture.sources is not None:
+        return mixture.sources
+    numbers = jnp.arange(len(mixture.log_weights), dtype=jnp.uint32)
+    return with_sources(mixture, numbers[:, None]).sources
 
 
 def draw(key: Array, index: Array, mixture: LatentMixture, options) -> Array:
-    """One draw a decoder and example: a component by its weight, then a latent from it.
+    """One joint draw per example: a component for every decoder by its weight, then a latent from it.
+
+    Choice and noise are keyed by the example and the component's source. So decoders with the same weights choose
+    the same source, decoders that read the same source read the same latent, and neither the order of the modalities
+    nor those that are absent change the draw.
 
     Args:
       key: of the draw.
@@ -50,14 +71,25 @@ def draw(key: Array, index: Array, mixture: LatentMixture, options) -> Array:
       [M or 1, B, D].
     """
 
-    def draw_example(key, components, log_weights):
+    def draw_example(key, components, log_weights, sources):
         choice_key, noise_key = jax.random.split(key)
-        chosen = jax.random.categorical(choice_key, log_weights, axis=0)
+        chosen = choose(choice_key, log_weights, sources)
         pick = lambda leaf: jnp.take_along_axis(leaf, chosen[None, :, None], axis=0)[0]
-        return sample(noise_key, jax.tree.map(pick, components))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(noise_key, pick(sources[..., None])[:, 0])
+        return sample(keys, jax.tree.map(pick, components))
 
-    keys = example_keys(key, index)
-    return jax.vmap(draw_example, in_axes=(0, 2, 2), out_axes=1)(keys, *mixture)
+    parts = example_keys(key, index), mixture.components, mixture.log_weights, sources_of(mixture)
+    return jax.vmap(draw_example, in_axes=(0, 2, 2, 2), out_axes=1)(*parts)
+
+
+def choose(key: Array, log_weights: Array, sources: Array) -> Array:
+    """A component for every decoder of one example, by weight: [K, M or 1], [K, M or 1] -> [M or 1].
+
+    The component with the highest sum of log-weight and Gumbel noise, which is drawn once for every source.
+    """
+    keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))(key, sources)
+    gumbel = lambda one: jax.random.gumbel(one, (), log_weights.dtype)
+    return jnp.argmax(log_weights + jax.vmap(jax.vmap(gumbel))(keys), axis=0)
 
 
 def standard_normal_prior(functions: Functions, options, num_examples: int, latent_dim: int) -> LatentMixture:

@@ -26,7 +26,7 @@ from mmvm_jax.distributions import gaussian_kl, gaussian_log_density, sample, wh
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.objectives.bounds import log_mean_density
 from mmvm_jax.objectives.interface import Functions, check_at_least
-from mmvm_jax.objectives.latents import draw, own_or_mixture
+from mmvm_jax.objectives.latents import draw, own_or_mixture, with_sources
 from mmvm_jax.objectives.noise import modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
@@ -146,7 +146,7 @@ def _others(num_modalities: int) -> Array:
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """Own posterior where observed, the mixture of the observed ones where not: components [M, M, B, D]."""
-    return own_or_mixture(posteriors, present)
+    return own_or_mixture(posteriors, present, functions.identifiers)
 
 
 def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
@@ -154,4 +154,6 @@ def prior(functions: Functions, options: Options, num_examples: int, latent_dim:
     pseudo = _pseudo_posteriors(functions)
     shape = (len(functions.names) * options.num_pseudo_inputs, 1, num_examples, latent_dim)
     repeat = lambda leaf: jnp.broadcast_to(leaf.reshape(-1, 1, 1, latent_dim), shape)
-    return LatentMixture(jax.tree.map(repeat, pseudo), jnp.full(shape[:-1], -jnp.log(float(shape[0]))))
+    mixture = LatentMixture(jax.tree.map(repeat, pseudo), jnp.full(shape[:-1], -jnp.log(float(shape[0]))))
+    numbers = jnp.arange(options.num_pseudo_inputs, dtype=jnp.uint32)
+    return with_sources(mixture, (functions.identifiers[:, None] + numbers[None]).reshape(-1, 1))

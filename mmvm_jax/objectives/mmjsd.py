@@ -18,7 +18,7 @@ from mmvm_jax.aggregation import mixture_of_experts, product_of_experts
 from mmvm_jax.distributions import gaussian_kl, sample, where_present
 from mmvm_jax.objectives.bounds import joint_bound
 from mmvm_jax.objectives.interface import Functions, no_parameters
-from mmvm_jax.objectives.latents import draw, standard_normal_prior
+from mmvm_jax.objectives.latents import draw, standard_normal_prior, with_sources
 from mmvm_jax.objectives.noise import example_keys, random_member
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
@@ -58,4 +58,4 @@ def jensen_shannon(experts: DiagonalGaussian, present: Array) -> Array:
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """The uniform mixture of the observed posteriors: components [M, 1, B, D]."""
-    return mixture_of_experts(posteriors, present)
+    return with_sources(mixture_of_experts(posteriors, present), functions.identifiers[:, None])

@@ -20,7 +20,7 @@ from mmvm_jax.aggregation import mixture_of_experts
 from mmvm_jax.distributions import gaussian_log_density, sample, where_present
 from mmvm_jax.objectives.bounds import check_importance_options, importance_weighted_loss, log_mean_density
 from mmvm_jax.objectives.interface import Functions, no_parameters
-from mmvm_jax.objectives.latents import draw, standard_normal_prior
+from mmvm_jax.objectives.latents import draw, standard_normal_prior, with_sources
 from mmvm_jax.objectives.noise import modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
@@ -65,4 +65,4 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """The uniform mixture of the observed posteriors: components [M, 1, B, D]."""
-    return mixture_of_experts(posteriors, present)
+    return with_sources(mixture_of_experts(posteriors, present), functions.identifiers[:, None])

@@ -23,6 +23,7 @@ from mmvm_jax.distributions import gaussian_log_density, sample, where_present
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.objectives.bounds import check_importance_options, importance_weighted_loss, log_mean_density
 from mmvm_jax.objectives.interface import Functions
+from mmvm_jax.objectives.latents import choose, with_sources
 from mmvm_jax.objectives.noise import example_keys, modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
@@ -125,7 +126,8 @@ def _as_read(z: Array, others: Array) -> Array:
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """Components [M, M, B, D]: axis 0 is the observed modality that gives u, axis 1 the decoder, with its w.
 
-    The w of an absent modality is that of ``absent_private``. Laplace components go by mean and variance.
+    The w of an absent modality is that of ``absent_private``. Laplace components go by mean and variance. The sources
+    are those of u.
     """
     num_modalities = len(present)
     q = _distribution(where_present(present, posteriors), options)  # the prior where absent
@@ -137,23 +139,28 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
     pair = lambda own, shared: jnp.concatenate([repeat(own, 0), repeat(shared, 1)], axis=-1)
     active = present | ~jnp.any(present, axis=0, keepdims=True)
     log_weights = jax.nn.log_softmax(jnp.where(active, 0.0, -jnp.inf).astype(q.mean.dtype), axis=0)
-    return LatentMixture(jax.tree.map(pair, w, u), repeat(log_weights, 1))
+    mixture = LatentMixture(jax.tree.map(pair, w, u), repeat(log_weights, 1))
+    return with_sources(mixture, functions.identifiers[:, None])
 
 
 def draw(key: Array, index: Array, mixture: LatentMixture, options: Options) -> Array:
-    """One draw an example, [M, B, D]: a source and its u, the same for all decoders, and a w for each."""
+    """One draw an example, [M, B, D]: a source and its u, the same for all decoders, and a w for each.
 
-    def draw_example(key, components, log_weights):
+    The noise of u is keyed by the source, that of every w by the modality whose decoder reads it.
+    """
+    fold_in = jax.vmap(jax.random.fold_in, (None, 0))
+
+    def draw_example(key, components, log_weights, sources):
         choice_key, shared_key, private_key = jax.random.split(key, 3)
-        source = jax.random.categorical(choice_key, log_weights[:, 0])
+        source = choose(choice_key, log_weights, sources)[0]
         w, u = _split(jax.tree.map(lambda leaf: leaf[source], components), options)  # [M, W or U]
         one = dataclasses.replace(options, num_samples=1)
-        u = _sample(shared_key[None], jax.tree.map(lambda leaf: leaf[:1], u), one)[:, 0]
-        w = _sample(jax.random.split(private_key, len(w.mean)), w, one)[:, 0]
+        u = _sample(fold_in(shared_key, sources[source, :1]), jax.tree.map(lambda leaf: leaf[:1], u), one)[:, 0]
+        w = _sample(fold_in(private_key, jnp.diagonal(sources)), w, one)[:, 0]
         return jnp.concatenate([w, jnp.broadcast_to(u, (len(w), u.shape[-1]))], axis=-1)
 
     keys = example_keys(key, index)
-    return jax.vmap(draw_example, in_axes=(0, 2, 2), out_axes=1)(keys, *mixture)
+    return jax.vmap(draw_example, in_axes=(0, 2, 2, 2), out_axes=1)(keys, *mixture)
 
 
 def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:

@@ -137,7 +137,7 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
     scores = _scores(where_present(present, posteriors), functions, options)
     if options.gate != "none":
         scores = _kept(scores, scores, present, options)
-    return own_or_mixture(posteriors, present, scores)
+    return own_or_mixture(posteriors, present, functions.identifiers, scores)
 
 
 def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> None:

@@ -16,7 +16,7 @@ CAPTIONS = {
     "reconstructions": "Reconstructions: real test examples, and each decoded from its own modality.",
     "unconditional": "Unconditional generation: one draw a column, seen through every decoder; what is private to a "
     "modality, all of it in independent autoencoders, is drawn for each. Where the method has no prior of its own, a "
-    "mixture of Gaussians fitted to the means of the training posteriors stands in.",
+    "mixture of Gaussians fitted to draws from the training posteriors stands in.",
     "latents": "Posterior means of test examples, coloured by class where there is one.",
     "relatedness": "Relatedness: distances between two modalities' posteriors of the same and of different test "
     "examples, their means between classes, and the classes joined by these.",
