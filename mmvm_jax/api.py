@@ -30,6 +30,10 @@ from mmvm_jax.runtime import devices, object_storage
 __all__ = ["FittedModel", "default_config", "export", "fit", "load"]
 
 
+_MOST = 10**9  # examples, or draws of one
+_LARGEST_SEED = 2**32 - 1
+
+
 @dataclasses.dataclass(frozen=True)
 class FittedModel:
     """A trained model; ``mmvm_jax.inference.predictor.Predictor`` says what each task returns."""
@@ -44,7 +48,7 @@ class FittedModel:
         self, data: Mapping, num_samples: int = 20, keep_samples: bool = False, seed: int = 0
     ) -> dict[str, np.ndarray]:
         """The data with what is missing filled in, ``<name>`` [N, ...], and how sure that is, ``<name>__std``."""
-        num_samples = _positive("num_samples", num_samples)
+        num_samples, seed = _number("num_samples", num_samples, 1, _MOST), _number("seed", seed, 0, _LARGEST_SEED)
         return _whole(self.predictor.impute(self._inputs(data), num_samples, keep_samples, seed))
 
     def generate(
@@ -53,8 +57,9 @@ class FittedModel:
         """New examples, ``<name>`` [N, ...]: ``num_examples`` of them, or one for each of some ``given`` data."""
         if (num_examples is None) == (given is None):
             raise ValueError("generate takes either num_examples or given")
+        seed = _number("seed", seed, 0, _LARGEST_SEED)
         if given is None:
-            return _whole(self.predictor.generate(_positive("num_examples", num_examples), seed))
+            return _whole(self.predictor.generate(_number("num_examples", num_examples, 1, _MOST), seed))
         return _whole(self.predictor.generate_given(self._inputs(given), seed))
 
     def _inputs(self, data: Mapping) -> Inputs:
@@ -111,10 +116,10 @@ def load(workdir: str) -> FittedModel:
         return FittedModel(load_predictor(local))
 
 
-def _positive(name: str, value) -> int:
+def _number(name: str, value, lowest: int, highest: int) -> int:
     number = operator.index(value)  # numpy's integers too
-    if number < 1:
-        raise ValueError(f"{name} is {number}; allowed: 1 or more")
+    if not lowest <= number <= highest:
+        raise ValueError(f"{name} is {number}; allowed: {lowest} to {highest}")
     return number
 
 

@@ -19,10 +19,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of mmvm_jax.mai
 _TASK = flags.DEFINE_enum("task", None, TASKS, "What to do.")
 _INPUT = flags.DEFINE_string("input", None, "The .npz file to read; for generate, with --given.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 20, "impute: draws of what is missing.", lower_bound=1)
+_MOST = 10**9
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 20, "impute: draws of what is missing.", 1, _MOST)
 _KEEP_SAMPLES = flags.DEFINE_bool("keep_samples", False, "impute: writes every draw, as <name>__samples.")
 _GIVEN = flags.DEFINE_list("given", [], "generate: names of the modalities of --input to start from.")
-_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 100, "generate, without --given: how many.", lower_bound=1)
+_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 100, "generate, without --given: how many.", 1, _MOST)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0, upper_bound=2**32 - 1)
 flags.adopt_module_key_flags(command_line)  # for --help
 

@@ -231,10 +231,20 @@ def test_imputation_starts_from_something(model):
         model.impute(data)
     with pytest.raises(ValueError, match="either num_examples or given"):
         model.generate()
-    with pytest.raises(ValueError, match="num_samples is 0; allowed: 1 or more"):
+    with pytest.raises(ValueError, match="num_samples is 0; allowed: 1 to 1000000000"):
         model.impute({"height": np.zeros((5, 3))}, num_samples=0)
-    with pytest.raises(ValueError, match="num_examples is 0; allowed: 1 or more"):
+    with pytest.raises(ValueError, match="num_examples is 0; allowed: 1 to 1000000000"):
         model.generate(0)
+    for seed in (-1, 2**32):
+        with pytest.raises(ValueError, match=f"seed is {seed}; allowed: 0 to 4294967295"):
+            model.generate(1, seed=seed)
+        with pytest.raises(ValueError, match=f"seed is {seed}; allowed: 0 to 4294967295"):
+            model.impute({"height": np.zeros((5, 3))}, seed=seed)
+
+
+def test_every_seed_up_to_the_last_is_one_of_its_own(model):
+    made = [model.generate(1, seed=seed)["height"].tobytes() for seed in (0, 2**31 - 1, 2**31, 2**32 - 1)]
+    assert len(set(made)) == 4
 
 
 def test_nan_in_training_data_without_a_mask_is_named():

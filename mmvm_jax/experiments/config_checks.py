@@ -1,8 +1,6 @@
 """Checks of a configuration before any long work: one error that names the field, the value and what is allowed."""
 
 import functools
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -21,48 +19,58 @@ from mmvm_jax.runtime.devices import check_batch_size
 
 
 class _Range(NamedTuple):
-    allowed: str
-    holds: Callable[[float], bool]
+    """The lowest and the highest value of a field. A compiled program computes with both: in int32 and float32."""
+
+    lowest: float
+    highest: float
+
+    @property
+    def allowed(self) -> str:
+        return f"{self.lowest} to {self.highest}"
 
 
-_POSITIVE = _Range("more than 0", lambda value: value > 0)
-_NOT_NEGATIVE = _Range("0 or more", lambda value: value >= 0)
-_SHARE = _Range("0 to 1", lambda value: 0 <= value <= 1)
-_DECAY = _Range("0 to less than 1", lambda value: 0 <= value < 1)
+_SEED = _Range(0, 2**32 - 1)
+_COUNT = _Range(1, 2**31 - 1)
+_COUNT_OR_NONE = _Range(0, 2**31 - 1)
+_POSITIVE = _Range(1e-30, 1e9)
+_NOT_NEGATIVE = _Range(0.0, 1e9)
+_SHARE = _Range(0.0, 1.0)
+_DECAY = _Range(0.0, 0.999999)  # the next number to 1 that is still far from it in float32
+_FRACTION = _Range(1e-6, 1.0)
 
 _WIDTHS = ("network.mlp.hidden_dims", "network.small_cnn.channels")
 RANGES = {
-    "seed": _Range("0 to 4294967295", lambda value: 0 <= value < 2**32),
+    "seed": _SEED,
     "data.memory_gb": _NOT_NEGATIVE,
-    "data.num_modalities": _POSITIVE,
-    "data.pairings": _POSITIVE,
+    "data.num_modalities": _COUNT,
+    "data.pairings": _COUNT,
     "data.validation": _DECAY,
     "data.missing.rate": _SHARE,
-    "data.missing.seed": _NOT_NEGATIVE,
+    "data.missing.seed": _SEED,
     "method.beta": _NOT_NEGATIVE,
     "method.mmvm.alpha": _SHARE,
-    "method.mmvm.temperature": _POSITIVE,
+    "method.mmvm.temperature": _Range(1e-6, 1e9),  # divergences are divided by it
     "method.meme.label_weight": _NOT_NEGATIVE,
     "method.mvtcae.alpha": _SHARE,
-    "network.latent_dim": _POSITIVE,
+    "network.latent_dim": _COUNT,
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.b1": _DECAY,
     "optimizer.b2": _DECAY,
     "optimizer.eps": _POSITIVE,
-    "train.accumulate": _POSITIVE,
+    "train.accumulate": _COUNT,
     "train.epochs": _NOT_NEGATIVE,
-    "train.steps": _NOT_NEGATIVE,
-    "train.checkpoint_every": _POSITIVE,
-    "train.log_every": _POSITIVE,
-    "train.skip_not_finite": _NOT_NEGATIVE,
-    "evaluation.batch_size": _POSITIVE,
-    "evaluation.probe_examples": _POSITIVE,
-    "evaluation.classifier_epochs": _POSITIVE,
-    "evaluation.divergence_samples": _POSITIVE,
-    "evaluation.likelihood_samples": _NOT_NEGATIVE,
-    "evaluation.mixture_components": _POSITIVE,
-    "evaluation.figure_examples": _POSITIVE,
-    "evaluation.embedding_examples": _POSITIVE,
+    "train.steps": _COUNT_OR_NONE,
+    "train.checkpoint_every": _COUNT,
+    "train.log_every": _COUNT,
+    "train.skip_not_finite": _COUNT_OR_NONE,
+    "evaluation.batch_size": _COUNT,
+    "evaluation.probe_examples": _COUNT,
+    "evaluation.classifier_epochs": _COUNT,
+    "evaluation.divergence_samples": _COUNT,
+    "evaluation.likelihood_samples": _COUNT_OR_NONE,
+    "evaluation.mixture_components": _COUNT,
+    "evaluation.figure_examples": _COUNT,
+    "evaluation.embedding_examples": _COUNT,
 }
 
 
@@ -112,7 +120,7 @@ def _value(config: ConfigDict, field: str):
 
 
 def _check_range(field: str, value: float, allowed: _Range) -> None:
-    if not (math.isfinite(value) and allowed.holds(value)):
+    if not allowed.lowest <= value <= allowed.highest:
         raise UserError(f"{field} is {value}; allowed: {allowed.allowed}")
 
 
@@ -128,8 +136,7 @@ def _check_annealing(config_method: ConfigDict) -> None:
         field = f"method.{config_method.name}.{name}"
         if schedule.shape not in SHAPES:
             raise unknown_name(f"config.{field}.shape", schedule.shape, SHAPES)
-        if not 0 < schedule.fraction <= 1:
-            raise UserError(f"config.{field}.fraction is {schedule.fraction}; allowed: above 0, to 1")
+        _check_range(f"config.{field}.fraction", schedule.fraction, _FRACTION)
         if allowed := RANGES.get(field.replace("anneal_", "")):
             _check_range(f"config.{field}.start", schedule.start, allowed)
 

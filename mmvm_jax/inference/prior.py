@@ -13,7 +13,7 @@ from mmvm_jax.runtime import processes
 from mmvm_jax.runtime.progress import log
 
 PRIOR_FILE = "prior.npz"
-_FITTED_TO = "draws"  # from the posteriors; versions before 0.4 fitted it to their means, and noted nothing
+_FITTED_TO = "draws"  # from the posteriors; earlier versions fitted it to the posteriors' means, and noted nothing
 
 
 def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: int) -> GaussianMixturePrior | None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 from mmvm_jax.networks import patches, winograd
 from mmvm_jax.networks.patches import in_memory
@@ -110,40 +111,42 @@ def _transposed_convolution(y, kernel, form):
     return lax.conv_general_dilated(y, flipped, (1, 1), ends, lhs_dilation=form.strides, dimension_numbers=_DIMENSIONS)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _down(maps, form, x, kernel):
     return maps.down(x, kernel, form)
 
 
-def _down_forward(maps, form, x, kernel):
-    return maps.down(x, kernel, form), (x, kernel)
+@functools.partial(_down.defjvp, symbolic_zeros=True)
+def _down_tangent(maps, form, primals, tangents):
+    x, kernel = primals
+    of_x = lambda y: maps.up(in_memory(y), kernel, form)
+    of_kernel = lambda y: maps.correlate(x, in_memory(y), form)
+    y = maps.down(x, kernel, form)
+    return y, _sum_of_transposes((of_x, of_kernel), tangents, y)
 
 
-def _down_backward(maps, form, saved, y):
-    x, kernel = saved
-    y = in_memory(y)
-    return maps.up(y, kernel, form), maps.correlate(x, y, form)
-
-
-_down.defvjp(_down_forward, _down_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _up(maps, form, y, kernel):
     return maps.up(y, kernel, form)
 
 
-def _up_forward(maps, form, y, kernel):
-    return maps.up(y, kernel, form), (y, kernel)
+@functools.partial(_up.defjvp, symbolic_zeros=True)
+def _up_tangent(maps, form, primals, tangents):
+    y, kernel = primals
+    of_y = lambda x: maps.down(in_memory(x), kernel, form)
+    of_kernel = lambda x: maps.correlate(in_memory(x), y, form)
+    x = maps.up(y, kernel, form)
+    return x, _sum_of_transposes((of_y, of_kernel), tangents, x)
 
 
-def _up_backward(maps, form, saved, x):
-    y, kernel = saved
-    x = in_memory(x)
-    return maps.down(x, kernel, form), maps.correlate(x, y, form)
+def _sum_of_transposes(gradients, tangents, output):
+    """The tangent of an output, from the functions that give the gradients of its arguments.
 
-
-_up.defvjp(_up_forward, _up_backward)
+    These are linear, and their transposes give tangents. Backpropagation transposes once more: so it computes the
+    gradients by the very functions, and forward mode works too.
+    """
+    pairs = [pair for pair in zip(gradients, tangents) if not isinstance(pair[1], SymbolicZero)]
+    return sum(jax.linear_transpose(gradient, output)(tangent)[0] for gradient, tangent in pairs)
 
 
 def _examples_last(function, maps):

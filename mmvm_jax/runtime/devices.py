@@ -104,10 +104,10 @@ def spread_steps(step: Callable, read: Callable) -> Callable:
         def one(state, item_and_flag):
             item, flag = item_and_flag
             state, metrics = step(state, read(table, item), hyper)
-            # Sums that do not depend on each other may be done in another order by each process, which mixes them
-            # up; so this one is made to depend on the others, by a number that is never so low.
+            # Processes may compute sums that do not depend on each other in different orders, and then mix them up. So
+            # the flag is made to depend on the metrics: no number is both NaN and infinite, but XLA does not know it.
             first = jax.tree.leaves(metrics)[0]
-            never = jnp.any(first < jnp.finfo(first.dtype).min)
+            never = jnp.any(jnp.isnan(first) & jnp.isinf(first))
             return state, (metrics, sum_over_devices(flag + never))
 
         state, (metrics, raised) = jax.lax.scan(one, state, (items, flags))

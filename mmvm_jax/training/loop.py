@@ -22,14 +22,26 @@ from mmvm_jax.training.state import TrainState, first_batch, init_state
 from mmvm_jax.training.step import make_step
 from mmvm_jax.training.step_checks import check_finite, enough_memory
 
+_MOST_STEPS = 2**31 - 1  # what int32 can count
 _AT_ONCE = 10  # steps in one program, at most: between two of them nothing waits for the host
 
 
 def num_steps(config, num_examples: int) -> int:
-    """Steps of the whole training: ``config.train.steps``, else ``epochs`` times the full batches of an epoch."""
+    """Steps of the whole training: ``config.train.steps``, else ``epochs`` times the full batches of an epoch.
+
+    Raises:
+      UserError: the epochs have more steps than int32 can count.
+    """
     if config.train.steps:
         return config.train.steps
-    return max(1, round(config.train.epochs * (num_examples // config.train.batch_size)))
+    per_epoch = num_examples // config.train.batch_size
+    steps = max(1, round(config.train.epochs * per_epoch))
+    if steps > _MOST_STEPS:
+        raise UserError(
+            f"config.train.epochs is {config.train.epochs}, which are {steps} steps; allowed: up to "
+            f"{_MOST_STEPS // per_epoch} epochs of {per_epoch} steps"
+        )
+    return steps
 
 
 def steps_at_once(config) -> int:
@@ -58,8 +70,8 @@ def train(
     """
     batches = feed(data.train, config.train.batch_size, config.seed)
     total_steps = num_steps(config, len(data.train.labels))
-    state, progress = init_state(config, model, method, first_batch(config, data)), {}
     with Interruption() as interruption, Checkpoints(workdir) as checkpoints, enough_memory(config):
+        state, progress = init_state(config, model, method, first_batch(config, data)), {}
         if restored := processes.from_first(checkpoints.restore, state):
             state, progress = restored.state, restored.progress
             batches.position.set_state(progress["batches"])

@@ -42,7 +42,7 @@ def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState
         params, statistics = split_statistics(variables)
         return TrainState(jnp.zeros((), jnp.int32), params, statistics, make_optimizer(config).init(params))
 
-    return jax.jit(init)(config.seed, batch)
+    return jax.jit(init)(jnp.uint32(config.seed), batch)
 
 
 def first_batch(config, data: DataSet) -> Batch:

@@ -242,3 +242,17 @@ def test_the_prior_is_read_as_it_was_written(run):
         prior = _read_prior(str(run), 3, 3)
         assert all((arrays[name] == value).all() for name, value in prior._asdict().items())
     assert _read_prior(str(run), 4, 3) is None and os.path.exists(run / "prior.npz")
+
+
+def test_a_prior_that_was_fitted_to_means_is_not_used(run, caplog):
+    """Earlier versions did so, and noted nothing."""
+    path = run / "prior.npz"
+    whole = path.read_bytes()
+    with np.load(path) as arrays:
+        contents = {name: arrays[name] for name in arrays if name != "fitted_to"}
+    try:
+        np.savez(path, **contents)
+        assert _read_prior(str(run), 3, 3) is None and not caplog.text
+    finally:
+        path.write_bytes(whole)
+    assert _read_prior(str(run), 3, 3) is not None

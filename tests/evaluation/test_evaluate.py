@@ -8,8 +8,8 @@ from mmvm_jax.config import base, quick
 from mmvm_jax.data.dataset import DataSet, Split
 from mmvm_jax.evaluation.evaluate import evaluate
 from mmvm_jax.models.model import make_model
-from mmvm_jax.models.priors import fit_prior, has_prior
-from mmvm_jax.models.trained import Trained, encode_split
+from mmvm_jax.models.priors import draw_aggregate, fit_prior, has_prior
+from mmvm_jax.models.trained import Trained
 from mmvm_jax.objectives.method import Method, make_method
 from mmvm_jax.types import Modality
 
@@ -44,8 +44,8 @@ def _evaluate(data, data_dir, method="mmvm", **settings):
     trained = Trained(model, make_method(config.method), jax.jit(model.init)(jax.random.key(0)) | {"method": {}})
     fitted = None
     if not has_prior(trained):
-        posteriors, _ = encode_split(trained, data.train, config.evaluation.batch_size)
-        fitted = fit_prior(posteriors.mean, data.train.present, config.evaluation.mixture_components, config.seed)
+        draws = draw_aggregate(trained, data.train, config.evaluation.batch_size, config.seed)
+        fitted = fit_prior(draws, config.evaluation.mixture_components, config.seed)
     evaluation = evaluate(config, trained, data, fitted)
     assert all(isinstance(value, float) and np.isfinite(value) for value in evaluation.values.values())
     return evaluation

@@ -1,5 +1,7 @@
 """Devices: many steps in a row."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,3 +63,60 @@ def test_whatever_the_first_process_raises_all_raise(monkeypatch, error):
 def test_only_some_of_the_flags_of_processes(given):
     with pytest.raises(UserError, match="go together; allowed: all or none"):
         processes.join(*given)
+
+
+def _steps_with_metric(value):
+    """Two steps in one program whose only metric is ``value``, and what they are called with."""
+
+    def step(state, batch, hyper):
+        loss = devices.sum_over_devices(jnp.sum(batch.inputs["a"])) * 0.0 + hyper
+        return state + 1, {"loss": loss}
+
+    batch = Batch({"a": np.ones((8, 3), np.float32)}, np.ones((1, 8), bool), np.arange(8), np.zeros(8, np.int32))
+    run = devices.spread_steps(step, lambda table, item: item)
+    return run, (jnp.zeros(()), [batch, batch], (), jnp.float32(value))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.5, np.inf, -np.inf, np.nan, np.finfo(np.float32).min])
+@pytest.mark.parametrize("flag", [False, True])
+def test_no_metric_reads_as_a_request_to_stop(value, flag):
+    run, arguments = _steps_with_metric(value)
+    state, metrics, raised = run(*arguments, flag)
+    np.testing.assert_array_equal(metrics["loss"], np.full(2, value, np.float32))
+    assert state == 2 and bool(raised) == flag
+
+
+def test_the_sum_of_the_flags_waits_for_the_sums_of_the_metrics(monkeypatch):
+    """In the program that XLA has optimised: it must not see that what ties the sums together is always false."""
+    programs, pmap = [], jax.pmap
+
+    def keep(*args, **options):
+        compiled = pmap(*args, **options)
+
+        def run(*rest):
+            programs.append(compiled.lower(*rest).compile().as_text())
+            return compiled(*rest)
+
+        return run
+
+    monkeypatch.setattr(jax, "pmap", keep)
+    run, arguments = _steps_with_metric(1.0)
+    run(*arguments, False)
+    (program,) = programs
+    sums = [line.split(" = ") for line in program.splitlines() if re.search(r" = \S+ all-reduce(-start)?\(", line)]
+    of_flag = [definition for _, definition in sums if definition.startswith("s32")]
+    of_metrics = [name.split()[-1] for name, definition in sums if definition.startswith("f32")]
+    assert len(of_flag) == len(of_metrics) == 1
+    assert of_metrics[0] in _ancestors(program, of_flag[0])
+
+
+def _ancestors(program: str, definition: str) -> set[str]:
+    """The instructions of an HLO program that one instruction, given by its definition, depends on."""
+    lines = (line.strip().removeprefix("ROOT ").split(" = ", 1) for line in program.splitlines() if " = " in line)
+    definitions, found, open_ = dict(lines), set(), [definition]
+    while open_:
+        for name in re.findall(r"%[\w.-]+", open_.pop()):
+            if name not in found:
+                found.add(name)
+                open_.append(definitions.get(name, ""))
+    return found
