@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from mmvm_jax.artifacts import run_folder
 from mmvm_jax.config import own_data as default_config
-from mmvm_jax.data import dataset_from_arrays
+from mmvm_jax.data import builders, dataset_from_arrays
 from mmvm_jax.data.inputs import Inputs
 from mmvm_jax.data.rows import MemoryRows
 from mmvm_jax.errors import Stopped
@@ -25,7 +25,7 @@ from mmvm_jax.experiments import run
 from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.inference.export import export
 from mmvm_jax.inference.predictor import Outputs, Predictor, load_predictor
-from mmvm_jax.runtime import devices, object_storage
+from mmvm_jax.runtime import compilation_cache, devices, object_storage
 
 __all__ = ["FittedModel", "default_config", "export", "fit", "load"]
 
@@ -69,7 +69,8 @@ class FittedModel:
 def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = None) -> FittedModel:
     """Trains a model on data in memory.
 
-    What each array was taken for, and how far training is, goes to the logger "mmvm_jax", on a terminal also to a
+    Compiled programs are kept in the user's cache folder, as the command keeps them; ``JAX_COMPILATION_CACHE_DIR`` names
+    another one. What each array was taken for, and how far training is, goes to the logger "mmvm_jax", on a terminal also to a
     progress bar: ``logging.basicConfig(level="INFO")`` shows it in scripts and notebooks.
 
     Args:
@@ -88,6 +89,7 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
     if config is None:
         chosen.train.batch_size = devices.largest_batch_size(chosen.train.batch_size, len(dataset.train.labels))
     validate(chosen)
+    compilation_cache.enable(builders.data_directory(chosen.data.dir))
     if workdir is not None:
         with object_storage.local_copy(workdir, "workdir") as local:
             return _fit(chosen, dataset, local)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -268,8 +269,21 @@ def test_what_a_mask_of_numpy_hides_is_not_read(model):
 def test_a_code_for_what_is_missing_is_not_answered_with_nonsense(model):
     height = np.full((4, 3), -1e30)
     for answer in (model.impute, lambda data: model.generate(given=data)):
-        with pytest.raises(UserError, match="modality '.*' is not finite; is a code such as -999 .* among the inputs"):
+        with pytest.raises(UserError, match="not finite; is a code such as .* allowed: 0 in <name>__present") as caught:
             answer({"height": height})
+        assert "modality '" in str(caught.value) and "NaN" not in str(caught.value)
+        marked = {"height": height, "height__present": np.zeros(4), "spikes": tiny.arrays()["spikes"][:4]}
+        assert all(np.isfinite(array).all() for array in answer(marked).values())
+    with pytest.raises(UserError, match="'height' has NaN or infinity in 4 examples.*only where 'height__present' is 0"):
+        model.impute({"height": np.full((4, 3), np.nan)})
+
+
+def test_a_model_that_makes_nonsense_of_nothing_is_to_be_trained_again(model):
+    """Where nothing was given, there are no inputs to look at."""
+    broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), model.predictor.trained.params)
+    trained = dataclasses.replace(model.predictor.trained, params=broken)
+    with pytest.raises(UserError, match="is not finite; train another one, with a smaller config.optimizer.learning_r"):
+        FittedModel(dataclasses.replace(model.predictor, trained=trained)).generate(2)
 
 
 def test_codes_that_leave_the_answer_finite_are_pointed_out(model, caplog):
@@ -296,8 +310,10 @@ def test_counts_may_be_large():
 def test_a_mask_of_integers_is_not_taken_for_a_black_image():
     mask = np.random.default_rng(0).random((tiny.N, 4, 4)) < 0.5
     model = mmvm_jax.fit({"mask": mask, "height": tiny.arrays()["height"]}, tiny.config())
-    with pytest.raises(UserError, match="'mask' is an integer image with values up to 1 only; .* the type bool"):
-        model.encode({"mask": mask.astype(np.uint8)})
+    with pytest.raises(UserError, match="'mask' is an integer image with values up to 1 only; .* the type bool$"):
+        model.encode({"mask": mask.astype(np.uint8)})  # of what kind the array is was decided in training
+    for allowed in (255 * mask.astype(np.uint8), mask.astype(float), mask):
+        assert model.encode({"mask": allowed}).keys() == model.encode({"mask": mask}).keys()
     np.testing.assert_array_equal(model.encode({"mask": mask.astype(float)})["joint__mean"].shape, (tiny.N, 4))
 
 

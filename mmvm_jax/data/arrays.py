@@ -127,7 +127,7 @@ def check_levels(name: str, image: np.ndarray) -> None:
     if image.dtype == np.uint8 and 0 < image.max() < _FEWEST_LEVELS:
         raise UserError(
             f"array '{name}' is an integer image with values up to {image.max()} only; allowed: white as 255, real "
-            f"numbers with white as 1, the type bool, or another kind by config.data.kinds={name}=counts"
+            "numbers with white as 1, or the type bool"
         )
 
 
@@ -137,9 +137,8 @@ def _as_image(name: str, array: np.ndarray) -> np.ndarray:
         raise UserError(f"array '{name}' is to be an image but has shape {shape}; allowed: [N, H, W] or [N, H, W, C]")
     limit, dtype = (1, np.float32) if array.dtype.kind in "fb" else (255, np.uint8)
     if array.min() < 0 or array.max() > limit:
-        what = "real" if limit == 1 else "integer"
+        what = "a real" if limit == 1 else "an integer"
         raise UserError(
-            f"array '{name}' is an {what} image with values from {array.min()} to {array.max()}; "
-            f"allowed: 0 to {limit}, or another kind by config.data.kinds={name}=vector"
+            f"array '{name}' is {what} image with values from {array.min()} to {array.max()}; allowed: 0 to {limit}"
         )
     return (array[..., None] if array.ndim == 3 else array).astype(dtype)

@@ -67,10 +67,7 @@ def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> Da
     kinds = {name: kinds.get(name) or infer_kind(arrays[name], present[name]) for name in names}
     allowed = {name: LIKELIHOODS[kind] for name, kind in kinds.items()}
     likelihoods = _parse("likelihoods", config_data.likelihoods, allowed)
-    inputs = {name: as_kind(name, arrays[name], kinds[name], present[name]) for name in names}
-    for name in names:
-        if kinds[name] == "image":
-            check_levels(name, inputs[name])
+    inputs = {name: _as_kind(name, arrays[name], kinds[name], present[name]) for name in names}
     offered = [
         _modality(name, inputs[name], kinds[name], likelihoods.get(name, allowed[name][0]), present[name])
         for name in names
@@ -91,6 +88,30 @@ def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> Da
     dataset = DataSet(chosen, train, test, num_classes, label_kind, digest, units=scales)
     _show(dataset)
     return dataset
+
+
+def _as_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.ndarray:
+    """The array as its kind; an error also names the kinds that it could be instead."""
+    try:
+        return _checked_kind(name, array, kind, present)
+    except UserError as error:
+        others = [f"{name}={other}" for other in LIKELIHOODS if _can_be(name, array, other, present)]
+        raise UserError(f"{error}; or another kind by config.data.kinds: {' or '.join(others)}") from error
+
+
+def _can_be(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> bool:
+    try:
+        _checked_kind(name, array, kind, present)
+    except UserError:
+        return False
+    return True
+
+
+def _checked_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.ndarray:
+    values = as_kind(name, array, kind, present)
+    if kind == "image":
+        check_levels(name, values)
+    return values
 
 
 def infer_kind(array: np.ndarray, present: np.ndarray) -> str:
@@ -162,7 +183,7 @@ def _read_labels(arrays, length: int) -> tuple[np.ndarray, int, str]:
     if is_integer and labels.ndim == 2 and labels.shape[1] and np.isin(labels, (0, 1)).all():
         return labels.astype(np.int32), labels.shape[1], "multilabel"
     raise UserError(
-        f"array 'labels' is {labels.dtype} {list(labels.shape)}; allowed: classes from 0 on [{length}], "
+        f"array 'labels' is {labels.dtype} {list(labels.shape)}; allowed: integers, classes from 0 on [{length}] "
         f"or 0 and 1 [{length}, C]"
     )
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 
-import jax
 import numpy as np
 
 from mmvm_jax.artifacts import run_folder
@@ -19,7 +18,7 @@ from mmvm_jax.inference.prior import fitted_prior
 from mmvm_jax.models.model import make_model
 from mmvm_jax.models.trained import Trained
 from mmvm_jax.objectives.method import make_method
-from mmvm_jax.runtime import devices, environment, processes
+from mmvm_jax.runtime import compilation_cache, devices, environment, processes
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.training.loop import num_steps, train
 from mmvm_jax.training.state import first_batch, restore
@@ -40,7 +39,7 @@ def run(config, workdir: str, mode: str, command: str) -> None:
       UserError: the configuration or the workdir cannot be used, another run is working there, or training failed.
     """
     validate(config)
-    _keep_compiled_programs(config)
+    compilation_cache.enable(builders.data_directory(config.data.dir))
     devices.keep_freed_memory()
     with processes.together(), processes.folder_to_write(workdir) as workdir, contextlib.ExitStack() as stack:
         processes.from_first(stack.enter_context, run_folder.locked(workdir))
@@ -55,14 +54,6 @@ def run(config, workdir: str, mode: str, command: str) -> None:
             train_run(config, data, workdir)
         if mode != "train":
             _evaluate_and_report(config, data, workdir, command)
-
-
-def _keep_compiled_programs(config) -> None:
-    """The next start of an equal model compiles nothing; what the environment says comes first."""
-    if jax.config.jax_compilation_cache_dir is None:
-        directory = os.path.join(builders.data_directory(config.data.dir), "compiled")
-        jax.config.update("jax_compilation_cache_dir", directory)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def train_run(config, data: DataSet, workdir: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmvm_jax.artifacts import run_folder
 from mmvm_jax.artifacts.metric_writers import read_metrics
-from mmvm_jax.data import load_dataset
+from mmvm_jax.data import builders, load_dataset
 from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.errors import Disconnected, UserError, first_line, unknown_name
 from mmvm_jax.evaluation.held_out import held_out_objective
@@ -22,7 +22,7 @@ from mmvm_jax.objectives.joint import AGGREGATIONS
 from mmvm_jax.objectives.method import make_method
 from mmvm_jax.report.comparison import COLUMNS, OBJECTIVE, RECONSTRUCTION, Result, write_comparison
 from mmvm_jax.report.table import as_csv
-from mmvm_jax.runtime import processes
+from mmvm_jax.runtime import compilation_cache, processes
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.training import side_by_side
 from mmvm_jax.training.loop import num_steps
@@ -47,6 +47,7 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
     configs[_AUTOENCODER, 0.0, seeds[0]] = _configure(config, "independent", 0.0, seeds[0])
     for one in configs.values():
         validate(one)
+    compilation_cache.enable(builders.data_directory(config.data.dir))
     _train_together(configs, workdir)
     results, failures, bound = [], {}, None
     for number, ((method, beta, seed), one) in enumerate(configs.items()):

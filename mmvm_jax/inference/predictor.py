@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from mmvm_jax.artifacts import run_folder, weights
+from mmvm_jax.data import builders
 from mmvm_jax.data.description import Description
 from mmvm_jax.data.inputs import Inputs, empty_batch
 from mmvm_jax.errors import UserError
@@ -19,7 +20,7 @@ from mmvm_jax.models.model import make_model
 from mmvm_jax.models.priors import GaussianMixturePrior, has_prior
 from mmvm_jax.models.trained import Trained
 from mmvm_jax.objectives.method import make_method
-from mmvm_jax.runtime import devices
+from mmvm_jax.runtime import compilation_cache, devices
 from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.training.state import init_state, restore
 from mmvm_jax.types import Batch, Modality
@@ -112,7 +113,7 @@ class Predictor:
         mask = present.reshape(-1, *(1,) * (array.ndim - 1))
         shaped = lambda values: values.reshape(array.shape)
         mean = shaped(drawn["mean"] * scale + offset)
-        _check_finite(modality, mean)
+        _check_finite(modality, mean, given=True)
         outputs = {modality.name: np.where(mask, array, as_type(mean, _wide_enough(array.dtype, modality)))}
         if "std" in drawn:
             outputs[f"{modality.name}__std"] = np.where(mask, np.float32(0), shaped(drawn["std"] * scale))
@@ -133,29 +134,30 @@ class Predictor:
         """
         if self.prior is None and not has_prior(self.trained):
             raise UserError(
-                f"method '{self.trained.method.name}' has no prior of its own and the workdir no {PRIOR_FILE} "
-                "of this checkpoint; fit one: mmvm_jax.main --mode=evaluate"
+                f"method '{self.trained.method.name}' has no prior of its own and the workdir no {PRIOR_FILE} of this "
+                "checkpoint and version; fit one in the workdir of the run: mmvm_jax.main --mode=evaluate, or "
+                "mmvm_jax.fit with the same data; then export it again"
             )
         size, num_modalities = self._size(num_examples), len(self.trained.model.names)
         batches = (empty_batch(num_modalities, size, start) for start in range(0, num_examples, size))
         for batch in _shown(batches, size, num_examples, "generate"):
             count = min(size, num_examples - int(batch.index[0]))
-            yield self._generated(self._run("generate", batch, count, jax.random.key(seed)))
+            yield self._generated(self._run("generate", batch, count, jax.random.key(seed)), given=False)
 
     def generate_given(self, inputs: Inputs, seed: int) -> Outputs:
         """The same for every example of the inputs, from one draw of the latent given what is there."""
         inputs.check_not_empty()
         size, key = self._size(inputs.length), jax.random.key(seed)
         for block in _shown(inputs.blocks(size), size, inputs.length, "generate"):
-            yield self._generated(self._run("impute", block.batch, block.count, key[None]))
+            yield self._generated(self._run("impute", block.batch, block.count, key[None]), given=True)
 
-    def _generated(self, outputs: dict) -> dict[str, np.ndarray]:
+    def _generated(self, outputs: dict, given: bool) -> dict[str, np.ndarray]:
         arrays = {}
         for modality in self.trained.model.modalities:
             dtype = self.description.generated_type(modality)
             offset, scale = self.description.unit(modality, dtype)
             values = outputs[modality.name]["mean"].reshape(-1, *modality.data_shape) * scale + offset
-            _check_finite(modality, values)
+            _check_finite(modality, values, given)
             arrays[modality.name] = as_type(values, dtype)
         return arrays
 
@@ -167,6 +169,8 @@ def load_predictor(workdir: str) -> Predictor:
       UserError: the folder holds no run, or no checkpoint.
     """
     config, description = run_folder.read_config(workdir), run_folder.read_description(workdir)
+    # Not in config.data.dir, which may be of another machine, or relative to another folder.
+    compilation_cache.enable(builders.data_directory(""))
     trained, step = read_trained(config, description, workdir)
     prior = _read_prior(workdir, step, config.evaluation.mixture_components)
     return Predictor(trained, description, prior, config.evaluation.batch_size)
@@ -188,14 +192,16 @@ def read_trained(config, description: Description, workdir: str) -> tuple[Traine
     return Trained(model, method, restored.state.variables), restored.step
 
 
-def _check_finite(modality: Modality, values: np.ndarray) -> None:
+def _check_finite(modality: Modality, values: np.ndarray, given: bool) -> None:
     """Raises UserError for what no type could hold: the model was shown what is far from all that it learned from."""
-    if not np.isfinite(values).all():
-        raise UserError(
-            f"what the model makes of modality '{modality.name}' is not finite; is a code such as -999 for what is "
-            "missing among the inputs? allowed: NaN, or <name>__present",
-            exit_code=1,
-        )
+    if np.isfinite(values).all():
+        return
+    remedy = (
+        "is a code such as -999 for what is missing among the inputs? allowed: 0 in <name>__present for such examples"
+        if given
+        else "train another one, with a smaller config.optimizer.learning_rate"
+    )
+    raise UserError(f"what the model makes of modality '{modality.name}' is not finite; {remedy}", exit_code=1)
 
 
 def _wide_enough(dtype: np.dtype, modality: Modality) -> np.dtype:

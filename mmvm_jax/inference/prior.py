@@ -48,5 +48,6 @@ def _read_prior(workdir: str, step: int, num_components: int) -> GaussianMixture
             kept = arrays["step"], arrays["asked_for"], fitted_to
             return prior if kept == (step, num_components, _FITTED_TO) else None
     except DAMAGED as error:
-        log.warning("%s is damaged (%s); fit it again: mmvm_jax.main --mode=evaluate", path, first_line(error))
+        again = "fit it again: mmvm_jax.main --mode=evaluate, or mmvm_jax.fit"
+        log.warning("%s is damaged (%s); %s", path, first_line(error), again)
         return None

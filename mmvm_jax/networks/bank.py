@@ -75,8 +75,4 @@ def _unrolled(module, variables, inputs, *rest, **options):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
 
-def _scanned(module, *arguments, **options):
-    return jax.lax.map(lambda one: module.apply(*one, **options), arguments)
-
-
-APPLY = {"batched": _batched, "unrolled": _unrolled, "scanned": _scanned}
+APPLY = {"batched": _batched, "unrolled": _unrolled}

@@ -311,3 +311,23 @@ def test_nothing_is_unpickled(own, tmp_path):
     with pytest.raises(UserError, match="array 'a' cannot be read"):
         own({"a": np.array([Trap()], object)})
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("array", "kinds"),
+    [
+        (np.full((N, 4, 4), 300), ""),
+        (np.full((N, 4, 4), -1), ""),
+        (16 * (np.arange(16 * N).reshape(N, 4, 4) % 2), ""),
+        (np.linspace(0, 2, 16 * N).reshape(N, 4, 4), "photo=image"),
+        (np.linspace(0, 2, 4 * N).reshape(N, 4), "photo=counts"),
+        (np.arange(4 * N).reshape(N, 4) - 1, "photo=tokens"),
+        (np.arange(4 * N).reshape(N, 2, 2), "photo=tokens"),
+        (np.arange(4 * N).reshape(N, 4), "photo=image"),
+    ],
+)
+def test_every_other_kind_that_an_error_names_can_be_chosen(own, array, kinds):
+    with pytest.raises(UserError, match="; or another kind by config.data.kinds: .*photo=vector") as caught:
+        own({"photo": array}, kinds=kinds)
+    for choice in str(caught.value).rpartition("config.data.kinds: ")[2].split(" or "):
+        assert own({"photo": array}, kinds=choice).modalities[0].kind == choice.removeprefix("photo=")

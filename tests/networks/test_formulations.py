@@ -80,6 +80,35 @@ def test_formulations_agree(name, form, dtype):
         _assert_same(actual, expected, TOLERANCE[dtype][name])
 
 
+@pytest.mark.parametrize("name, form", CASES)
+def test_forward_mode_agrees_with_the_definition_of_a_derivative(name, form, x64):
+    """A convolution is linear in either argument, so two more of them are its derivative exactly."""
+    x, kernel, y = _arrays(form, "float64")
+    for direction, images in ((0, x), (1, y)):
+        function = lambda images, kernel: FORMULATIONS[name][direction](images, kernel, form)
+        tangents = jnp.cos(images), jnp.sin(kernel)
+        _, tangent = jax.jit(lambda *arrays: jax.jvp(function, arrays[:2], arrays[2:]))(images, kernel, *tangents)
+        plain = lambda images, kernel: FORMULATIONS["convolution"][direction](images, kernel, form)
+        _assert_same(tangent, plain(tangents[0], kernel) + plain(images, tangents[1]), 1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMULATIONS if name != "convolution"])
+def test_second_derivatives_of_a_bank(name, x64):
+    """Forward over reverse mode, batched over kernels: a Hessian times a vector."""
+    form = Form((7, 6), *SAME)
+    x, kernel, _ = _arrays(form, "float64", n=2)
+    kernels = jnp.stack([kernel, jnp.cos(kernel)])
+
+    def product(which):
+        def total(kernels):
+            down = jax.vmap(lambda kernel: FORMULATIONS[which][0](x, kernel, form))(kernels)
+            return jnp.sum(jnp.sin(jax.vmap(lambda y, kernel: FORMULATIONS[which][1](y, kernel, form))(down, kernels)))
+
+        return jax.jit(lambda kernels: jax.jvp(jax.grad(total), (kernels,), (jnp.sin(kernels),)))(kernels)
+
+    _assert_same(product(name), product("convolution"), 1e-10)
+
+
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_convolution_is_the_sum_over_the_kernel(form):
     """Against the definition with PyTorch's padding, pixel by pixel."""
