@@ -69,8 +69,8 @@ class FittedModel:
 def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = None) -> FittedModel:
     """Trains a model on data in memory.
 
-    Compiled programs are kept in the user's cache folder, as the command keeps them; ``JAX_COMPILATION_CACHE_DIR`` names
-    another one. What each array was taken for, and how far training is, goes to the logger "mmvm_jax", on a terminal also to a
+    Compiled programs are kept in the user's cache folder, as by the command, or in ``JAX_COMPILATION_CACHE_DIR``.
+    What each array was taken for, and how far training is, goes to the logger "mmvm_jax", on a terminal also to a
     progress bar: ``logging.basicConfig(level="INFO")`` shows it in scripts and notebooks.
 
     Args:

@@ -274,7 +274,7 @@ def test_a_code_for_what_is_missing_is_not_answered_with_nonsense(model):
         assert "modality '" in str(caught.value) and "NaN" not in str(caught.value)
         marked = {"height": height, "height__present": np.zeros(4), "spikes": tiny.arrays()["spikes"][:4]}
         assert all(np.isfinite(array).all() for array in answer(marked).values())
-    with pytest.raises(UserError, match="'height' has NaN or infinity in 4 examples.*only where 'height__present' is 0"):
+    with pytest.raises(UserError, match="'height' has NaN or infinity in 4 .*only where 'height__present' is 0"):
         model.impute({"height": np.full((4, 3), np.nan)})
 
 

@@ -44,8 +44,7 @@ def _read_prior(workdir: str, step: int, num_components: int) -> GaussianMixture
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             prior = GaussianMixturePrior(*(arrays[name] for name in GaussianMixturePrior._fields))
-            fitted_to = arrays["fitted_to"] if "fitted_to" in arrays else "means"
-            kept = arrays["step"], arrays["asked_for"], fitted_to
+            kept = arrays["step"], arrays["asked_for"], arrays.get("fitted_to", "means")
             return prior if kept == (step, num_components, _FITTED_TO) else None
     except DAMAGED as error:
         again = "fit it again: mmvm_jax.main --mode=evaluate, or mmvm_jax.fit"

@@ -51,7 +51,7 @@ def sources_of(mixture: LatentMixture) -> Array:
     if mixture.sources is not None:
         return mixture.sources
     numbers = jnp.arange(len(mixture.log_weights), dtype=jnp.uint32)
-    return with_sources(mixture, numbers[:, None]).sources
+    return jnp.broadcast_to(numbers[:, None, None], mixture.log_weights.shape)
 
 
 def draw(key: Array, index: Array, mixture: LatentMixture, options) -> Array:

@@ -21,7 +21,7 @@ def enable(data_directory: str | os.PathLike) -> None:
     Args:
       data_directory: where prepared data live on this machine; is made if need be.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     folder = os.path.join(data_directory, _FOLDER)
     try:
@@ -30,11 +30,11 @@ def enable(data_directory: str | os.PathLike) -> None:
             pass
     except OSError as error:
         log.warning(
-            "%s cannot be written (%s), so compiled programs are not kept; JAX_COMPILATION_CACHE_DIR names another folder",
+            "%s cannot be written (%s), so compiled programs are not kept; JAX_COMPILATION_CACHE_DIR names another",
             folder,
             first_line(error),
         )
         return
     jax.config.update("jax_compilation_cache_dir", folder)
-    if jax.config.jax_persistent_cache_min_compile_time_secs == _USUAL_SECONDS:
+    if jax.config.values["jax_persistent_cache_min_compile_time_secs"] == _USUAL_SECONDS:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _SECONDS)

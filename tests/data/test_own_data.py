@@ -240,10 +240,10 @@ def bad(name, place, value):
         ({"photo": np.full((N, 4, 4, 3), -1)}, "'photo' is an integer image with values from -1"),
         (
             {"labels": np.zeros((N, 2, 2), int)},
-            r"'labels' is int64 \[50, 2, 2\]; allowed: classes from 0 on \[50\]",
+            r"'labels' is int64 \[50, 2, 2\]; allowed: integers, classes from 0 on \[50\]",
         ),
         ({"labels": np.zeros(N)}, r"'labels' is float64 \[50\]"),
-        ({"labels": np.full(N, -1)}, r"'labels' is int64 \[50\]; allowed: classes from 0 on"),
+        ({"labels": np.full(N, -1)}, r"'labels' is int64 \[50\]; allowed: integers, classes from 0 on"),
         ({"labels": np.full((N, 3), 2)}, r"'labels' is int64 \[50, 3\].*or 0 and 1 \[50, C\]"),
         ({"split": np.zeros(N)}, "the test split is empty"),
         ({"split": np.ones(N)}, "the training split is empty"),

@@ -76,7 +76,7 @@ def test_a_step_can_be_computed_at_the_limits(config, data, field, limit):
     state = init_state(config, model, method, batch)
     if field == "train.steps":  # the last of so many
         state = state._replace(step=jnp.int32(total_steps - 1))
-    step = devices.spread(lambda state, batch, hyper: make_step(config, model, method, total_steps)(state, batch, hyper), True)
+    step = devices.spread(make_step(config, model, method, total_steps), reduced=True)
     after, metrics = step(state, batch, hyper_parameters(config))
     assert after.step == (total_steps if field == "train.steps" else 1)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after.params, after.optimizer, metrics)))
@@ -101,7 +101,7 @@ def test_seeds_of_missing_entries_at_the_limits():
 def test_more_steps_than_can_be_counted_are_refused():
     config = base()
     config.train.epochs = 1e9
-    with pytest.raises(UserError, match=r"config.train.epochs is 1000000000.0, .*; allowed: up to 2147483 epochs of 1000"):
+    with pytest.raises(UserError, match="config.train.epochs is 1000000000.0, .* up to 2147483 epochs of 1000"):
         num_steps(config, 128_000)
     config.train.epochs = 2147483.0
     assert num_steps(config, 128_000) == 2147483000

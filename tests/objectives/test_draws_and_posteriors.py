@@ -147,7 +147,8 @@ def test_absent_modalities_are_filled_in_from_one_source(case, x64):
 
     @quick_jit
     def draw(q, present):
-        return module.draw(jax.random.key(5), jnp.arange(EXAMPLES), module.posterior(q, present, model, options), options)
+        mixture = module.posterior(q, present, model, options)
+        return module.draw(jax.random.key(5), jnp.arange(EXAMPLES), mixture, options)
 
     z = np.asarray(draw(q, present))
     np.testing.assert_array_equal(z[2], z[3])
