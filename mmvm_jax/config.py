@@ -17,9 +17,8 @@ READ_BY_DATA_SETS = {
 READ_BY_KIND = ("mlp", "small_cnn")
 
 
-def _annealing() -> ConfigDict:
-    """How a hyper-parameter reaches its value: ``start`` to it over the first ``fraction`` of training."""
-    return ConfigDict({"shape": "constant", "start": 1.0, "fraction": 0.3})
+# How a hyper-parameter reaches its value: from ``start``, over the first ``fraction`` of training.
+_ANNEALING = {"shape": "constant", "start": 1.0, "fraction": 0.3}
 
 
 def base() -> ConfigDict:
@@ -84,45 +83,10 @@ def base() -> ConfigDict:
 
 
 def _method() -> ConfigDict:
-    """The method, its beta, and one dictionary a method, of which only the chosen one is read."""
-    return ConfigDict(
-        {
-            "name": "mmvm",
-            "beta": 1.0,
-            "independent": {},
-            "joint": {"aggregation": "poe", "prior_expert": False},
-            "mmvm": {
-                "estimator": "pairwise",
-                "num_samples": 1,
-                "stop_prior_gradient": False,
-                "alpha": 0.0,
-                "anneal_alpha": _annealing(),
-                "temperature": 1.0,
-                "anneal_temperature": _annealing(),
-                "gate": "none",  # or "global", "per_example"
-                "hard": False,
-                "num_experts": 0,  # in the prior; 0 for all observed
-            },
-            "mvae": {"subsampling": True, "num_subsets": 1},
-            "mmvae": {"num_samples": 1, "bound": "loose", "gradient": "reparametrised"},
-            "mmvae_plus": {
-                "num_samples": 1,
-                "bound": "loose",
-                "gradient": "reparametrised",
-                "private_dim": 32,
-                "latent_distribution": "normal",
-                "absent_private": "prior",
-            },
-            "meme": {
-                "num_samples": 10,
-                "num_pseudo_inputs": 50,
-                "divergence": "monte_carlo",
-                "label_weight": 1.0,
-            },
-            "mmjsd": {},
-            "mvtcae": {"alpha": 5.0 / 6.0},
-        }
-    )
+    """The method, its beta, and one dictionary per method, of which only the chosen one is read."""
+    from mmvm_jax.objectives.method import default_fields  # only now: it imports JAX
+
+    return ConfigDict({"name": "mmvm", "beta": 1.0} | default_fields(_ANNEALING))
 
 
 def evaluated_split(config) -> str:

@@ -1,7 +1,10 @@
 """The exceptions that the entry points turn into one line and an exit code."""
 
 import errno
+import math
 import os
+from collections.abc import Callable
+from typing import NamedTuple
 
 RESTART = 75  # exit code: nothing is wrong with the request, and the same command goes on from what was saved
 
@@ -38,6 +41,23 @@ def is_disk_full(error: BaseException) -> bool:
 def unknown_name(what: str, name: object, allowed) -> UserError:
     """The error for a name that is in no table, listing the names that are."""
     return UserError(f"{what} is {name!r}; allowed: {', '.join(sorted(allowed))}")
+
+
+class Range(NamedTuple):
+    """The numbers that a field may have."""
+
+    allowed: str  # in words
+    holds: Callable[[float], bool]
+
+    def check(self, field: str, value: float) -> None:
+        """Raises UserError if the value is not finite or outside the range."""
+        if not (math.isfinite(value) and self.holds(value)):
+            raise UserError(f"{field} is {value}; allowed: {self.allowed}")
+
+
+POSITIVE = Range("more than 0", lambda value: value > 0)
+NOT_NEGATIVE = Range("0 or more", lambda value: value >= 0)
+SHARE = Range("0 to 1", lambda value: 0 <= value <= 1)
 
 
 def first_line(error: Exception) -> str:

@@ -20,11 +20,10 @@ from ml_collections import ConfigDict, config_flags
 
 import mmvm_jax
 from mmvm_jax.experiments.config_checks import validate
-from mmvm_jax.experiments.sweep import METHODS as SWEPT
 from mmvm_jax.models.model import make_model
 from mmvm_jax.networks import NETWORKS
 from mmvm_jax.objectives import METHODS
-from mmvm_jax.objectives.method import make_method
+from mmvm_jax.objectives.method import make_method, variants
 from mmvm_jax.runtime.command_line import check_are_read
 from mmvm_jax.types import Batch, Modality
 
@@ -133,7 +132,7 @@ def test_a_command_has_its_module_and_flags(module, arguments, monkeypatch):
                 parsed.config, config_flags.get_override_values(parsed["config"]), [parsed.config.method.name]
             )
     if module == "mmvm_jax.sweep" and parsed.methods:
-        assert set(parsed.methods.split(",")) <= set(SWEPT)
+        assert set(parsed.methods.split(",")) <= set(variants())
 
 
 def _flags(path: pathlib.Path) -> dict[str, str]:

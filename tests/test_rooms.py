@@ -6,11 +6,11 @@ import pathlib
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "mmvm_jax"
 ORDER = (
     {"types", "errors"},
-    {"config"},
     {"distributions"},
     {"aggregation"},
     {"networks"},
     {"objectives"},
+    {"config"},
     {"runtime"},
     {"data"},
     {"models"},

@@ -1,25 +1,16 @@
 """Log-likelihood of the test examples, by importance weighting."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmvm_jax.data.dataset import Split
 from mmvm_jax.distributions import (
-    gaussian_log_density,
     importance_weighted_bound,
-    mixture_log_density,
-    standard_normal_like,
 )
 from mmvm_jax.evaluation.means import mean_of_known, without_unknown
 from mmvm_jax.models.trained import Trained, map_split
-from mmvm_jax.objectives import mmvae_plus
-from mmvm_jax.objectives.latents import standard_normal_prior
-from mmvm_jax.objectives.method import Method
 from mmvm_jax.runtime import devices
-from mmvm_jax.types import Array, DiagonalGaussian, LatentMixture
 
 
 def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int, seed: int) -> dict[str, float]:
@@ -44,12 +35,11 @@ def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int
     Returns:
       {"likelihood/...": nats an example}; empty for methods that define no prior of what their decoders read.
     """
-    log_ratio = _log_prior_ratio(trained.method)
-    if not num_samples or log_ratio is None:
+    if not num_samples or trained.method.log_prior_ratio is None:
         return {}
     names, present = trained.model.names, split.present
     sources = np.concatenate([np.ones((1, len(names)), bool), np.eye(len(names), dtype=bool)])
-    run = devices.spread(_make_bounds(trained, log_ratio, num_samples), reduced=False)
+    run = devices.spread(_make_bounds(trained, num_samples), reduced=False)
     bounds = map_split(run, trained.params, split, batch_size, jnp.asarray(sources), jax.random.key(seed))
     values = {"likelihood/joint": mean_of_known(bounds[present.all(axis=0), 0, 0])}
     for row, source in enumerate(names):
@@ -60,20 +50,7 @@ def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int
     return without_unknown(values)
 
 
-def _log_prior_ratio(method: Method):
-    """(mixture, z [M or 1, B, D]) -> log p(z) - log q(z): of what all share [B], of private parts [M or 1, B]."""
-    if method.module is mmvae_plus:
-        return functools.partial(mmvae_plus.log_prior_ratio, options=method.options)
-    return _of_one_latent if method.module.prior is standard_normal_prior else None
-
-
-def _of_one_latent(mixture: LatentMixture, z: Array) -> tuple[Array, Array]:
-    log_prior = gaussian_log_density(standard_normal_like(DiagonalGaussian(z, z)), z)
-    shared = log_prior - mixture_log_density(mixture.components, z, mixture.log_weights)
-    return shared[0], jnp.zeros_like(shared)
-
-
-def _make_bounds(trained: Trained, log_ratio, num_samples: int):
+def _make_bounds(trained: Trained, num_samples: int):
     """(params, batch, sources [R, M], key) -> bounds [B, R, 1 + M] of all modalities and of each."""
     model, method = trained.model, trained.method
     weights = jnp.array([modality.weight for modality in model.modalities])[:, None]
@@ -87,7 +64,7 @@ def _make_bounds(trained: Trained, log_ratio, num_samples: int):
 
             def log_weight(key):
                 z = method.draw(key, batch.index, mixture)
-                shared, private = log_ratio(mixture, z)
+                shared, private = method.log_prior_ratio(mixture, z)
                 each = functions.log_likelihood(batch, jnp.broadcast_to(z, posteriors.mean.shape)) / weights + private
                 return jnp.concatenate([jnp.sum(each, axis=0, keepdims=True), each]) + shared[None]
 

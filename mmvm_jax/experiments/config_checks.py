@@ -1,9 +1,6 @@
 """Checks of a configuration before any long work: one error that names the field, the value and what is allowed."""
 
 import functools
-import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -11,58 +8,42 @@ from mmvm_jax.artifacts.metric_writers import check_tracker
 from mmvm_jax.config import base
 from mmvm_jax.data import DATASETS, INCOMPLETE_SPLITS
 from mmvm_jax.data.missing import PATTERNS
-from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.errors import NOT_NEGATIVE, POSITIVE, SHARE, Range, UserError, unknown_name
 from mmvm_jax.models.model import PRECISIONS
 from mmvm_jax.networks import NETWORKS, inception
-from mmvm_jax.objectives import METHODS, mmvae_plus
-from mmvm_jax.objectives.annealing import SHAPES
-from mmvm_jax.objectives.method import make_method
+from mmvm_jax.objectives import METHODS
+from mmvm_jax.objectives.method import check_method
 from mmvm_jax.runtime.devices import check_batch_size
 
-
-class _Range(NamedTuple):
-    allowed: str
-    holds: Callable[[float], bool]
-
-
-_POSITIVE = _Range("more than 0", lambda value: value > 0)
-_NOT_NEGATIVE = _Range("0 or more", lambda value: value >= 0)
-_SHARE = _Range("0 to 1", lambda value: 0 <= value <= 1)
-_DECAY = _Range("0 to less than 1", lambda value: 0 <= value < 1)
-
+_DECAY = Range("0 to less than 1", lambda value: 0 <= value < 1)
 _WIDTHS = ("network.mlp.hidden_dims", "network.small_cnn.channels")
 RANGES = {
-    "seed": _Range("0 to 4294967295", lambda value: 0 <= value < 2**32),
-    "data.memory_gb": _NOT_NEGATIVE,
-    "data.num_modalities": _POSITIVE,
-    "data.pairings": _POSITIVE,
+    "seed": Range("0 to 4294967295", lambda value: 0 <= value < 2**32),
+    "data.memory_gb": NOT_NEGATIVE,
+    "data.num_modalities": POSITIVE,
+    "data.pairings": POSITIVE,
     "data.validation": _DECAY,
-    "data.missing.rate": _SHARE,
-    "data.missing.seed": _NOT_NEGATIVE,
-    "method.beta": _NOT_NEGATIVE,
-    "method.mmvm.alpha": _SHARE,
-    "method.mmvm.temperature": _POSITIVE,
-    "method.meme.label_weight": _NOT_NEGATIVE,
-    "method.mvtcae.alpha": _SHARE,
-    "network.latent_dim": _POSITIVE,
-    "optimizer.learning_rate": _POSITIVE,
+    "data.missing.rate": SHARE,
+    "data.missing.seed": NOT_NEGATIVE,
+    "network.latent_dim": POSITIVE,
+    "optimizer.learning_rate": POSITIVE,
     "optimizer.b1": _DECAY,
     "optimizer.b2": _DECAY,
-    "optimizer.eps": _POSITIVE,
-    "train.accumulate": _POSITIVE,
-    "train.epochs": _NOT_NEGATIVE,
-    "train.steps": _NOT_NEGATIVE,
-    "train.checkpoint_every": _POSITIVE,
-    "train.log_every": _POSITIVE,
-    "train.skip_not_finite": _NOT_NEGATIVE,
-    "evaluation.batch_size": _POSITIVE,
-    "evaluation.probe_examples": _POSITIVE,
-    "evaluation.classifier_epochs": _POSITIVE,
-    "evaluation.divergence_samples": _POSITIVE,
-    "evaluation.likelihood_samples": _NOT_NEGATIVE,
-    "evaluation.mixture_components": _POSITIVE,
-    "evaluation.figure_examples": _POSITIVE,
-    "evaluation.embedding_examples": _POSITIVE,
+    "optimizer.eps": POSITIVE,
+    "train.accumulate": POSITIVE,
+    "train.epochs": NOT_NEGATIVE,
+    "train.steps": NOT_NEGATIVE,
+    "train.checkpoint_every": POSITIVE,
+    "train.log_every": POSITIVE,
+    "train.skip_not_finite": NOT_NEGATIVE,
+    "evaluation.batch_size": POSITIVE,
+    "evaluation.probe_examples": POSITIVE,
+    "evaluation.classifier_epochs": POSITIVE,
+    "evaluation.divergence_samples": POSITIVE,
+    "evaluation.likelihood_samples": NOT_NEGATIVE,
+    "evaluation.mixture_components": POSITIVE,
+    "evaluation.figure_examples": POSITIVE,
+    "evaluation.embedding_examples": POSITIVE,
 }
 
 
@@ -85,13 +66,13 @@ def validate(config: ConfigDict) -> None:
         raise unknown_name("config.data.missing.pattern", missing.pattern, PATTERNS)
     if missing.split not in INCOMPLETE_SPLITS:
         raise unknown_name("config.data.missing.split", missing.split, INCOMPLETE_SPLITS)
-    make_method(config.method)
+    check_method(config.method, config.network.latent_dim)
     for field, allowed in RANGES.items():
-        _check_range(f"config.{field}", _value(config, field), allowed)
+        allowed.check(f"config.{field}", _value(config, field))
     for field in _WIDTHS:
         _check_widths(f"config.{field}", _value(config, field))
-    _check_annealing(config.method)
-    _check_together(config)
+    if not config.train.steps and not config.train.epochs:
+        raise UserError("config.train.steps and config.train.epochs are 0; allowed: one of them more than 0")
     check_batch_size(config.train.batch_size, "config.train.batch_size", config.train.accumulate)
     if config.evaluation.inception_weights:
         inception.check_weights(config.evaluation.inception_weights)
@@ -111,38 +92,6 @@ def _value(config: ConfigDict, field: str):
     return functools.reduce(lambda part, name: part[name], field.split("."), config)
 
 
-def _check_range(field: str, value: float, allowed: _Range) -> None:
-    if not (math.isfinite(value) and allowed.holds(value)):
-        raise UserError(f"{field} is {value}; allowed: {allowed.allowed}")
-
-
 def _check_widths(field: str, widths) -> None:
     if not widths or not all(isinstance(width, int) and width > 0 for width in widths):
         raise UserError(f"{field} is {tuple(widths)}; allowed: one or more whole numbers above 0")
-
-
-def _check_annealing(config_method: ConfigDict) -> None:
-    for name, schedule in config_method[config_method.name].items():
-        if not name.startswith("anneal_"):
-            continue
-        field = f"method.{config_method.name}.{name}"
-        if schedule.shape not in SHAPES:
-            raise unknown_name(f"config.{field}.shape", schedule.shape, SHAPES)
-        if not 0 < schedule.fraction <= 1:
-            raise UserError(f"config.{field}.fraction is {schedule.fraction}; allowed: above 0, to 1")
-        if allowed := RANGES.get(field.replace("anneal_", "")):
-            _check_range(f"config.{field}.start", schedule.start, allowed)
-
-
-def _check_together(config: ConfigDict) -> None:
-    """Fields that are allowed each, but not with each other."""
-    mmvm = config.method.mmvm
-    if config.method.name == "mmvm" and mmvm.alpha == 1 and mmvm.anneal_alpha.shape == "constant":
-        raise UserError(
-            "config.method.mmvm.alpha is 1 from the start, which leaves nothing of the mixture; allowed: less than 1, "
-            "or config.method.name=independent"
-        )
-    if config.method.name == "mmvae_plus":
-        mmvae_plus.check_private_dim(config.method.mmvae_plus.private_dim, config.network.latent_dim)
-    if not config.train.steps and not config.train.epochs:
-        raise UserError("config.train.steps and config.train.epochs are 0; allowed: one of them more than 0")

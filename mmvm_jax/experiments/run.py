@@ -5,7 +5,6 @@ import json
 import os
 
 import jax
-import numpy as np
 
 from mmvm_jax.artifacts import run_folder
 from mmvm_jax.artifacts.checkpoints import Checkpoints
@@ -18,7 +17,7 @@ from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.inference.prior import fitted_prior
 from mmvm_jax.models.model import make_model
 from mmvm_jax.models.trained import Trained
-from mmvm_jax.objectives.method import make_method
+from mmvm_jax.objectives.method import make_method, warning
 from mmvm_jax.runtime import devices, environment, processes
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.training.loop import num_steps, train
@@ -74,21 +73,12 @@ def train_run(config, data: DataSet, workdir: str) -> None:
     model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
     processes.from_first(run_folder.begin, workdir, config, data)
     processes.from_first(run_folder.write, os.path.join(workdir, run_folder.ENVIRONMENT_FILE), environment.to_text())
-    _warn_of_lonely_posteriors(config, data)
+    if message := warning(config.method, data.train.present):
+        log.warning("%s", message)
     log.info("training on %s", environment.describe_devices())
     held_out = held_out_objective(config, model, method, data.test, num_steps(config, len(data.train.labels)))
     state = train(config, model, method, data, workdir, held_out)
     fitted_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
-
-
-def _warn_of_lonely_posteriors(config, data: DataSet) -> None:
-    alone = float(np.mean(data.train.present.sum(axis=0) == 1))
-    if config.method.name == "mmvm" and config.method.mmvm.alpha == 0 and alone:
-        log.warning(
-            "%.0f %% of the training examples have a single modality; with config.method.mmvm.alpha=0 nothing holds "
-            "their posteriors' variance up: 0.1 would",
-            100 * alone,
-        )
 
 
 def _is_finished(workdir: str, total_steps: int) -> bool:

@@ -12,14 +12,12 @@ from mmvm_jax.artifacts import run_folder
 from mmvm_jax.artifacts.metric_writers import read_metrics
 from mmvm_jax.data import load_dataset
 from mmvm_jax.data.dataset import DataSet
-from mmvm_jax.errors import Disconnected, UserError, first_line, unknown_name
+from mmvm_jax.errors import Disconnected, UserError, first_line
 from mmvm_jax.evaluation.held_out import held_out_objective
 from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.experiments.run import run
 from mmvm_jax.models.model import make_model
-from mmvm_jax.objectives import METHODS as _METHODS
-from mmvm_jax.objectives.joint import AGGREGATIONS
-from mmvm_jax.objectives.method import make_method
+from mmvm_jax.objectives.method import choose, make_method
 from mmvm_jax.report.comparison import COLUMNS, OBJECTIVE, RECONSTRUCTION, Result, write_comparison
 from mmvm_jax.report.table import as_csv
 from mmvm_jax.runtime import processes
@@ -27,8 +25,6 @@ from mmvm_jax.runtime.progress import log
 from mmvm_jax.training import side_by_side
 from mmvm_jax.training.loop import num_steps
 
-# By these names a sweep calls methods; the method joint goes by its aggregations.
-METHODS = tuple(AGGREGATIONS) + tuple(name for name in _METHODS if name != "joint")
 _AUTOENCODER = "autoencoder"
 TABLE_FILE = "sweep.csv"
 FAILURE_FILE = "failure.txt"  # in the folder of a run
@@ -114,13 +110,9 @@ def _modality_names(workdir: str, result: Result) -> list[str]:
 
 def _configure(config, method: str, beta: float, seed: int):
     """The configuration of one run."""
-    if method not in METHODS:
-        raise unknown_name("--methods", method, METHODS)
     changed = copy.deepcopy(config)
     changed.seed, changed.method.beta = seed, beta
-    changed.method.name = "joint" if method in AGGREGATIONS else method
-    if method in AGGREGATIONS:
-        changed.method.joint.aggregation = method
+    choose(changed.method, method)
     return changed
 
 

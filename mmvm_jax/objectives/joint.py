@@ -16,14 +16,16 @@ from mmvm_jax import aggregation
 from mmvm_jax.distributions import gaussian_kl, sample
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.objectives.bounds import joint_bound
-from mmvm_jax.objectives.interface import Functions
-from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_prior
+from mmvm_jax.objectives.interface import Functions, Hyperparameter
+from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_log_ratio, standard_normal_prior
 from mmvm_jax.objectives.noise import example_keys, random_member, random_subset
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 AGGREGATIONS = ("average", "poe", "moe", "mopoe")
-HYPERPARAMETERS = ()
+VARIANTS = {name: {"aggregation": name} for name in AGGREGATIONS}
+HYPERPARAMETERS: dict[str, Hyperparameter] = {}
 prior = standard_normal_prior
+log_prior_ratio = standard_normal_log_ratio
 
 
 @dataclasses.dataclass(frozen=True)

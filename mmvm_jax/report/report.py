@@ -3,10 +3,11 @@
 import os
 
 from mmvm_jax.artifacts import run_folder
+from mmvm_jax.objectives.method import variant_name
 from mmvm_jax.report import figures
 from mmvm_jax.report.comparison import Result
 from mmvm_jax.report.page import write_page
-from mmvm_jax.report.table import as_csv, method_name
+from mmvm_jax.report.table import as_csv
 
 CAPTIONS = {
     "cross_generation": "Cross-generation. Bold rows are real test examples; below each, the other modalities "
@@ -46,7 +47,7 @@ def write_report(config, evaluation, description, history: list[dict], workdir: 
       command: what reproduces the run.
     """
     names = [modality.name for modality in description.modalities]
-    result = Result(method_name(config.method), config.method.beta, config.seed, evaluation.values)
+    result = Result(variant_name(config.method), config.method.beta, config.seed, evaluation.values)
     run_folder.write(os.path.join(workdir, run_folder.TABLE_FILE), as_csv([result], names))
     return write_page(
         "report.html.jinja",

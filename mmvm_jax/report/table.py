@@ -31,11 +31,6 @@ def as_csv(results: Iterable[Result], names: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def method_name(config_method) -> str:
-    """What a sweep calls a method: ``joint`` goes by its aggregation."""
-    return config_method.joint.aggregation if config_method.name == "joint" else config_method.name
-
-
 def _places(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """{last part of a metric's name: (from, to)}."""
     places = {name: (name, "") for name in names}
