@@ -16,6 +16,7 @@ from mmvm_jax.data import description
 from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.data.description import Description
 from mmvm_jax.errors import UserError, first_line
+from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
 
 CONFIG_FILE = "config.json"
@@ -75,7 +76,7 @@ def check(workdir: str, config) -> bool:
         elif any(path.name.isdigit() for path in pathlib.Path(workdir, "checkpoints").glob("*")):
             raise UserError(f"--workdir={workdir} has checkpoints but no {CONFIG_FILE}; use another folder")
         with tempfile.TemporaryFile(dir=workdir):
-            return theirs == mine
+            return theirs is not None and _completed(json.loads(theirs)) == _completed(json.loads(mine))
     except OSError as error:
         raise _not_writable(workdir, error) from error
 
@@ -89,15 +90,15 @@ def begin(workdir: str, config, data: DataSet) -> None:
 
     A configuration that is there already stays: it says with which settings the run was evaluated.
     """
-    write(os.path.join(workdir, DATA_FILE), description.to_text(description.describe(data)))
+    write_text(os.path.join(workdir, DATA_FILE), description.to_text(description.describe(data)))
     if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
-        write(os.path.join(workdir, CONFIG_FILE), config_text(config))
+        write_text(os.path.join(workdir, CONFIG_FILE), config_text(config))
 
 
 def begin_evaluation(workdir: str, config, data: DataSet) -> None:
     """Writes both anew, and takes away the report, whose absence says that the evaluation is not finished."""
     pathlib.Path(workdir, REPORT_FILE).unlink(missing_ok=True)
-    write(os.path.join(workdir, CONFIG_FILE), config_text(config))
+    write_text(os.path.join(workdir, CONFIG_FILE), config_text(config))
     begin(workdir, config, data)
 
 
@@ -133,14 +134,15 @@ def read_config(workdir: str) -> ConfigDict:
     Raises:
       UserError: there is none, or it is damaged.
     """
+    return _parsed(workdir, CONFIG_FILE, lambda text: _completed(json.loads(text)))
 
-    def parse(text: str) -> ConfigDict:
-        config = base()  # fields that a version before this one did not have
-        with config.unlocked():
-            config.update(_with_tuples(json.loads(text)))
-        return config
 
-    return _parsed(workdir, CONFIG_FILE, parse)
+def _completed(values: dict) -> ConfigDict:
+    """Return the configuration with the defaults of the fields that an earlier version did not have."""
+    config = base()
+    with config.unlocked():
+        config.update(_with_tuples(values))
+    return config
 
 
 def read_description(workdir: str) -> Description:
@@ -194,13 +196,6 @@ def config_text(config) -> str:
     return json.dumps(config.to_dict(), indent=2) + "\n"
 
 
-def write(path: str, text: str) -> None:
-    """Writes a file as a whole or not at all."""
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(path + ".new", path)
-
-
 def _check_same(workdir: str, theirs: str, mine: str) -> None:
     try:
         old, new = _training_part(theirs), _training_part(mine)
@@ -220,6 +215,7 @@ def _training_part(text: str) -> dict:
     values = json.loads(text)
     if missing := {"method", "network", "train"} - values.keys():
         raise LookupError(f"no {', '.join(sorted(missing))}")
+    values = json.loads(config_text(_completed(values)))
     values.pop("evaluation", None)
     values.pop("tracker", None)
     for place in ("dir", "path"):  # own data are known by their fingerprint

@@ -17,6 +17,7 @@ from mmvm_jax.errors import first_line
 from mmvm_jax.models.model import Model
 from mmvm_jax.networks.layers import Conv
 from mmvm_jax.runtime import devices, processes
+from mmvm_jax.runtime.files import write_bytes
 from mmvm_jax.runtime.progress import Progress, log
 from mmvm_jax.types import Array, Modality
 
@@ -105,7 +106,7 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
     if new := {name: variables[name] for name in variables if name not in kept}:
         for name, trained in _train(model, data, networks, new, batch_size, steps).items():
             kept[name] = flax.serialization.to_bytes(trained)
-            processes.from_first(_write, paths[name], kept[name])
+            processes.from_first(write_bytes, paths[name], kept[name])
     return {name: flax.serialization.from_bytes(variables[name], kept[name]) for name in variables}
 
 
@@ -185,13 +186,6 @@ def judge(
         if modality.kind == "image":
             features[name] = judgement.features
     return jnp.stack(rows), features
-
-
-def _write(path: str, data: bytes) -> None:
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(data)
-    os.replace(temporary, path)
 
 
 def _read(paths: dict[str, str], variables: dict[str, dict]) -> dict[str, bytes]:

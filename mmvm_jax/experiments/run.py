@@ -19,6 +19,7 @@ from mmvm_jax.models.model import make_model
 from mmvm_jax.models.trained import Trained
 from mmvm_jax.objectives.method import make_method, warning
 from mmvm_jax.runtime import devices, environment, processes
+from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.training.loop import num_steps, train
 from mmvm_jax.training.state import first_batch, restore
@@ -72,7 +73,7 @@ def train_run(config, data: DataSet, workdir: str) -> None:
     """
     model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
     processes.from_first(run_folder.begin, workdir, config, data)
-    processes.from_first(run_folder.write, os.path.join(workdir, run_folder.ENVIRONMENT_FILE), environment.to_text())
+    processes.from_first(write_text, os.path.join(workdir, run_folder.ENVIRONMENT_FILE), environment.to_text())
     if message := warning(config.method, data.train.present):
         log.warning("%s", message)
     log.info("training on %s", environment.describe_devices())
@@ -108,7 +109,7 @@ def _report(config, evaluation, data: DataSet, workdir: str, command: str) -> No
     from mmvm_jax.report.report import write_report  # see above
 
     values = {name: evaluation.values[name] for name in sorted(evaluation.values)}
-    run_folder.write(os.path.join(workdir, run_folder.EVALUATION_FILE), json.dumps(values, indent=2) + "\n")
+    write_text(os.path.join(workdir, run_folder.EVALUATION_FILE), json.dumps(values, indent=2) + "\n")
     log.info("report: drawing figures")
     path = write_report(config, evaluation, describe(data), read_metrics(workdir), workdir, command)
     log.info("Report: %s", path)

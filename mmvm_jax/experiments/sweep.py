@@ -21,6 +21,7 @@ from mmvm_jax.objectives.method import choose, make_method
 from mmvm_jax.report.comparison import COLUMNS, OBJECTIVE, RECONSTRUCTION, Result, write_comparison
 from mmvm_jax.report.table import as_csv
 from mmvm_jax.runtime import processes
+from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.training import side_by_side
 from mmvm_jax.training.loop import num_steps
@@ -55,7 +56,7 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
             results.append(Result(method, beta, seed, values))
         if results and processes.is_first():
             path = write_comparison(config, results, bound, failures, workdir, command)
-            run_folder.write(os.path.join(workdir, TABLE_FILE), as_csv(results, _modality_names(workdir, results[0])))
+            write_text(os.path.join(workdir, TABLE_FILE), as_csv(results, _modality_names(workdir, results[0])))
     if not results:
         raise UserError(f"all runs failed; the first: {next(iter(failures.values()))}", exit_code=1)
     if processes.is_first():
@@ -127,7 +128,7 @@ def _run(config, workdir: str, command: str, failures: dict, name: str) -> dict[
         failures[name] = str(error) or type(error).__name__
         log.error("sweep: %s failed: %s", name, failures[name])
         if processes.is_first():
-            run_folder.write(os.path.join(workdir, FAILURE_FILE), traceback.format_exc())
+            write_text(os.path.join(workdir, FAILURE_FILE), traceback.format_exc())
         return None
     finally:
         jax.clear_caches()  # compiled programs of a run serve no other, and hold memory

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 from mmvm_jax.artifacts import run_folder
 from mmvm_jax.config import evaluated_split
 from mmvm_jax.runtime import environment
+from mmvm_jax.runtime.files import write_text
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("mmvm_jax.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -46,7 +47,7 @@ def write_page(template: str, workdir: str, pictures, captions: dict[str, str], 
         **content,
     )
     path = os.path.join(workdir, run_folder.REPORT_FILE)
-    run_folder.write(path, page)
+    write_text(path, page)
     return path
 
 

@@ -8,6 +8,7 @@ from mmvm_jax.report import figures
 from mmvm_jax.report.comparison import Result
 from mmvm_jax.report.page import write_page
 from mmvm_jax.report.table import as_csv
+from mmvm_jax.runtime.files import write_text
 
 CAPTIONS = {
     "cross_generation": "Cross-generation. Bold rows are real test examples; below each, the other modalities "
@@ -48,7 +49,7 @@ def write_report(config, evaluation, description, history: list[dict], workdir: 
     """
     names = [modality.name for modality in description.modalities]
     result = Result(variant_name(config.method), config.method.beta, config.seed, evaluation.values)
-    run_folder.write(os.path.join(workdir, run_folder.TABLE_FILE), as_csv([result], names))
+    write_text(os.path.join(workdir, run_folder.TABLE_FILE), as_csv([result], names))
     return write_page(
         "report.html.jinja",
         workdir,

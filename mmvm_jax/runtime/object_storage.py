@@ -14,12 +14,13 @@ from collections.abc import Iterator
 import fsspec
 
 from mmvm_jax.errors import UserError, first_line
+from mmvm_jax.runtime.files import UNFINISHED
 from mmvm_jax.runtime.progress import log
 
 _EVERY_SECONDS = 30
 _ATTEMPTS = 4  # of bringing the last files there, each after twice the pause of the one before
 _FIRST_PAUSE = 2.0
-_IN_THE_MAKING = ("orbax-checkpoint-tmp", ".new", "incomplete.")  # parts of names of what is not complete yet
+_IN_THE_MAKING = ("orbax-checkpoint-tmp", UNFINISHED, "incomplete.")  # parts of names of what is not complete yet
 _WRITTEN_LAST = "dataset_info.json"  # of the files of prepared data: with it they are complete
 # A bucket that is away is given up after about a minute.
 _OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 3}}}}

@@ -21,6 +21,7 @@ from mmvm_jax.data import load_dataset, polydigits
 from mmvm_jax.errors import UserError
 from mmvm_jax.evaluation import classifiers
 from mmvm_jax.inference.prior import _read_prior
+from mmvm_jax.runtime.files import write_bytes
 
 HOLD = """import sys; from mmvm_jax.artifacts.run_folder import locked
 with locked(sys.argv[1]): print('held', flush=True); input()"""
@@ -129,6 +130,16 @@ def test_a_run_of_a_version_with_fewer_fields_is_read(run):
     assert mmvm_jax.load(str(run)).generate(1)["height"].shape == (1, 3)
 
 
+def test_a_run_of_a_version_with_fewer_fields_may_be_resumed(run):
+    values = json.loads((run / "config.json").read_text())
+    config = run_folder.read_config(str(run))
+    del values["data"]["validation"], values["method"]["mvtcae"], values["precision"]
+    (run / "config.json").write_text(json.dumps(values))
+    assert run_folder.check(str(run), config)
+    config.precision = "bfloat16"
+    assert "holds a run of another configuration" in refused(run_folder.check, str(run), config)
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", "half", "objects", "incomplete", "scalar"])
 def test_a_damaged_prior_is_named_and_not_used(run, content, caplog):
     path = run / "prior.npz"
@@ -231,7 +242,7 @@ def test_a_damaged_classifier_is_trained_again(tmp_path, caplog):
     path = str(tmp_path / "a.msgpack")
     whole = classifiers.flax.serialization.to_bytes(variables["a"])
     for content in (b"", b"text", whole[:-4], whole):
-        classifiers._write(path, content)
+        write_bytes(path, content)
         kept = classifiers._read({"a": path}, variables)
         assert kept == ({"a": whole} if content == whole else {})
     assert caplog.text.count(f"{path} is damaged (") == 3
