@@ -13,7 +13,7 @@ import jax
 
 from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import Training
-from mmvm_jax.networks.residual import ResidualBlock
+from mmvm_jax.networks.residual import Heads, ResidualBlock
 from mmvm_jax.networks.shape_checks import check_shape
 from mmvm_jax.types import Array, DiagonalGaussian
 
@@ -33,17 +33,6 @@ def make(modality, config):
         return TextEncoder(config.latent_dim, modality.vocabulary_size), TextDecoder(modality.vocabulary_size)
     check_shape("celeba", modality, (SIDE, SIDE, modality.shape[-1]))
     return Encoder(config.latent_dim), Decoder(modality.shape[-1])
-
-
-class Heads(nn.Module):
-    """Mean and log-variance, linear without bias: [N, ...] -> DiagonalGaussian [N, D]."""
-
-    latent_dim: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> DiagonalGaussian:
-        x = x.reshape(x.shape[0], -1)
-        return DiagonalGaussian(*(nn.Dense(self.latent_dim, use_bias=False)(x) for _ in range(2)))
 
 
 class Encoder(nn.Module):

@@ -9,10 +9,9 @@ NetworksImgMimicCXR with image size 224).
 
 import flax.linen as nn
 
-from mmvm_jax.networks.celeba import Heads
 from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import Training
-from mmvm_jax.networks.residual import ResidualBlock
+from mmvm_jax.networks.residual import Heads, ResidualBlock
 from mmvm_jax.networks.shape_checks import check_shape
 from mmvm_jax.types import Array, DiagonalGaussian
 

@@ -1,10 +1,10 @@
-"""The residual block of the CelebA and MIMIC-CXR networks, for sequences and images, down or up."""
+"""What the CelebA and MIMIC-CXR networks share: a residual block for sequences and images, and the heads."""
 
 import flax.linen as nn
 
 from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import BatchNorm, Dropout, Training
-from mmvm_jax.types import Array
+from mmvm_jax.types import Array, DiagonalGaussian
 
 
 class ResidualBlock(nn.Module):
@@ -41,3 +41,14 @@ class ResidualBlock(nn.Module):
     def _wide(self, ndim: int, use_bias: bool) -> nn.Module:
         make = ConvTranspose if self.up else Conv
         return make(self.features, (4,) * ndim, (self.stride,) * ndim, (self.padding,) * ndim, use_bias)
+
+
+class Heads(nn.Module):
+    """Mean and log-variance, linear without bias: [N, ...] -> DiagonalGaussian [N, D]."""
+
+    latent_dim: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> DiagonalGaussian:
+        x = x.reshape(x.shape[0], -1)
+        return DiagonalGaussian(*(nn.Dense(self.latent_dim, use_bias=False)(x) for _ in range(2)))
