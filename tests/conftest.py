@@ -16,7 +16,7 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     flags += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = flags.strip()
 # Most programs here run once or twice: optimising them would take longer than they do. Tests of what users run are
-# to be optimised as it is for them (test_main.py, test_determinism.py).
+# to be optimised as it is for them (experiments/test_main.py, training/test_determinism.py).
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "True")
 
 # Many tests, and the processes that some start, compile the same programs: they share them for one session.
