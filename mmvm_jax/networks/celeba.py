@@ -18,15 +18,15 @@ from mmvm_jax.networks.shape_checks import check_shape
 from mmvm_jax.types import Array, DiagonalGaussian
 
 KINDS = ("image", "tokens")
-CHANNELS = 64  # of the first layer; the others have multiples of it
+CHANNELS = 64  # channels of the first layer; the other layers have multiples of it
 SIDE, LENGTH = 64, 256
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality: text for tokens, else image.
+    """Return the encoder and the decoder of a modality, of texts for tokens and of images otherwise.
 
     Raises:
-      UserError: an image that is not 64 x 64, or a text that has not 256 tokens.
+      UserError: an image is not 64 x 64, or a text does not have 256 tokens.
     """
     if modality.kind == "tokens":
         check_shape("celeba", modality, (LENGTH,))
@@ -36,7 +36,7 @@ def make(modality, config):
 
 
 class Encoder(nn.Module):
-    """Posterior of an image: [N, 64, 64, C] -> DiagonalGaussian [N, D]."""
+    """Encode images: [N, 64, 64, C] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
 
@@ -50,7 +50,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Image of a latent: [N, D] -> [N, 64, 64, channels], without an output activation."""
+    """Decode images: [N, D] -> [N, 64, 64, channels], without output activation."""
 
     channels: int = 3
 
@@ -64,7 +64,7 @@ class Decoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Posterior of a text: [N, 256] token ids -> DiagonalGaussian [N, D]."""
+    """Encode texts: token ids [N, 256] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
     vocabulary_size: int
@@ -79,7 +79,7 @@ class TextEncoder(nn.Module):
 
 
 class TextDecoder(nn.Module):
-    """Text of a latent: [N, D] -> logits [N, 256, V]."""
+    """Decode texts: [N, D] -> logits [N, 256, V]."""
 
     vocabulary_size: int
 

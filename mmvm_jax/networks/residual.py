@@ -1,4 +1,4 @@
-"""What the CelebA and MIMIC-CXR networks share: a residual block for sequences and images, and the heads."""
+"""Parts shared by the CelebA and MIMIC-CXR networks: a residual block for sequences and images, and the heads."""
 
 import flax.linen as nn
 
@@ -8,17 +8,17 @@ from mmvm_jax.types import Array, DiagonalGaussian
 
 
 class ResidualBlock(nn.Module):
-    """A wide convolution beside normalisation, ReLU, a narrow convolution, and the same with a wide one.
+    """Residual block: [N, *sides, C] -> [N, *sides', features], with one side for sequences and two for images.
 
-    [N, *sides, C] -> [N, *sides', features], with one side for a sequence and two for an image. Both
-    convolutions of the longer path are followed by dropout; for images they have no bias, and whole
-    channels fall out.
+    The short path is a wide convolution and normalisation. The long path is normalisation, ReLU and a narrow
+    convolution, then normalisation, ReLU and a wide convolution. Dropout follows both convolutions of the long path.
+    For images these convolutions have no bias, and dropout removes whole channels.
 
     Attributes:
-      features: channels of the output.
-      stride: of the wide convolution, whose kernel has 4 pixels a side.
-      padding: of the wide convolution, on either end of each side.
-      up: whether the wide convolution is a transposed one.
+      features: number of output channels.
+      stride: stride of the wide convolution, whose kernel has 4 pixels per side.
+      padding: padding of the wide convolution, at both ends of each side.
+      up: use a transposed wide convolution.
     """
 
     features: int
@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
 
 
 class Heads(nn.Module):
-    """Mean and log-variance, linear without bias: [N, ...] -> DiagonalGaussian [N, D]."""
+    """Linear heads without bias for mean and log-variance: [N, ...] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
 
