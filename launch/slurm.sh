@@ -4,8 +4,8 @@
 #   launch/slurm.sh --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 --time=24:00:00 -- \
 #       --config=configs/cub.py --workdir=runs/cub
 #
-# Options before -- are those of sbatch (use one task per GPU), flags after it are those of mmvm_jax.main. With --dry_run
-# as the first option it prints the command instead. Two minutes before the time limit, and when the job is preempted,
+# Options before -- are those of sbatch (use one task per GPU), flags after it are those of mmvm_jax.main. With
+# --dry_run as the first option it prints the command instead. Two minutes before the time limit, and when the job is preempted,
 # training saves a checkpoint and the job is requeued.
 set -euo pipefail
 
