@@ -89,7 +89,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class BoundModel:
-    """A model with its variables: what an objective sees (``objectives.common.Functions``).
+    """A model with its variables: what an objective sees (``objectives.interface.Functions``).
 
     In a step of training it also collects the running statistics that the step ends with. Inputs other than
     those of the step's batch, such as learned ones, are encoded as in evaluation.
