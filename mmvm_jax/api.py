@@ -25,7 +25,7 @@ from mmvm_jax.experiments import run
 from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.inference.export import export
 from mmvm_jax.inference.predictor import Outputs, Predictor, load_predictor
-from mmvm_jax.runtime import devices, object_storage
+from mmvm_jax.runtime import devices, object_storage, self_check
 
 __all__ = ["FittedModel", "default_config", "export", "fit", "load"]
 
@@ -83,6 +83,7 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
     if config is None:
         chosen.train.batch_size = devices.largest_batch_size(chosen.train.batch_size, len(dataset.train.labels))
     validate(chosen)
+    self_check.check()
     if workdir is not None:
         with object_storage.local_copy(workdir, "workdir") as local:
             return _fit(chosen, dataset, local)

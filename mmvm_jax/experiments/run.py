@@ -18,7 +18,7 @@ from mmvm_jax.inference.prior import fitted_prior
 from mmvm_jax.models.model import make_model
 from mmvm_jax.models.trained import Trained
 from mmvm_jax.objectives.method import make_method, warning
-from mmvm_jax.runtime import devices, environment, processes
+from mmvm_jax.runtime import devices, environment, processes, self_check
 from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.training.loop import num_steps, train
@@ -43,6 +43,7 @@ def run(config, workdir: str, mode: str, command: str) -> None:
     _keep_compiled_programs(config)
     devices.keep_freed_memory()
     with processes.together(), processes.folder_to_write(workdir) as workdir, contextlib.ExitStack() as stack:
+        self_check.check()
         processes.from_first(stack.enter_context, run_folder.locked(workdir))
         unchanged = processes.from_first(run_folder.check, workdir, config)
         data = processes.first_then_others(load_dataset, config.data, config.modalities)

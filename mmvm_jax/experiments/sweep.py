@@ -20,7 +20,7 @@ from mmvm_jax.models.model import make_model
 from mmvm_jax.objectives.method import choose, make_method
 from mmvm_jax.report.comparison import COLUMNS, OBJECTIVE, RECONSTRUCTION, Result, write_comparison
 from mmvm_jax.report.table import as_csv
-from mmvm_jax.runtime import processes
+from mmvm_jax.runtime import processes, self_check
 from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.training import side_by_side
@@ -44,6 +44,7 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
     configs[_AUTOENCODER, 0.0, seeds[0]] = _configure(config, "independent", 0.0, seeds[0])
     for one in configs.values():
         validate(one)
+    self_check.check()
     _train_together(configs, workdir)
     results, failures, bound = [], {}, None
     for number, ((method, beta, seed), one) in enumerate(configs.items()):

@@ -19,7 +19,7 @@ from mmvm_jax.models.model import make_model
 from mmvm_jax.models.priors import GaussianMixturePrior, has_prior
 from mmvm_jax.models.trained import Trained
 from mmvm_jax.objectives.method import make_method
-from mmvm_jax.runtime import devices
+from mmvm_jax.runtime import devices, self_check
 from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.training.state import init_state, restore
 from mmvm_jax.types import Batch, Modality
@@ -164,9 +164,10 @@ def load_predictor(workdir: str) -> Predictor:
     """The model of a finished run, from its workdir alone, or of an exported folder.
 
     Raises:
-      UserError: the folder holds no run, or no checkpoint.
+      UserError: the folder holds no run, or no checkpoint, or JAX computes wrong values here.
     """
     config, description = run_folder.read_config(workdir), run_folder.read_description(workdir)
+    self_check.check()
     trained, step = read_trained(config, description, workdir)
     prior = _read_prior(workdir, step, config.evaluation.mixture_components)
     return Predictor(trained, description, prior, config.evaluation.batch_size)
