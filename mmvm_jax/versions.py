@@ -9,7 +9,7 @@ from mmvm_jax.errors import UserError
 # {version: what it gets wrong, and the report of it}. Only what was measured or reported to be wrong on a supported
 # device stands here; the self-check (``mmvm_jax.runtime.self_check``) is for what nobody knows yet.
 KNOWN_WRONG = {
-    "0.10.2": "masked sums on CPUs, https://github.com/jax-ml/jax/issues/39103",
+    "0.10.2": "sums of products on CPUs, https://github.com/jax-ml/jax/issues/39103",
 }
 REMEDY = "pip install 'jax!={0}' 'jaxlib!={0}'"
 

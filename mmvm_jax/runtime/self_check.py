@@ -17,7 +17,7 @@ from mmvm_jax.runtime import devices, processes
 from mmvm_jax.types import DiagonalGaussian
 from mmvm_jax.versions import check_version
 
-_MODALITIES, _EXAMPLES, _DIMENSIONS = 5, 10_000, 4  # jaxlib 0.10.2 is wrong from 32,769 sums on, of any length
+_MODALITIES, _EXAMPLES, _DIMENSIONS = 5, 10_000, 4  # jaxlib 0.10.2 is wrong from 32,769 posteriors on
 # Of the largest value. Wrong values are off by about their own size; rounding stays far below: 1e-6 on CPUs, and no
 # kernel here has a matrix product, which accelerators round to 1e-3.
 _TOLERANCE = 1e-4

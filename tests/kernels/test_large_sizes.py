@@ -1,7 +1,7 @@
 """Every kernel, compiled in float32 at sizes that people use, against its definition in NumPy float64.
 
-Compilers cut large arrays into pieces, and may get only those wrong: jaxlib 0.10.2 sums wrongly where a masked sum of
-sums has more than 32,768 results.
+Compilers cut large arrays into pieces, and may get only those wrong: jaxlib 0.10.2 computes a wrong ``kl_to_mixture``
+of more than 32,768 posteriors.
 """
 
 import functools
