@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from float32_noise import float32_noise  # noqa: F401
-from linear_gaussian import LinearGaussian, loss_of, make_batch, make_params, quick_jit, with_method_params
+from linear_gaussian import loss_of, make_batch, make_params, quick_jit, with_method_params
 
 NAMES = ("alpha", "beta")
 NUM_EXAMPLES, PIECE = 20_000, 1_000
