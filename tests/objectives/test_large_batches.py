@@ -20,9 +20,10 @@ CASES = (
 VALUES, GRADIENTS = 1e-4, 1e-3  # allowed, relative to the largest; gradients add up all examples
 
 
-def make_inputs(case, masked):
-    """Parameters and a batch, in float64 where it is enabled."""
-    present = np.random.default_rng(1).random((len(NAMES), NUM_EXAMPLES)) < (0.7 if masked else 1.0)
+def make_inputs(case):
+    """Parameters and a batch, a quarter of which lacks nothing; in float64 where it is enabled."""
+    present = np.random.default_rng(1).random((len(NAMES), NUM_EXAMPLES)) < 0.7
+    present[:, : NUM_EXAMPLES // 4] = True
     params = make_params(NAMES)
     batch = make_batch(params, present)
     return with_method_params(params, case, batch._replace(inputs={n: x[:16] for n, x in batch.inputs.items()})), batch
@@ -54,11 +55,10 @@ def check(one, other, allowed, message=""):
     np.testing.assert_allclose(one, other, rtol=0.0, atol=allowed * np.max(np.abs(other)) + 1e-30, err_msg=message)
 
 
-@pytest.mark.parametrize("masked", [True, False], ids=["masked", "all"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_loss_and_its_gradient(case, masked, float32_noise):  # noqa: F811
+def test_a_loss_and_its_gradient(case, float32_noise):  # noqa: F811
     with jax.enable_x64(True):
-        inputs = jax.tree.map(np.asarray, make_inputs(case, masked))
+        inputs = jax.tree.map(np.asarray, make_inputs(case))
         right_values, right_gradient = expected(case, *inputs)
     inputs = jax.tree.map(lambda leaf: leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf, inputs)
     alone = jax.jit(loss_of, static_argnums=0)(case, *inputs)
