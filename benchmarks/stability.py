@@ -140,7 +140,8 @@ def train(data: dict[str, np.ndarray], method: str, precision: str, steps: int, 
     first, last = np.array_split(losses, 10)[0].mean(), np.array_split(losses, 10)[-1].mean()
     finite = all(np.isfinite(array).all() for array in encoded.values())
     verdict = "ok" if finite and last < losses[0] else "FAILED"
-    return f"{verdict} loss {first:.4g} to {last:.4g}, gradient up to {norms.max() / np.median(norms):.2g} times the median"
+    spike = norms.max() / np.median(norms)
+    return f"{verdict} loss {first:.4g} to {last:.4g}, gradient up to {spike:.2g} times the median"
 
 
 if __name__ == "__main__":
