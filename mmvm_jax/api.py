@@ -9,6 +9,7 @@
 
 import dataclasses
 import operator
+import shutil
 import tempfile
 from collections.abc import Mapping
 
@@ -26,6 +27,7 @@ from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.inference.export import export
 from mmvm_jax.inference.predictor import Outputs, Predictor, load_predictor
 from mmvm_jax.runtime import devices, object_storage, self_check
+from mmvm_jax.training.step_checks import NotFinite
 
 __all__ = ["FittedModel", "default_config", "export", "fit", "load"]
 
@@ -72,10 +74,11 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
       config: as for the command, see ``default_config()``; ``config.data`` is read for ``kinds``, ``likelihoods``,
         ``validation`` and ``missing``. If None, the default, with smaller batches where there are few examples.
       workdir: folder of the run, here or in object storage, which goes on from what it holds, and which ``load``
-        and the command ``mmvm_jax.infer`` read. If None, nothing stays on disk.
+        and the command ``mmvm_jax.infer`` read. If None, nothing stays on disk unless training fails.
 
     Raises:
-      UserError: the data, the configuration or the workdir cannot be used, or training failed.
+      UserError: the data, the configuration or the workdir cannot be used, or training failed. A ``NotFinite`` names
+        the folder with the last good state, which ``load`` reads and from which ``fit`` continues.
     """
     chosen = default_config() if config is None else config.copy_and_resolve_references()
     chosen.data.name = "own_data"
@@ -92,6 +95,9 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
             return _fit(chosen, dataset, temporary)
         except Stopped as error:
             raise Stopped("stopped; nothing is kept, as no workdir was given") from error
+        except NotFinite as error:
+            kept = shutil.copytree(temporary, tempfile.mkdtemp(prefix="mmvm_jax_kept_"), dirs_exist_ok=True)
+            raise NotFinite(error.step, error.terms, f"{error.details}. The workdir is {kept}") from error
 
 
 def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:

@@ -58,7 +58,8 @@ def check(workdir: str, config) -> bool:
     """Makes sure that a run with this configuration may work in ``workdir``, which exists, before anything long begins.
 
     Where data lie, where metrics go, how often, how a model is evaluated, how many steps may be skipped and how long is
-    trained may differ from run to run, if what is annealed ends at the same step; all else decides what is trained.
+    trained may differ from run to run, if what is annealed ends at the same step. So may the optimiser, which the log
+    says; all else decides what is trained.
 
     Returns:
       Whether the folder holds the very same configuration, evaluation included.
@@ -201,13 +202,23 @@ def _check_same(workdir: str, theirs: str, mine: str) -> None:
         old, new = _training_part(theirs), _training_part(mine)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _damaged(workdir, CONFIG_FILE, error) from error
+    optimizers = old.pop("optimizer", {}), new.pop("optimizer", {})
     if old != new:
-        changes = difflib.unified_diff(_flat(old), _flat(new), lineterm="", n=0)
-        lines = [line for line in changes if line[0] in "+-" and line[:3] not in ("+++", "---")]
         raise UserError(
             f"--workdir={workdir} holds a run of another configuration; use another folder or the same "
-            "configuration (- there, + asked for): " + ", ".join(lines)
+            "configuration (- there, + asked for): " + _changes(old, new)
         )
+    if changes := _changes(*optimizers, "config.optimizer"):
+        log.warning(
+            "--workdir=%s holds a run of another optimiser (- there, + from its newest checkpoint on): %s",
+            workdir,
+            changes,
+        )
+
+
+def _changes(old: dict, new: dict, prefix: str = "config") -> str:
+    lines = difflib.unified_diff(_flat(old, prefix), _flat(new, prefix), lineterm="", n=0)
+    return ", ".join(line for line in lines if line[0] in "+-" and line[:3] not in ("+++", "---"))
 
 
 def _training_part(text: str) -> dict:
