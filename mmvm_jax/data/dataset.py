@@ -114,6 +114,11 @@ def fingerprint(*splits: Split) -> str:
         if isinstance(split.inputs, StoredInputs):
             arrays = {name: np.frombuffer(split.inputs.digest, np.uint8) for name in split.inputs}
         for name, array in [*sorted(arrays.items()), ("labels", split.labels)]:
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array_heading(name, array.dtype, array.shape))
             digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
+
+
+def array_heading(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """Return what stands before an array in what a fingerprint is the hash of."""
+    return f"{name} {dtype} {shape}".encode()

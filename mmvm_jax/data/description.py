@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 
+from mmvm_jax.data import units
 from mmvm_jax.data.arrays import as_kind, check_levels
 from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.errors import UserError
@@ -50,10 +51,9 @@ class Description:
                 f"array '{modality.name}' has the token id {values.max()}; allowed: 0 to {modality.vocabulary_size - 1}"
             )
         if modality.kind == "image" and self.dtypes[modality.name] != "uint8":
-            check_levels(modality.name, values)
+            check_levels(modality.name, array.dtype, values.max())
         if modality.name in self.units:
-            mean, scale = self.units[modality.name]
-            values = np.where(present.reshape(-1, *(1,) * mean.ndim), (values - mean) / scale, np.float32(0))
+            values = units.apply(values, present, self.units[modality.name])
         return values
 
     def unit(self, modality: Modality, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
@@ -63,8 +63,13 @@ class Description:
         return self.units.get(modality.name, (np.array(0, np.float32), np.array(1, np.float32)))
 
     def generated_type(self, modality: Modality) -> np.dtype:
-        """The type of generated arrays: pixels and tokens as in training, else real numbers."""
-        return np.dtype(self.dtypes[modality.name] if modality.kind in ("image", "tokens") else np.float32)
+        """The type of generated arrays: pixels and tokens as in training, else real numbers.
+
+        Those in original units are float64, since float32 cannot tell apart what lies close together far from zero.
+        """
+        if modality.kind in ("image", "tokens"):
+            return np.dtype(self.dtypes[modality.name])
+        return np.dtype(np.float64 if modality.name in self.units else np.float32)
 
 
 def describe(data: DataSet) -> Description:
@@ -84,7 +89,7 @@ def from_text(text: str) -> Description:
     """The inverse of ``to_text``."""
     values = json.loads(text)
     values["modalities"] = tuple(Modality(**one | {"shape": tuple(one["shape"])}) for one in values["modalities"])
-    values["units"] = {name: tuple(np.array(p, np.float32) for p in unit) for name, unit in values["units"].items()}
+    values["units"] = {name: tuple(np.array(p, np.float64) for p in unit) for name, unit in values["units"].items()}
     values["vocabularies"] = {name: tuple(words) for name, words in values["vocabularies"].items()}
     values["class_names"] = tuple(values["class_names"])
     return Description(**values)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvm_jax.data.arrays import MASK, check_finite, common_length, modality_names, read_mask
+from mmvm_jax.data.arrays import check_finite, common_length, modality_names, read_presence
 from mmvm_jax.data.description import Description
 from mmvm_jax.data.rows import MemoryRows, NpzRows
 from mmvm_jax.data.units import warn_of_codes
@@ -47,7 +47,7 @@ class Inputs:
     def __init__(self, description: Description, rows: MemoryRows | NpzRows, names: Sequence[str] = ()):
         self._description, self._rows = description, rows
         offered = modality_names(rows.headers)
-        self.length = common_length(rows.headers)
+        self.length = common_length(rows.headers, offered)
         by_name = {modality.name: modality for modality in description.modalities}
         for name in offered:
             if name not in by_name:
@@ -57,13 +57,12 @@ class Inputs:
             if name not in offered:
                 raise unknown_name("a modality given", name, offered)
         self._names = [name for name in by_name if name in (names or offered)]
-        self.present = np.stack([self._read_mask(name) for name in by_name])
+        self.present = np.stack([self._read_presence(name) for name in by_name])
 
-    def _read_mask(self, name: str) -> np.ndarray:
+    def _read_presence(self, name: str) -> np.ndarray:
         if name not in self._names:
             return np.zeros(self.length, bool)
-        has_mask = name + MASK in self._rows.headers
-        return read_mask(self._rows.read(name + MASK) if has_mask else None, name, self.length)
+        return read_presence(self._rows, name, self.length)
 
     def check_not_empty(self) -> None:
         """Raises UserError if an example has no modality at all."""

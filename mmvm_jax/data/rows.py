@@ -1,5 +1,6 @@
 """Arrays by name, read and written some rows at a time, so that a file may be larger than memory."""
 
+import math
 import os
 import tempfile
 import zipfile
@@ -8,9 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmvm_jax.data.containers import as_arrays
 from mmvm_jax.data.raw import DAMAGED
 from mmvm_jax.errors import UserError, first_line
 
+_BLOCK_BYTES = 1 << 23
 _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -22,36 +25,41 @@ class Header(NamedTuple):
     dtype: np.dtype
 
 
+def _rows_at_once(array) -> int:
+    """How many rows of an array, or of what a file says of one, make a block."""
+    return max(1, _BLOCK_BYTES // max(1, array.dtype.itemsize * math.prod(array.shape[1:])))
+
+
 class MemoryRows:
     """Rows of arrays in memory.
 
     Attributes:
       headers: ``{name: array}``.
 
+    Args:
+      arrays: by name, in any of the forms that ``containers.as_arrays`` reads.
+
     Raises:
-      UserError: something has no shape.
+      UserError: something is no array.
     """
 
     def __init__(self, arrays: Mapping):
-        self.headers = {name: _as_array(name, array) for name, array in arrays.items()}
+        self.headers = as_arrays(arrays)
 
     def read(self, name: str) -> np.ndarray:
         """A whole array."""
         return self.headers[name]
 
+    def array_blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        """One array, some rows at a time, each with the number of its first row."""
+        array = self.headers[name]
+        size = _rows_at_once(array)
+        return ((start, array[start : start + size]) for start in range(0, len(array), size))
+
     def blocks(self, names, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
         """The named arrays, ``size`` rows at a time, to the end of their ``length`` rows."""
         for start in range(0, length, size):
             yield {name: self.headers[name][start : start + size] for name in names}
-
-
-def _as_array(name: str, values) -> np.ndarray:
-    if np.ma.is_masked(values):
-        raise UserError(f"array '{name}' has masked values; allowed: plain arrays, with '{name}__present' beside them")
-    try:
-        return np.asarray(values)
-    except ValueError as error:  # lists of different lengths
-        raise UserError(f"array '{name}' is none ({first_line(error)}); allowed: numbers [N, ...]") from error
 
 
 class NpzRows:
@@ -68,8 +76,8 @@ class NpzRows:
       UserError: it is no such file, or an array of it cannot be read.
     """
 
-    def __init__(self, path: str, field: str):
-        self._path = os.path.expanduser(path)
+    def __init__(self, path, field: str):
+        self._path = os.path.expanduser(os.fspath(path))
         if not os.path.isfile(self._path):
             raise UserError(f"{field} is '{path}': no such file; allowed: an .npz file with an array a modality")
         self.headers = {}
@@ -88,6 +96,11 @@ class NpzRows:
                 return archive[name]
         except DAMAGED as error:
             raise self._unreadable(name, error) from error
+
+    def array_blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        """One array, some rows at a time, each with the number of its first row."""
+        size = _rows_at_once(self.headers[name])
+        return ((place * size, block) for place, block in enumerate(self._array_blocks(name, size)))
 
     def blocks(self, names, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
         """The named arrays, ``size`` rows at a time, to the end of their ``length`` rows."""
