@@ -9,6 +9,7 @@
 
 import dataclasses
 import operator
+import os
 import tempfile
 from collections.abc import Mapping
 
@@ -61,7 +62,7 @@ class FittedModel:
         return Inputs(self.predictor.description, MemoryRows(data))
 
 
-def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = None) -> FittedModel:
+def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | os.PathLike | None = None) -> FittedModel:
     """Trains a model on data in memory.
 
     What each array was taken for, and how far training is, goes to the logger "mmvm_jax", on a terminal also to a
@@ -101,7 +102,7 @@ def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:
     return load(workdir)
 
 
-def load(workdir: str) -> FittedModel:
+def load(workdir: str | os.PathLike) -> FittedModel:
     """The model of a run of ``fit`` or of the command, from its workdir alone, or of a folder that ``export`` wrote.
 
     Raises:

@@ -103,7 +103,7 @@ def _name(value) -> str:
 
 
 def _wrong(labels: np.ndarray) -> UserError:
-    example = f", such as {labels.ravel()[0]!r:.40}" if labels.size else ""
+    example = f", such as {str(labels.ravel()[0]):.40}" if labels.size else ""
     return UserError(f"array 'labels' is {seen(labels)}{example}; allowed: {_ALLOWED}")
 
 

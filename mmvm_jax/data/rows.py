@@ -76,16 +76,18 @@ class NpzRows:
       UserError: it is no such file, or an array of it cannot be read.
     """
 
-    def __init__(self, path, field: str):
+    def __init__(self, path: str | os.PathLike, field: str):
         self._path = os.path.expanduser(os.fspath(path))
         if not os.path.isfile(self._path):
             raise UserError(f"{field} is '{path}': no such file; allowed: an .npz file with an array a modality")
         self.headers = {}
         try:
             with zipfile.ZipFile(self._path) as archive:
-                for member in archive.namelist():
+                for member in archive.infolist():
                     with archive.open(member) as stream:
-                        self.headers[member.removesuffix(".npy")] = _read_header(member, stream)
+                        header = _read_header(member.filename, stream)
+                        _check_size(member, header, member.file_size - stream.tell())
+                        self.headers[member.filename.removesuffix(".npy")] = header
         except DAMAGED as error:
             raise UserError(f"{field} is '{path}': no .npz file ({first_line(error)})") from error
 
@@ -140,7 +142,13 @@ def _read_header(member: str, stream) -> Header:
     return header
 
 
-def write_npz(path: str, blocks: Iterator[dict[str, np.ndarray]], length: int) -> None:
+def _check_size(member: zipfile.ZipInfo, header: Header, size: int) -> None:
+    if not header.dtype.hasobject and size != math.prod(header.shape) * header.dtype.itemsize:
+        shape = list(header.shape)
+        raise ValueError(f"'{member.filename}' in it has {size} bytes of values, which its shape {shape} does not fit")
+
+
+def write_npz(path: str | os.PathLike, blocks: Iterator[dict[str, np.ndarray]], length: int) -> None:
     """Writes an .npz file block by block, as a whole or not at all.
 
     Args:
@@ -151,7 +159,7 @@ def write_npz(path: str, blocks: Iterator[dict[str, np.ndarray]], length: int) -
     Raises:
       UserError: the file cannot be written.
     """
-    path = os.path.expanduser(path)
+    path = os.path.expanduser(os.fspath(path))
     if os.path.isdir(path):
         raise UserError(f"{path} is a folder; allowed: a path for an .npz file")
     try:

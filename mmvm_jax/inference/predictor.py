@@ -43,6 +43,10 @@ class Predictor:
     prior: GaussianMixturePrior | None
     batch_size: int
 
+    def __reduce__(self):
+        """Pickles the fields without the compiled programs."""
+        return Predictor, (self.trained, self.description, self.prior, self.batch_size)
+
     @functools.cached_property
     def _programs(self) -> dict:
         functions = {

@@ -249,7 +249,7 @@ def bad(name, place, value):
         ),
         ({"labels": np.arange(N) / 7}, r"'labels' is float64 \[50\] of real numbers such as 0.14.*a measurement is a"),
         ({"labels": np.full(N, -1)}, r"'labels' is int64 \[50\] without one known class; allowed: one"),
-        ({"labels": np.full((N, 3), 2)}, r"'labels' is int64 \[50, 3\].*or 0 and 1 \[50, C\]"),
+        ({"labels": np.full((N, 3), 2)}, r"'labels' is int64 \[50, 3\], such as 2; allowed: .*or 0 and 1 \[N, C\]"),
         ({"split": np.zeros(N)}, "the test split is empty"),
         ({"split": np.ones(N)}, "the training split is empty"),
         ({"split": np.full(N, "dev")}, r"'split' is <U3 \[50\] with 'dev'; allowed: 0 or 1, 'train' or 'test', \[50\]"),
