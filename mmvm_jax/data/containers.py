@@ -58,7 +58,7 @@ def _unmasked(name: str, values: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndar
             f"array '{name}' has masked values in a part of {partly.sum()} examples, the first is {partly.argmax()}; "
             "allowed: examples masked as a whole; single entries are to be filled in before"
         )
-    return np.ma.getdata(values), ~masked.all(axis=1)
+    return np.ma.getdata(values), np.logical_not(masked.all(axis=1))
 
 
 def _with_gaps(name: str, values) -> tuple[np.ndarray, np.ndarray]:

@@ -59,7 +59,7 @@ def _plain(labels: np.ndarray) -> np.ndarray:
 
 
 def _is_binary(labels: np.ndarray) -> bool:
-    return labels.dtype.kind in "iubf" and (np.isin(labels, (0, 1)).all() or np.isin(labels, (-1, 1)).all())
+    return labels.dtype.kind in "iubf" and bool(np.isin(labels, (0, 1)).all() or np.isin(labels, (-1, 1)).all())
 
 
 def _classes(labels: np.ndarray, length: int) -> tuple[np.ndarray, tuple[str, ...], int, str]:

@@ -191,7 +191,7 @@ def _with_rate(modality: Modality, train: Split, row: int) -> Modality:
     """With the mean of its training examples as the rate that decoders start from, if it has a rate."""
     if modality.likelihood != "poisson":
         return modality
-    counts = train.inputs[modality.name]  # zeros where absent
+    counts = np.asarray(train.inputs[modality.name])  # zeros where absent
     mean = counts.sum(dtype=np.float64) / (train.present[row].sum() * math.prod(modality.shape))
     return dataclasses.replace(modality, scale=float(mean) or 1.0)
 

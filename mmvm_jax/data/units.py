@@ -73,7 +73,7 @@ def standardise(train: Split, test: Split, rows: dict[str, int]):
     """
     units = {}
     for name, row in rows.items():
-        array, present = train.inputs[name], train.present[row]
+        array, present = np.asarray(train.inputs[name]), train.present[row]
         starts = range(0, len(array), _ROWS_AT_ONCE)
         blocks = (array[start : start + _ROWS_AT_ONCE][present[start : start + _ROWS_AT_ONCE]] for start in starts)
         units[name] = measure(blocks, array.shape[1:], array.dtype)
@@ -82,7 +82,7 @@ def standardise(train: Split, test: Split, rows: dict[str, int]):
 
 def _apply(split: Split, units, rows) -> Split:
     changed = {name: apply(split.inputs[name], split.present[rows[name]], unit) for name, unit in units.items()}
-    return split._replace(inputs={**split.inputs, **changed})
+    return split._replace(inputs={name: changed.get(name, array) for name, array in split.inputs.items()})
 
 
 def warn_of_codes(name: str, values: np.ndarray, start: int = 0) -> bool:
