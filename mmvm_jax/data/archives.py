@@ -93,8 +93,10 @@ def _list(path: str, stream, opened: contextlib.ExitStack) -> Iterator[tuple[str
 def _list_zip(archive: zipfile.ZipFile) -> Iterator[tuple[str, Reader, Callable]]:
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")  # as some programs on Windows separate folders
+        if not name:
+            raise ValueError("it holds a file without a name")
         if not name.endswith("/"):
-            yield name, functools.partial(archive.read, info), functools.partial(archive.open, info)
+            yield name, functools.partial(archive.read, info.filename), functools.partial(archive.open, info.filename)
 
 
 def _list_tar(stream) -> Iterator[tuple[str, Reader, Callable]]:

@@ -141,7 +141,8 @@ def find_pictures(files: raw.RawFiles, images: list[str]) -> dict[str, str]:
                 return min(paths, key=lambda path: ("align" not in path, len(path)))
         return None
 
-    return files.find_all(images, find)
+    found = files.find_all(map("img_align_celeba/{}".format, images), lambda path: find(path.rpartition("/")[2]))
+    return {path.rpartition("/")[2]: there for path, there in found.items()}
 
 
 def read_picture(files: raw.RawFiles, path: str) -> np.ndarray:

@@ -69,7 +69,7 @@ class Polymnist(tfds.core.GeneratorBasedBuilder):
         published = {split: _published_pictures(files, split) for split in SPLITS}
         if any(published.values()):
             paths = {split: self._find(files, split, found) for split, found in published.items()}
-            return {split: self._read_published(files, split, *paths[split]) for split in SPLITS}
+            return {split: self._generate_examples(files, split, *paths[split]) for split in SPLITS}
         photographs = read_photographs(files, len(self.names))
         digits = {split: mnist.read_mnist(files, split) for split in SPLITS}
         return {split: self._compose(files, photographs, split, *digits[split]) for split in SPLITS}
@@ -80,7 +80,7 @@ class Polymnist(tfds.core.GeneratorBasedBuilder):
         by_name = {f"{split}/{name}/{key[0]}.{key[1]}.png": (name, *key) for key in keys for name in self.names}
         return keys, list(files.find_all(by_name, lambda name: pictures.get(by_name[name])).values())
 
-    def _read_published(self, files, split: str, keys, paths):
+    def _generate_examples(self, files, split: str, keys, paths):
         decoded = raw.parallel(lambda path: _read_picture(files, path), paths)
         with Progress(len(keys), "examples", f"preparing {files.directory.name}, {split}") as progress:
             for row, (_, label) in enumerate(keys):

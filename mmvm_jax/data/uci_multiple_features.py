@@ -43,7 +43,7 @@ class UciMultipleFeatures(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         del dl_manager
         files = raw.RawFiles(self.name, raw.data_root(self), ORIGIN)
-        files.find_all(VIEWS, lambda name: files.find_optional(*_endings(name)))
+        files.find_all(map("mfeat-{}".format, VIEWS), lambda name: files.find_optional(*_endings(name)))
         views, labels = {}, None
         for name in VIEWS:
             views[name], theirs, path = read_view(files, name)
@@ -62,7 +62,7 @@ class UciMultipleFeatures(tfds.core.GeneratorBasedBuilder):
 
 def _endings(name: str) -> list[str]:
     """Names that the file of a description may have."""
-    return [f"mfeat-{name}{ending}" for ending in ("", ".csv", ".txt", ".dat")]
+    return [f"mfeat-{name.removeprefix('mfeat-')}{ending}" for ending in ("", ".csv", ".txt", ".dat")]
 
 
 def read_view(files: raw.RawFiles, name: str) -> tuple[np.ndarray, np.ndarray, str]:
@@ -70,8 +70,8 @@ def read_view(files: raw.RawFiles, name: str) -> tuple[np.ndarray, np.ndarray, s
     path = files.find(*_endings(name))
     width = VIEWS[name]
     lines = [row for _, row in tables.rows(files, path)]
-    if lines and (len(lines) == NUM_EXAMPLES + 1 or not _is_number(lines[0][-1])):
-        lines = lines[1:]  # below a heading
+    if lines and (lines[0][:3] == ["0", "1", "2"] or not _is_number(lines[0][-1])):
+        lines = lines[1:]  # below a heading, which may number the columns
     try:
         table = np.array(lines, np.float64)
         if table.ndim == 2 and table.shape[1] in (width + 1, width + 2):  # the class, after an index perhaps

@@ -31,11 +31,13 @@ def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtyp
     Returns:
       mean and scale, both [*shape] float64.
     """
-    count, mean, squares = 0, np.zeros(shape), np.zeros(shape)
+    count, mean, squares, first, varies = 0, np.zeros(shape), np.zeros(shape), None, np.zeros(shape, bool)
     for block in blocks:
         if not len(block):
             continue
         values = block.astype(np.float64)
+        first = values[0] if first is None else first
+        varies |= (values != first).any(axis=0)
         shift = values.mean(axis=0) - mean
         added, count = len(values), count + len(values)
         # Squared deviations of both parts from the mean of the whole (Chan et al., 1979).
@@ -45,7 +47,7 @@ def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtyp
     steps = _ROUNDING_STEPS.get(dtype.newbyteorder("="), 64)
     precision = np.finfo(dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.float64).eps
     rounding = steps * precision * np.abs(mean)
-    return mean, np.where(scale > rounding, scale, np.maximum(1, rounding))
+    return mean, np.where(varies, np.where(scale > rounding, scale, np.maximum(1, rounding)), 1)
 
 
 def apply(values: np.ndarray, present: np.ndarray, unit: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

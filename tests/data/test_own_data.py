@@ -313,6 +313,8 @@ def test_nothing_is_unpickled(own, tmp_path):
         def __reduce__(self):
             return (tmp_path / "sprung").touch, ()
 
-    with pytest.raises(UserError, match=r"array 'a' is object \[1\]; allowed: numbers.*Python objects are not read from a file"):
+    with pytest.raises(
+        UserError, match=r"array 'a' is object \[1\]; allowed: numbers.*Python objects are not read from a file"
+    ):
         own({"a": np.array([Trap()], object)})
     assert not (tmp_path / "sprung").exists()

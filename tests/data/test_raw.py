@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvm_jax.data import raw
+from mmvm_jax.data import mnist, raw
 from mmvm_jax.errors import UserError
 
 ORIGIN = raw.Origin("birds.zip", "Birds of Somewhere, doi 10.0/1", "CC0")
@@ -110,12 +110,12 @@ def test_idx(ending, files, manual):
     write = gzip.compress if ending else bytes
     (manual("birds") / f"some-idx3-ubyte{ending}").write_bytes(write(content))
     np.testing.assert_array_equal(
-        raw.read_idx(files(), "some-idx3-ubyte"), np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+        mnist.read_idx(files(), "some-idx3-ubyte"), np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     )
     for broken in (content[:-1], b"\0\0\x0d\x03" + content[4:], b""):
         (manual("birds") / f"some-idx3-ubyte{ending}").write_bytes(write(broken))
         with pytest.raises(UserError, match=f"some-idx3-ubyte{ending} cannot be read"):
-            raw.read_idx(files(), "some-idx3-ubyte")
+            mnist.read_idx(files(), "some-idx3-ubyte")
 
 
 def test_parallel_keeps_the_order_and_stays_near():
