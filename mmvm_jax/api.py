@@ -97,7 +97,8 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | os.PathL
 def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:
     with run_folder.locked(workdir):
         run_folder.check(workdir, config)
-        run_folder.check_data(workdir, config, dataset)
+        modalities = run_folder.check_data(workdir, config, dataset)
+        dataset = dataclasses.replace(dataset, modalities=modalities)
         run.train_run(config, dataset, workdir)
     return load(workdir)
 

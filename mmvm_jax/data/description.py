@@ -88,7 +88,10 @@ def to_text(description: Description) -> str:
 def from_text(text: str) -> Description:
     """The inverse of ``to_text``."""
     values = json.loads(text)
-    values["modalities"] = tuple(Modality(**one | {"shape": tuple(one["shape"])}) for one in values["modalities"])
+    values["modalities"] = tuple(
+        Modality(**one | {name: tuple(one.get(name, ())) for name in ("shape", "rates")})
+        for one in values["modalities"]
+    )
     values["units"] = {name: tuple(np.array(p, np.float64) for p in unit) for name, unit in values["units"].items()}
     values["vocabularies"] = {name: tuple(words) for name, words in values["vocabularies"].items()}
     values["class_names"] = tuple(values["class_names"])

@@ -22,7 +22,6 @@ file holds more.
 
 import dataclasses
 import hashlib
-import math
 
 import numpy as np
 
@@ -44,6 +43,9 @@ from mmvm_jax.data.rows import MemoryRows, NpzRows
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.types import Modality
+
+_FAR_COUNTS = 10  # times all but a thousandth of the counts, beyond which a count tells nothing of the usual rate
+_COUNTS_AT_ONCE = 1024  # examples
 
 
 def load(config_data, modalities=()) -> DataSet:
@@ -78,7 +80,7 @@ def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities) -> DataSet:
     scales = {m.name: _measure(rows, m.name, row & members[0]) for m, row in zip(chosen, present) if m.kind == "vector"}
     digest = hashlib.blake2b(digest_size=8)
     train, test = (_read(rows, chosen, present, labels, theirs, scales, digest) for theirs in members)
-    chosen = tuple(_with_rate(modality, train, row) for row, modality in enumerate(chosen))
+    chosen = tuple(_with_rates(modality, train, row) for row, modality in enumerate(chosen))
     dataset = DataSet(
         chosen, train, test, num_classes, label_kind, digest.hexdigest(), class_names=class_names, units=scales
     )
@@ -187,13 +189,33 @@ def _read_modality(rows, modality: Modality, present, members, unit, digest) -> 
     return array
 
 
-def _with_rate(modality: Modality, train: Split, row: int) -> Modality:
-    """With the mean of its training examples as the rate that decoders start from, if it has a rate."""
+def _with_rates(modality: Modality, train: Split, row: int) -> Modality:
+    """With the means of its training examples as the rates that decoders start from, if it has rates.
+
+    Counts far beyond all others, such as codes or errors, do not enter these means.
+    """
     if modality.likelihood != "poisson":
         return modality
-    counts = np.asarray(train.inputs[modality.name])  # zeros where absent
-    mean = counts.sum(dtype=np.float64) / (train.present[row].sum() * math.prod(modality.shape))
-    return dataclasses.replace(modality, scale=float(mean) or 1.0)
+    counts, present = np.asarray(train.inputs[modality.name]), train.present[row]  # zeros where absent
+    limit = _FAR_COUNTS * _largest_but_few(counts)
+    if (counts > limit).any():
+        name = modality.name
+        log.warning(
+            "array '%s' has counts up to %d; if they are errors, mark them in '%s'", name, counts.max(), name + MASK
+        )
+    total = np.zeros(modality.shape)
+    for start in range(0, len(counts), _COUNTS_AT_ONCE):
+        total += np.minimum(counts[start : start + _COUNTS_AT_ONCE], limit).sum(axis=0, dtype=np.float64)
+    rates = (total + 0.5) / (present.sum() + 1.0)
+    return dataclasses.replace(
+        modality, scale=float(total.mean() / present.sum()) or 1.0, rates=tuple(rates.ravel().tolist())
+    )
+
+
+def _largest_but_few(counts: np.ndarray) -> float:
+    """The largest count but for a thousandth of those that are not 0."""
+    some = np.sort(counts[counts > 0], axis=None)
+    return float(some[-1 - -(-len(some) // 1000)]) if len(some) > 1 else np.inf
 
 
 def _show(dataset: DataSet) -> None:

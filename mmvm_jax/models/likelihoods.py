@@ -33,11 +33,19 @@ def _bernoulli(x, output, modality):
 
 
 def _poisson(x, output, modality):
-    return distributions.poisson_log_likelihood(x, output + math.log(modality.scale), len(modality.shape))
+    return distributions.poisson_log_likelihood(x, output + _log_start(modality), len(modality.shape))
 
 
 def _rate(output, modality):
-    return jnp.minimum(modality.scale * jnp.exp(output), LARGEST_COUNT)  # which exp of a wild latent is not
+    rate = jnp.exp(output + _log_start(modality))
+    return jnp.minimum(rate, LARGEST_COUNT)  # which exp of a wild latent is not
+
+
+def _log_start(modality):
+    """The logarithm of the rate that an output of 0 stands for."""
+    if not modality.rates:
+        return math.log(modality.scale)
+    return jnp.log(jnp.asarray(modality.rates)).reshape(modality.shape)
 
 
 def _categorical(tokens, logits, modality):
