@@ -54,11 +54,13 @@ def members(path: pathlib.Path, opened: contextlib.ExitStack) -> dict[str, Reade
 
 def _read(path: str, stream, opened: contextlib.ExitStack, depth: int) -> Iterator[tuple[str, Reader]]:
     """Names and readers of an open archive; ``path`` is what errors call it."""
+    head = stream.read(_HEAD)
+    if reason := recognise(head):
+        raise UserError(f"{path} cannot be read: {reason}")
     try:
-        found = list(_list(path, stream, opened))
+        found = list(_list(path, stream, head, opened))
     except DAMAGED as error:
-        stream.seek(0)
-        raise UserError(f"{path} cannot be read: {explain(stream.read(_HEAD), error)}") from error
+        raise UserError(f"{path} cannot be read: {explain(head, error)}") from error
     for name, reader, stream_of in found:
         if name.startswith("/") or ".." in name.split("/"):
             raise UserError(f"{path} holds '{printable(name)}', a path that leads out of it; fetch the archive again")
@@ -76,9 +78,8 @@ def _read(path: str, stream, opened: contextlib.ExitStack, depth: int) -> Iterat
             yield name, reader
 
 
-def _list(path: str, stream, opened: contextlib.ExitStack) -> Iterator[tuple[str, Reader, Callable]]:
+def _list(path: str, stream, head: bytes, opened: contextlib.ExitStack) -> Iterator[tuple[str, Reader, Callable]]:
     """Names, readers and streams of an archive's files, whatever its name says: browsers unpack .gz in passing."""
-    head = stream.read(_HEAD)
     stream.seek(0)
     decompress = next((open_ for magic, open_ in _COMPRESSED.items() if head.startswith(magic)), None)
     if decompress:

@@ -5,7 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from mmvm_jax.data import kinds
+from mmvm_jax.config import own_data
+from mmvm_jax.data import dataset_from_arrays, kinds
 from mmvm_jax.data.description import describe
 from mmvm_jax.data.rows import MemoryRows
 from mmvm_jax.errors import UserError
@@ -117,6 +118,18 @@ def test_counts_start_from_their_mean_in_training(own):
     contents = {"spikes": spikes, "spikes__present": present, "none": np.zeros((N, 2), int), **vectors()}
     dataset = own(contents | {"split": np.arange(N) % 2})
     assert [m.scale for m in dataset.modalities] == [4.0, 1.0, 1.0]
+    assert dataset.modalities[0].rates == (92.5 / 24, 92.5 / 24) and 0 < dataset.modalities[1].rates[0] < 0.1
+
+
+def test_a_huge_count_does_not_decide_where_all_decoders_start(own, caplog):
+    spikes = np.random.default_rng(0).poisson(2.0, (1000, 3))
+    usual = own({"spikes": spikes, "split": np.arange(1000) >= 900}).modalities[0]
+    np.testing.assert_allclose(usual.rates, spikes[:900].mean(axis=0), rtol=1e-2)
+    spikes[5, 1] = 40_000_000
+    dataset = own({"spikes": spikes, "split": np.arange(1000) >= 900}, kinds="spikes=counts")
+    np.testing.assert_allclose(dataset.modalities[0].rates, usual.rates, rtol=0.1)
+    assert dataset.train.inputs["spikes"][5, 1] == 40_000_000
+    assert any("'spikes' has counts up to 40000000; if they are errors, mark them in" in m for m in caplog.messages)
 
 
 def test_overrides(own):
@@ -187,6 +200,15 @@ def test_drawn_split(own):
     assert len(test) == 10 and sorted([*train, *test]) == list(range(N)) and test.max() - test.min() > 10
     assert dataset.fingerprint == own(contents, kinds="a=counts").fingerprint
     assert (dataset.num_classes, dataset.label_kind) == (0, "none") and (dataset.train.labels == -1).all()
+
+
+def test_the_fingerprint_is_that_of_earlier_versions():
+    """Or their runs could not go on."""
+    b, there = np.arange(60.0).reshape(20, 3) / 7, np.arange(20) % 4 > 0
+    b[~there] = np.nan
+    contents = {"b": b, "a": np.arange(80, dtype=np.int16).reshape(20, 2, 2) * 3, "b__present": there}
+    contents |= {"c": np.arange(40).reshape(20, 2) % 3, "labels": np.arange(20) % 2}
+    assert dataset_from_arrays(contents, own_data().data).fingerprint == "d1e3e252019ab055"
 
 
 def test_multilabel(own):
