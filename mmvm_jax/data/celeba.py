@@ -60,7 +60,7 @@ class Celeba(tfds.core.GeneratorBasedBuilder):
         paths = find_pictures(files, [image for images in members.values() for image in images])
         unknown = [image for image in paths if image not in attributes]
         if unknown:
-            raise files.missing(f"{len(unknown)} rows in list_attr_celeba.txt, such as that of {unknown[0]},")
+            raise files.missing(f"{len(unknown)} rows in list_attr_celeba.txt, such as that of {unknown[0]}, are")
         parts = {}
         for split, images in members.items():
             examples = self._generate_examples(

@@ -127,7 +127,7 @@ def read_photographs(files: raw.RawFiles, count: int) -> list[np.ndarray]:
     pattern = re.compile(r"(?:^|/)backgrounds/[^/]+\.(jpg|jpeg|png)$", re.IGNORECASE)
     paths = [path for path in files.paths if pattern.search(path)]
     if not paths:
-        raise files.missing("train/m0/0.0.png")
+        raise files.missing("train/m0/0.0.png is")
     if len(paths) < count:
         raise UserError(
             f"{files.directory}/backgrounds holds {len(paths)} photographs; "

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import contextlib
+import functools
 import gzip
 import io
 import os
@@ -80,7 +81,7 @@ class RawFiles:
         """
         path = self.find_optional(*endings)
         if path is None:
-            raise self.missing(endings[0])
+            raise self.missing(f"{endings[0]} is")
         return path
 
     def find_optional(self, *endings: str) -> str | None:
@@ -116,9 +117,8 @@ class RawFiles:
         lacking = [name for name, path in found.items() if path is None]
         if lacking:
             shown = ", ".join(lacking[:_NAMED])
-            raise self.missing(
-                shown if len(lacking) == 1 else f"{len(lacking)} of {len(found)} files, such as {shown},"
-            )
+            several = f"{len(lacking)} of {len(found)} files, such as {shown}, are"
+            raise self.missing(f"{shown} is" if len(lacking) == 1 else several)
         return {name: path for name, path in found.items() if path is not None}
 
     def read(self, path: str) -> bytes:
@@ -174,10 +174,10 @@ class RawFiles:
         except (*DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise self.damaged(path, error) from error
 
-    def missing(self, file: str) -> UserError:
-        """The error for a file that is not there."""
+    def missing(self, what: str) -> UserError:
+        """The error for files that are not there; ``what`` ends in "is" or "are"."""
         return UserError(
-            f"{self._name}: {file} is missing.\n"
+            f"{self._name}: {what} missing.\n"
             f"Looked in: {self.directory} (folders, zip and tar archives), {self._what_is_there()}\n"
             f"Comes from: {self._origin.source}\n"
             f"Licence: {self._origin.licence}\n"
@@ -227,8 +227,12 @@ def natural_key(name: str) -> list:
 
 
 def parallel(function: Callable, items: Iterable) -> Iterator:
-    """Yields ``function(item)`` in the order of the items, computed a little ahead by one thread per core."""
-    workers = os.cpu_count() or 1
+    """Yield ``function(item)`` in the order of the items, computed a little ahead by one thread per core.
+
+    Raises:
+      UserError: ``function`` did; all items were tried, so that one attempt names all files that are damaged.
+    """
+    workers, items = os.cpu_count() or 1, iter(items)
     pending = collections.deque()
     pool = concurrent.futures.ThreadPoolExecutor(workers)  # decoders release the interpreter's lock
     try:
@@ -238,5 +242,25 @@ def parallel(function: Callable, items: Iterable) -> Iterator:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    except UserError as error:
+        others = [future.exception() for future in pending] + list(
+            pool.map(functools.partial(_attempt, function), items)
+        )
+        raise _of_all([error, *(other for other in others if isinstance(other, UserError))]) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _attempt(function: Callable, item) -> UserError | None:
+    try:
+        function(item)
+    except UserError as error:
+        return error
+    return None
+
+
+def _of_all(errors: list[UserError]) -> UserError:
+    """One error for several files."""
+    if len(errors) == 1:
+        return errors[0]
+    return UserError(f"{len(errors)} files cannot be used, such as: " + "; ".join(map(str, errors[:_NAMED])))

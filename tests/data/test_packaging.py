@@ -91,7 +91,7 @@ def test_the_exact_name_comes_first(put):
 
 def test_all_that_is_missing_is_counted_before_anything_is_read(put):
     files = put({f"{number}.txt": b"" for number in range(10)})
-    with pytest.raises(UserError, match=r"birds: 5 of 15 files, such as 10.txt, 11.txt, 12.txt, is missing.\n"):
+    with pytest.raises(UserError, match=r"birds: 5 of 15 files, such as 10.txt, 11.txt, 12.txt, are missing.\n"):
         files.find_all(f"{number}.txt" for number in range(15))
     assert files.find_all(["3.txt"]) == {"3.txt": "3.txt"}
 

@@ -126,6 +126,22 @@ def test_parallel_keeps_the_order_and_stays_near():
     assert len(list(results)) == 10_000 - 3 - 1
 
 
+def test_parallel_names_all_that_cannot_be_used():
+    tried = []
+
+    def refuse(item):
+        tried.append(item)
+        if item % 100 == 50:
+            raise UserError(f"{item}.jpg cannot be read")
+        return item
+
+    results = raw.parallel(refuse, range(1000))
+    assert [next(results) for _ in range(50)] == list(range(50))
+    with pytest.raises(UserError, match="10 files cannot be used, such as: 50.jpg cannot be read; 150.jpg .*; 250.jpg"):
+        next(results)
+    assert sorted(tried) == list(range(1000))
+
+
 def test_parallel_passes_errors_on():
     with pytest.raises(ZeroDivisionError):
         list(raw.parallel(lambda item: 1 / item, [2, 1, 0, 1]))
