@@ -80,7 +80,7 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | os.PathL
     """
     chosen = default_config() if config is None else config.copy_and_resolve_references()
     chosen.data.name = "own_data"
-    dataset = dataset_from_arrays(MemoryRows(data).headers, chosen.data, chosen.modalities)
+    dataset = dataset_from_arrays(data, chosen.data, chosen.modalities)
     if config is None:
         chosen.train.batch_size = devices.largest_batch_size(chosen.train.batch_size, len(dataset.train.labels))
     validate(chosen)

@@ -31,6 +31,12 @@ def as_arrays(data: Mapping) -> dict[str, np.ndarray]:
     return arrays
 
 
+def columns_of(values) -> tuple[str, ...]:
+    """Return the names of the columns of a DataFrame; empty for anything else."""
+    columns = getattr(values, "columns", None)
+    return () if columns is None or callable(columns) else tuple(map(str, columns))
+
+
 def _plain(name: str, values) -> tuple[np.ndarray, np.ndarray | None]:
     """An array, and which of its examples are present where the container says so."""
     if hasattr(values, "toarray"):  # sparse matrices and arrays of SciPy

@@ -31,6 +31,7 @@ class DataSet:
       fingerprint: a short hash of all examples and labels.
       class_names: of the classes, where they have names.
       vocabularies: ``{modality name: words}``, the word of every token id.
+      columns: ``{modality name: names of its columns}`` of what was given as tables with names.
       units: ``{modality name: (mean [...], scale [...])}`` of what was standardised; the original is
         x * scale + mean.
     """
@@ -44,6 +45,7 @@ class DataSet:
     class_names: tuple[str, ...] = ()
     vocabularies: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     units: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+    columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def complete_split(inputs: dict[str, np.ndarray], labels: np.ndarray) -> Split:

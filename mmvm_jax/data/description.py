@@ -19,7 +19,7 @@ class Description:
     Attributes:
       modalities: M of them, in the order of the rows of every mask.
       dtypes: ``{modality name: type of its inputs}``, as the model was given them.
-      units, vocabularies, class_names, fingerprint: see ``pipeline.DataSet``.
+      units, vocabularies, class_names, fingerprint, columns: see ``pipeline.DataSet``.
     """
 
     modalities: tuple[Modality, ...]
@@ -28,6 +28,7 @@ class Description:
     vocabularies: dict[str, tuple[str, ...]]
     class_names: tuple[str, ...]
     fingerprint: str
+    columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def blank_batch(self) -> Batch:
         """One example without any modality."""
@@ -75,7 +76,9 @@ class Description:
 def describe(data: DataSet) -> Description:
     """The description of a data set."""
     dtypes = {modality.name: data.train.inputs[modality.name][:1].dtype.name for modality in data.modalities}
-    return Description(data.modalities, dtypes, data.units, data.vocabularies, data.class_names, data.fingerprint)
+    return Description(
+        data.modalities, dtypes, data.units, data.vocabularies, data.class_names, data.fingerprint, data.columns
+    )
 
 
 def to_text(description: Description) -> str:
@@ -94,5 +97,6 @@ def from_text(text: str) -> Description:
     )
     values["units"] = {name: tuple(np.array(p, np.float64) for p in unit) for name, unit in values["units"].items()}
     values["vocabularies"] = {name: tuple(words) for name, words in values["vocabularies"].items()}
+    values["columns"] = {name: tuple(columns) for name, columns in values.get("columns", {}).items()}
     values["class_names"] = tuple(values["class_names"])
     return Description(**values)

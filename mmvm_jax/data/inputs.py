@@ -53,6 +53,7 @@ class Inputs:
             if name not in by_name:
                 raise unknown_name("an array of the input", name, by_name)
             _check_shape(by_name[name], rows.headers[name])
+            _check_columns(name, rows.columns.get(name), description.columns.get(name))
         for name in names:
             if name not in offered:
                 raise unknown_name("a modality given", name, offered)
@@ -120,3 +121,13 @@ def _check_shape(modality: Modality, header) -> None:
     if given != trained and not (modality.kind == "image" and (*given, 1) == trained):
         allowed = ", ".join(map(str, ("N", *trained)))
         raise UserError(f"array '{modality.name}' is {list(header.shape)}; allowed: [{allowed}], as in training")
+
+
+def _check_columns(name: str, given: tuple[str, ...] | None, trained: tuple[str, ...] | None) -> None:
+    """Raise UserError for a table with other columns than in training, as they are read by position."""
+    if given and trained and given != trained:
+        place = next(place for place, pair in enumerate(zip(given, trained, strict=True)) if pair[0] != pair[1])
+        raise UserError(
+            f"table '{name}' has the column '{given[place]}' in place {place}; allowed: '{trained[place]}' there, and "
+            "all others in the order of training"
+        )

@@ -82,7 +82,15 @@ def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities) -> DataSet:
     train, test = (_read(rows, chosen, present, labels, theirs, scales, digest) for theirs in members)
     chosen = tuple(_with_rates(modality, train, row) for row, modality in enumerate(chosen))
     dataset = DataSet(
-        chosen, train, test, num_classes, label_kind, digest.hexdigest(), class_names=class_names, units=scales
+        chosen,
+        train,
+        test,
+        num_classes,
+        label_kind,
+        digest.hexdigest(),
+        class_names=class_names,
+        units=scales,
+        columns={m.name: rows.columns[m.name] for m in chosen if m.name in rows.columns},
     )
     _show(dataset)
     return dataset

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvm_jax.data.containers import as_arrays
+from mmvm_jax.data.containers import as_arrays, columns_of
 from mmvm_jax.data.raw import DAMAGED
 from mmvm_jax.errors import UserError, first_line
 
@@ -35,6 +35,7 @@ class MemoryRows:
 
     Attributes:
       headers: ``{name: array}``.
+      columns: ``{name: names of the columns}`` of those that are tables.
 
     Args:
       arrays: by name, in any of the forms that ``containers.as_arrays`` reads.
@@ -45,6 +46,7 @@ class MemoryRows:
 
     def __init__(self, arrays: Mapping):
         self.headers = as_arrays(arrays)
+        self.columns = {name: columns_of(values) for name, values in arrays.items() if columns_of(values)}
 
     def read(self, name: str) -> np.ndarray:
         """A whole array."""
@@ -67,6 +69,7 @@ class NpzRows:
 
     Attributes:
       headers: ``{name: Header}``.
+      columns: empty, as arrays have no names of columns.
 
     Args:
       path: of the file; nothing in it is unpickled.
@@ -80,7 +83,7 @@ class NpzRows:
         self._path = os.path.expanduser(os.fspath(path))
         if not os.path.isfile(self._path):
             raise UserError(f"{field} is '{path}': no such file; allowed: an .npz file with an array a modality")
-        self.headers = {}
+        self.headers, self.columns = {}, {}
         try:
             with zipfile.ZipFile(self._path) as archive:
                 for member in archive.infolist():

@@ -9,7 +9,7 @@ import scipy.sparse
 import tiny
 
 from mmvm_jax.data import dataset_from_arrays, own_data
-from mmvm_jax.data.description import describe
+from mmvm_jax.data.description import describe, from_text, to_text
 from mmvm_jax.data.inputs import Inputs
 from mmvm_jax.data.rows import MemoryRows
 from mmvm_jax.errors import UserError
@@ -173,6 +173,15 @@ def test_tables_of_other_orders_are_not_paired_by_position():
     read({"a": Frame(X, index), "b": Frame(Y, index), "labels": Frame(np.arange(N) % 2)})
     with pytest.raises(UserError, match=r"tables 'a' and 'b' have the same index in another order.*b.loc\[a.index\]"):
         read({"a": Frame(X, index), "b": Frame(Y, index[::-1])})
+
+
+def test_tables_are_used_with_the_columns_of_training():
+    dataset = dataset_from_arrays({"a": Frame(X, columns=[*"uvwxy"]), "b": Y}, tiny.config().data)
+    description = from_text(to_text(describe(dataset)))
+    for given in (Frame(X, columns=[*"uvwxy"]), X):
+        assert Inputs(description, MemoryRows({"a": given})).length == N
+    with pytest.raises(UserError, match="table 'a' has the column 'x' in place 2; allowed: 'w' there"):
+        Inputs(description, MemoryRows({"a": Frame(X, columns=[*"uvxwy"])}))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
