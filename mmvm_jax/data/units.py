@@ -43,11 +43,14 @@ def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtyp
         # Squared deviations of both parts from the mean of the whole (Chan et al., 1979).
         squares += ((values - values.mean(axis=0)) ** 2).sum(axis=0) + shift**2 * (added * (count - added) / count)
         mean = mean + shift * (added / count)
-    scale = np.sqrt(squares / max(count, 1))
+    if not count:
+        return mean, np.ones(shape)
+    scale = np.sqrt(squares / count)
     steps = _ROUNDING_STEPS.get(dtype.newbyteorder("="), 64)
     precision = np.finfo(dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.float64).eps
     rounding = steps * precision * np.abs(mean)
-    return mean, np.where(varies, np.where(scale > rounding, scale, np.maximum(1, rounding)), 1)
+    scale = np.where(varies, np.where(scale > rounding, scale, np.maximum(1, rounding)), 1)
+    return np.where(varies, mean, first), scale
 
 
 def apply(values: np.ndarray, present: np.ndarray, unit: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
