@@ -9,6 +9,7 @@
 
 import dataclasses
 import operator
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -63,7 +64,7 @@ class FittedModel:
         return Inputs(self.predictor.description, MemoryRows(data))
 
 
-def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = None) -> FittedModel:
+def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | os.PathLike | None = None) -> FittedModel:
     """Trains a model on data in memory.
 
     What each array was taken for, and how far training is, goes to the logger "mmvm_jax", on a terminal also to a
@@ -82,7 +83,7 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
     """
     chosen = default_config() if config is None else config.copy_and_resolve_references()
     chosen.data.name = "own_data"
-    dataset = dataset_from_arrays(MemoryRows(data).headers, chosen.data, chosen.modalities)
+    dataset = dataset_from_arrays(data, chosen.data, chosen.modalities)
     if config is None:
         chosen.train.batch_size = devices.largest_batch_size(chosen.train.batch_size, len(dataset.train.labels))
     validate(chosen)
@@ -103,12 +104,13 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
 def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:
     with run_folder.locked(workdir):
         run_folder.check(workdir, config)
-        run_folder.check_data(workdir, config, dataset)
+        modalities = run_folder.check_data(workdir, config, dataset)
+        dataset = dataclasses.replace(dataset, modalities=modalities)
         run.train_run(config, dataset, workdir)
     return load(workdir)
 
 
-def load(workdir: str) -> FittedModel:
+def load(workdir: str | os.PathLike) -> FittedModel:
     """The model of a run of ``fit`` or of the command, from its workdir alone, or of a folder that ``export`` wrote.
 
     Raises:

@@ -1,5 +1,7 @@
 """The base configuration: every field with its default. Files in ``configs/`` state what differs from it."""
 
+import os
+
 from ml_collections import ConfigDict
 
 from mmvm_jax.errors import UserError
@@ -17,6 +19,13 @@ READ_BY_DATA_SETS = {
 READ_BY_KIND = ("mlp", "small_cnn")
 
 
+class _Section(ConfigDict):
+    """Fields whose paths may be given as ``pathlib.Path``; they are kept as text."""
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
 # How a hyper-parameter reaches its value: from ``start``, over the first ``fraction`` of training.
 _ANNEALING = {"shape": "constant", "start": 1.0, "fraction": 0.3}
 
@@ -28,7 +37,7 @@ def base() -> ConfigDict:
     config.precision = "float32"  # of the networks: or "bfloat16"; all else is float32
     config.tracker = "none"  # of metrics, beside metrics.jsonl and TensorBoard: or "wandb"
     config.modalities = ()  # names; empty for all that the data set has
-    config.data = ConfigDict(
+    config.data = _Section(
         {
             "name": "polydigits",
             "dir": "",  # where prepared data live; empty for a cache folder of the user's
@@ -65,7 +74,7 @@ def base() -> ConfigDict:
             "skip_not_finite": 0,  # steps in all that may be left out as their gradient is not finite
         }
     )
-    config.evaluation = ConfigDict(
+    config.evaluation = _Section(
         {
             "batch_size": 500,
             "probe_examples": 10_000,  # training examples that the latent probe learns from

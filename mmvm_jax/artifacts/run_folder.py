@@ -18,6 +18,7 @@ from mmvm_jax.data.description import Description
 from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
+from mmvm_jax.types import Modality
 
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
@@ -103,8 +104,8 @@ def begin_evaluation(workdir: str, config, data: DataSet) -> None:
     begin(workdir, config, data)
 
 
-def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> None:
-    """Makes sure that a user's own data, of which the configuration has but the path, are those of the run.
+def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> tuple[Modality, ...]:
+    """Make sure that a user's own data, of which the configuration has but the path, are those of the run.
 
     Args:
       workdir: of the run.
@@ -112,21 +113,26 @@ def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> 
       data: its data.
       to_repair: whether the file that says what they were may be damaged, since it will be written again.
 
+    Returns:
+      The modalities that the run's model is made for; another version may have started its decoders elsewhere.
+
     Raises:
       UserError: they changed in between.
     """
-    if config.data.name == "own_data" and os.path.exists(os.path.join(workdir, DATA_FILE)):
-        try:
-            theirs = read_description(workdir).fingerprint
-        except UserError:
-            if to_repair:
-                return
-            raise
-        if theirs != data.fingerprint:
-            raise UserError(
-                f"--workdir={workdir} holds a run on other data (fingerprint {theirs}, now {data.fingerprint}); "
-                "use another folder"
-            )
+    if config.data.name != "own_data" or not os.path.exists(os.path.join(workdir, DATA_FILE)):
+        return data.modalities
+    try:
+        theirs = read_description(workdir)
+    except UserError:
+        if to_repair:
+            return data.modalities
+        raise
+    if theirs.fingerprint != data.fingerprint:
+        raise UserError(
+            f"--workdir={workdir} holds a run on other data (fingerprint {theirs.fingerprint}, now "
+            f"{data.fingerprint}); use another folder"
+        )
+    return theirs.modalities
 
 
 def read_config(workdir: str) -> ConfigDict:

@@ -1,6 +1,7 @@
 """A run from its configuration to its report, going on from whatever the workdir already holds."""
 
 import contextlib
+import dataclasses
 import json
 import os
 
@@ -47,7 +48,8 @@ def run(config, workdir: str, mode: str, command: str) -> None:
         processes.from_first(stack.enter_context, run_folder.locked(workdir))
         unchanged = processes.from_first(run_folder.check, workdir, config)
         data = processes.first_then_others(load_dataset, config.data, config.modalities)
-        processes.from_first(run_folder.check_data, workdir, config, data, mode == "evaluate")
+        modalities = processes.from_first(run_folder.check_data, workdir, config, data, mode == "evaluate")
+        data = dataclasses.replace(data, modalities=modalities)
         total_steps = num_steps(config, len(data.train.labels))
         if mode == "train_and_evaluate" and unchanged and processes.from_first(_is_finished, workdir, total_steps):
             log.info("Nothing left to do: %s has the report of all %d steps", workdir, total_steps)

@@ -49,7 +49,7 @@ its licence here.
 """
 
 
-def export(workdir: str, folder: str) -> None:
+def export(workdir: str | os.PathLike, folder: str | os.PathLike) -> None:
     """Writes the model of a run into a folder that ``mmvm_jax.load`` and ``mmvm_jax.infer --workdir`` read.
 
     Args:

@@ -43,6 +43,10 @@ class Predictor:
     prior: GaussianMixturePrior | None
     batch_size: int
 
+    def __reduce__(self):
+        """Pickles the fields without the compiled programs."""
+        return Predictor, (self.trained, self.description, self.prior, self.batch_size)
+
     @functools.cached_property
     def _programs(self) -> dict:
         functions = {
@@ -115,11 +119,13 @@ class Predictor:
         _check_finite(modality, mean)
         outputs = {modality.name: np.where(mask, array, as_type(mean, _wide_enough(array.dtype, modality)))}
         if "std" in drawn:
-            outputs[f"{modality.name}__std"] = np.where(mask, np.float32(0), shaped(drawn["std"] * scale))
+            outputs[f"{modality.name}__std"] = np.where(mask, 0, shaped(drawn["std"] * scale)).astype(np.float32)
         if "samples" in drawn:
             samples = drawn["samples"] * scale + offset
             samples = samples.reshape(*samples.shape[:2], *array.shape[1:])
-            outputs[f"{modality.name}__samples"] = samples.astype(drawn["samples"].dtype)
+            dtype = drawn["samples"].dtype  # ids, or float32, which may not hold what is in original units
+            in_units = modality.name in self.description.units
+            outputs[f"{modality.name}__samples"] = samples.astype(np.result_type(dtype, array) if in_units else dtype)
         return outputs
 
     def generate(self, num_examples: int, seed: int) -> Outputs:

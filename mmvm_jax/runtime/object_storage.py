@@ -5,6 +5,7 @@ A run therefore never waits for the network, and one that is cut off from it los
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -32,7 +33,7 @@ def is_remote(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def local_copy(path: str, field: str) -> Iterator[str]:
+def local_copy(path: str | os.PathLike, field: str) -> Iterator[str]:
     """The folder itself where it is on this machine, else a copy of it that is brought back every half a minute.
 
     Args:
@@ -42,6 +43,11 @@ def local_copy(path: str, field: str) -> Iterator[str]:
     Raises:
       UserError: the storage cannot be read, or the last files could not be brought there.
     """
+    path = os.fspath(path)
+    if re.match(r"[a-z0-9]+:/[^/]", path):
+        raise UserError(
+            f"{field} is '{path}', of which pathlib took a slash; allowed: the text '{path.replace(':/', '://')}'"
+        )
     if not is_remote(path):
         yield os.path.expanduser(path)
         return
