@@ -2,7 +2,7 @@
 
     python -m benchmarks.epoch --steps=100
 
-Ours is ``mmvm_jax.train`` on prepared data that fit in memory (the small CNN on PolyMNIST: five pictures, 60,000
+Ours is ``mmvm_jax.training`` on prepared data that fit in memory (the small CNN on PolyMNIST: five pictures, 60,000
 digits; here random pictures of that shape, ``--examples`` of them). The peer reads the same pictures as its users keep
 them, one PNG file each, with two workers. Both times are of the steps after warm-up, scaled to an epoch; reading the
 prepared data into memory, once a run, stands beside them. Printed too is what our loop adds to its steps: its time

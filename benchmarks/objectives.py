@@ -16,13 +16,10 @@ from benchmarks.workloads import random_batch
 from mmvm_jax.config import base
 from mmvm_jax.errors import UserError
 from mmvm_jax.models.model import make_model
-from mmvm_jax.objectives.method import make_method
+from mmvm_jax.objectives.method import choose, make_method, variants
 from mmvm_jax.types import Modality
 
-AGGREGATIONS = ("average", "poe", "moe", "mopoe")
-METHODS = ("independent", *AGGREGATIONS, "mvae", "mmvae", "mmvae_plus", "mmvm", "meme", "mmjsd", "mvtcae")
-
-_METHODS = flags.DEFINE_list("methods", list(METHODS), "Methods; an aggregation stands for the method joint.")
+_METHODS = flags.DEFINE_list("methods", list(variants()), "Methods; an aggregation stands for the method joint.")
 _MODALITIES = flags.DEFINE_list("modalities", ["2", "3", "5", "10", "20"], "Numbers of modalities.")
 _BATCH = flags.DEFINE_integer("batch", 128, "Examples in a batch.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Repetitions that are timed.")
@@ -51,9 +48,7 @@ def _row(method: str, count: int) -> str:
 
 def _config(method: str):
     config = base()
-    config.method.name = "joint" if method in AGGREGATIONS else method
-    if method in AGGREGATIONS:
-        config.method.joint.aggregation = method
+    choose(config.method, method)
     config.train.update({"batch_size": _BATCH.value, "steps": 100})
     return config
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.train_step --what=polymnist_resnet --modalities=3 --batch=32
 
-Ours are the steps of ``mmvm_jax.train`` under the data set's configuration, ten in one program. The peer is PyTorch
+Ours are the steps of ``mmvm_jax.training`` under the data set's configuration, ten in one program. The peer is PyTorch
 code as it usually is, one network after the other, eager and through ``torch.compile``; both are first shown to give
 the same loss from the same weights, inputs and noise, then timed in turn. The last line is the ratio of our examples/s
 to those of the better peer: median, minimum and maximum over the rounds. Wants an idle machine: PyTorch's threads wait

@@ -1,11 +1,11 @@
-"""MMVM on CelebA: photographs of faces and a text that names their attributes.
+"""MMVM on CelebA: photographs of faces, and a text that names their attributes.
 
     python -m mmvm_jax.main --config=configs/celeba.py --workdir=runs/celeba
 
-Settings: published (Sutter et al. 2024, arXiv 2403.05300; beta from 0.25 to 4); alpha goes from 1 to 0
-within 150,000 of the 254,000 steps, linearly, as the released configuration names no shape.
-Time: 254,000 steps; at the rate of a step in benchmarks/README.md 22 days on 2 CPU cores.
-To expect: published as figures only, over beta.
+Settings: published (Sutter et al. 2024, arXiv 2403.05300; beta from 0.25 to 4). Alpha goes from 1 to 0 within
+150,000 of the 254,000 steps. The schedule is linear, because the released configuration names no shape.
+Time: 254,000 steps; 22 days on 2 CPU cores, at the step rate in benchmarks/README.md.
+Expected result: published only as figures, over beta.
 """
 
 from mmvm_jax import config as base_config

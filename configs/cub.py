@@ -2,14 +2,15 @@
 
     python -m mmvm_jax.main --config=configs/cub.py --workdir=runs/cub
 
-Settings: published (Sutter et al. 2024, arXiv 2403.05300); alpha goes from 1 to 0 within 150,000 of the
-234,000 steps, linearly, as the released configuration names no shape. The released code counts padding in
-the captions' likelihood, this one does not. With a test split of classes never seen in training:
+Settings: published (Sutter et al. 2024, arXiv 2403.05300). Alpha goes from 1 to 0 within 150,000 of the 234,000
+steps. The schedule is linear, because the released configuration names no shape. The released code counts
+padding in the likelihood of the captions; this package does not. For a test split of classes that are never
+seen in training:
 
     ... --config.data.policy=class_disjoint
 
-Time: 234,000 steps; at the rate of a step in benchmarks/README.md 4 days on 2 CPU cores.
-To expect: published as figures only, over beta.
+Time: 234,000 steps; 4 days on 2 CPU cores, at the step rate in benchmarks/README.md.
+Expected result: published only as figures, over beta.
 """
 
 from mmvm_jax import config as base_config

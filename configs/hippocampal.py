@@ -1,13 +1,13 @@
-"""MMVM on hippocampal spikes: what the neurons of five rats do at the same odour.
+"""MMVM on hippocampal spikes: recordings of neurons of five rats that smell the same odours.
 
     python -m mmvm_jax.main --config=configs/hippocampal.py --workdir=runs/hippocampal
 
-Settings: published (Sutter et al. 2024, arXiv 2403.05300). The squared error of the released code,
-summed, is a Normal likelihood of scale 1/sqrt 2, which the data set states. The released code tests on
-its training data; the splits here share no trial.
-Time: not measured here.
-To expect: published as figures only: in the two latent dimensions the odours come apart, and lie at the
-same place for all rats.
+Settings: published (Sutter et al. 2024, arXiv 2403.05300). The released code sums squared errors, which is a
+Normal likelihood of scale 1/sqrt 2; the data set declares this likelihood. The released code tests on its
+training data; the splits of this package share no trial.
+Time: not measured.
+Expected result: published only as figures. In the two latent dimensions the odours separate, at the same place
+for all rats.
 """
 
 from mmvm_jax import config as base_config

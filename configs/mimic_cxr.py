@@ -2,15 +2,16 @@
 
     python -m mmvm_jax.main --config=configs/mimic_cxr.py --workdir=runs/mimic_cxr
 
-Settings: the defaults of the released code (Sutter et al. 2024, arXiv 2403.05300). Its batches of 2 need
-one or two devices; on more, the batch size must be a multiple of their number. Alpha goes from 1 to 0
-exponentially within 150,000 steps, which is 1 % of the training if there are 120,000 pairs. Studies with
-one view missing are kept with the following, where alpha ends above 0, or nothing would hold their posteriors:
+Settings: the defaults of the released code (Sutter et al. 2024, arXiv 2403.05300). Its batch size of 2 allows one
+or two devices; on more devices, set a batch size that is a multiple of their number. Alpha goes from 1 to 0
+exponentially within 150,000 steps, which is 1 % of the training if there are 120,000 pairs. The next flags keep
+studies with one missing view. Alpha then ends above 0, because otherwise nothing keeps the variance of their
+posteriors from shrinking:
 
     ... --config.data.policy=all --config.method.mmvm.alpha=0.1
 
-Time: not measured here.
-To expect: published as figures only.
+Time: not measured.
+Expected result: published only as figures.
 """
 
 from mmvm_jax import config as base_config

@@ -1,10 +1,10 @@
-"""MMVM on your own data: one .npz file with an array for each modality.
+"""MMVM on your own data: one .npz file with one array per modality.
 
     python -m mmvm_jax.main --config=configs/own_data.py --config.data.path=my.npz --workdir=runs/mine
 
-The file: <name> [N, ...] for each modality, and, if there are any, <name>__present [N], labels and split.
-What each array was taken for is shown before training; ``mmvm_jax.data.own_data`` says how to override it.
-Settings: ours, ``mmvm_jax.config.own_data``. Time and result depend on the data; README.md has an example.
+The file: <name> [N, ...] for each modality; optionally <name>__present [N], labels and split. The command logs the
+kind of each array before it trains; ``mmvm_jax.data.own_data`` says how to override it.
+Settings: ours, ``mmvm_jax.config.own_data``. Time and result depend on the data; docs/own_data.md has an example.
 """
 
 from mmvm_jax import config as base_config

@@ -1,6 +1,10 @@
-"""MMVM on polydigits: three views of a digit, each over crops of its own photograph.
+"""MMVM on polydigits: three images of a digit, each over crops of its own photograph.
 
 python -m mmvm_jax.main --config=configs/polydigits.py --workdir=runs/polydigits
+
+Settings: ours; no paper uses these data.
+Time: about 6 minutes on 2 CPU cores, including evaluation and report.
+Expected result: cross coherence .744 to .756, probe .927 to .933 (four seeds, RESULTS.md).
 """
 
 from mmvm_jax import config as base_config

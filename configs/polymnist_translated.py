@@ -1,12 +1,12 @@
-"""MMVM on translated PolyMNIST: one digit in three pictures, at another place in each.
+"""MMVM on translated PolyMNIST: three images of a digit, at a different place in each.
 
     python -m mmvm_jax.main --config=configs/polymnist_translated.py --workdir=runs/polymnist_translated
 
-Settings: published (Sutter et al. 2024, arXiv 2403.05300; latent 512 as in the released script, its
-default is 256; beta from 2^-7 to 2^3).
-Time: 187,200 steps; at the rate of a step in benchmarks/README.md 15 days on 2 CPU cores.
-To expect: published as figures only; cross coherence and probe well above those of the following, of which
-RESULTS.md has a small run
+Settings: published (Sutter et al. 2024, arXiv 2403.05300; latent 512 as in the released script, whose default is
+256; beta from 2^-7 to 2^3).
+Time: 187,200 steps; 15 days on 2 CPU cores, at the step rate in benchmarks/README.md.
+Expected result: published only as figures. Cross coherence and probe should be well above those of the next
+command; RESULTS.md has a small run:
 
     ... --config.method.name=independent
 """

@@ -4,7 +4,7 @@
 
 Settings: ours; no paper trains MMVM on these data.
 Time: about 60 s of training on 2 CPU cores, seed 0.
-To expect: cross coherence .837, probe .878, against .100 and .863 of independent autoencoders (RESULTS.md).
+Expected result: cross coherence .837 and probe .878; independent VAEs reach .100 and .863 (RESULTS.md).
 """
 
 from mmvm_jax import config as base_config

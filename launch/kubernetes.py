@@ -1,10 +1,10 @@
-"""Runs a training on the nodes of a Kubernetes cluster that has JobSet: one process a node, all training together.
+"""Train on the nodes of a Kubernetes cluster with JobSet: one process per node; all processes train one model.
 
 python launch/kubernetes.py --name=cub --image=IMAGE --nodes=2 --gpus=8 -- \\
     --config=configs/cub.py --workdir=/storage/cub
 
-What stands after the -- are flags of mmvm_jax.main. A pod that was asked to stop has saved by then, and the cluster
-starts all pods again. The workdir and config.data.dir should lie under /storage, the volume claim's mount point.
+The flags after -- are those of mmvm_jax.main. A pod that is asked to stop saves a checkpoint first; the cluster then
+starts all pods again. The workdir and config.data.dir should be under /storage, where the volume claim is mounted.
 """
 
 import pathlib
@@ -14,22 +14,22 @@ import sys
 import jinja2
 from absl import app, flags
 
-_NAME = flags.DEFINE_string("name", None, "Of the run, in lower case.", required=True)
-_IMAGE = flags.DEFINE_string("image", None, "Built from launch/Dockerfile.", required=True)
-_NODES = flags.DEFINE_integer("nodes", 1, "How many.", lower_bound=1)
-_GPUS = flags.DEFINE_integer("gpus", 0, "GPUs of a node.", lower_bound=0)
-_TPUS = flags.DEFINE_integer("tpus", 0, "TPU chips of a node.", lower_bound=0)
+_NAME = flags.DEFINE_string("name", None, "Name of the run, in lower case.", required=True)
+_IMAGE = flags.DEFINE_string("image", None, "Image built from launch/Dockerfile.", required=True)
+_NODES = flags.DEFINE_integer("nodes", 1, "Number of nodes.", lower_bound=1)
+_GPUS = flags.DEFINE_integer("gpus", 0, "GPUs per node.", lower_bound=0)
+_TPUS = flags.DEFINE_integer("tpus", 0, "TPU chips per node.", lower_bound=0)
 _TPU_TYPE = flags.DEFINE_string("tpu_type", "", "Node label, e.g. tpu-v5-lite-podslice.")
 _TPU_TOPOLOGY = flags.DEFINE_string("tpu_topology", "", "Node label, e.g. 4x4.")
 _CLAIM = flags.DEFINE_string("claim", "mmvm-jax", "Persistent volume claim, mounted at /storage.")
-_RESTARTS = flags.DEFINE_integer("restarts", 100, "After how many stops to give up.", lower_bound=0)
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be handed to the cluster.")
+_RESTARTS = flags.DEFINE_integer("restarts", 100, "Maximum number of restarts.", lower_bound=0)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the manifest instead of applying it.")
 
 _PORT = 8476
 
 
 def main(argv: list[str]) -> None:
-    """Renders the manifest and hands it to kubectl."""
+    """Render the manifest and pass it to kubectl."""
     text = manifest(argv[1:])
     if _DRY_RUN.value:
         print(text)
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
 
 
 def manifest(main_flags: list[str]) -> str:
-    """The JobSet, as YAML."""
+    """Return the JobSet as YAML."""
     if bool(_GPUS.value) == bool(_TPUS.value):
         print("launch/kubernetes.py: error: give either --gpus or --tpus", file=sys.stderr)
         sys.exit(2)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Queues a run on a SLURM cluster: one process a task, all training together.
+# Queues a run on a SLURM cluster: one process per task; all processes train one model.
 #
 #   launch/slurm.sh --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 --time=24:00:00 -- \
 #       --config=configs/cub.py --workdir=runs/cub
 #
-# Before the -- stand options of sbatch (one task for each GPU), after it those of mmvm_jax.main. --dry_run as the
-# first option prints the command instead. Two minutes before the time limit, and when the job is preempted, training
-# saves, and the job goes back into the queue.
+# Options before -- are those of sbatch (use one task per GPU), flags after it are those of mmvm_jax.main. With
+# --dry_run as the first option it prints the command instead. Two minutes before the time limit, and when the job is preempted,
+# training saves a checkpoint and the job is requeued.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -25,7 +25,7 @@ while [ $# -gt 0 ] && [ "$1" != "--" ]; do
   shift
 done
 if [ "${1:-}" != "--" ]; then
-  echo "launch/slurm.sh: error: no --; allowed: [--dry_run] OPTIONS-OF-SBATCH -- FLAGS-OF-MMVM_JAX.MAIN" >&2
+  echo "launch/slurm.sh: error: -- is missing; allowed: [--dry_run] OPTIONS-OF-SBATCH -- FLAGS-OF-MMVM_JAX.MAIN" >&2
   exit 2
 fi
 shift

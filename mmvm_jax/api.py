@@ -9,6 +9,8 @@
 
 import dataclasses
 import operator
+import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 
@@ -25,7 +27,8 @@ from mmvm_jax.experiments import run
 from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.inference.export import export
 from mmvm_jax.inference.predictor import Outputs, Predictor, load_predictor
-from mmvm_jax.runtime import compilation_cache, devices, object_storage
+from mmvm_jax.runtime import compilation_cache, devices, object_storage, self_check
+from mmvm_jax.training.step_checks import NotFinite
 
 __all__ = ["FittedModel", "default_config", "export", "fit", "load"]
 
@@ -66,7 +69,7 @@ class FittedModel:
         return Inputs(self.predictor.description, MemoryRows(data))
 
 
-def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = None) -> FittedModel:
+def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | os.PathLike | None = None) -> FittedModel:
     """Trains a model on data in memory.
 
     Compiled programs are kept in the user's cache folder, as by the command, or in ``JAX_COMPILATION_CACHE_DIR``.
@@ -78,18 +81,20 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
       config: as for the command, see ``default_config()``; ``config.data`` is read for ``kinds``, ``likelihoods``,
         ``validation`` and ``missing``. If None, the default, with smaller batches where there are few examples.
       workdir: folder of the run, here or in object storage, which goes on from what it holds, and which ``load``
-        and the command ``mmvm_jax.infer`` read. If None, nothing stays on disk.
+        and the command ``mmvm_jax.infer`` read. If None, nothing stays on disk unless training fails.
 
     Raises:
-      UserError: the data, the configuration or the workdir cannot be used, or training failed.
+      UserError: the data, the configuration or the workdir cannot be used, or training failed. A ``NotFinite`` names
+        the folder with the last good state, which ``load`` reads and from which ``fit`` continues.
     """
     chosen = default_config() if config is None else config.copy_and_resolve_references()
     chosen.data.name = "own_data"
-    dataset = dataset_from_arrays(MemoryRows(data).headers, chosen.data, chosen.modalities)
+    dataset = dataset_from_arrays(data, chosen.data, chosen.modalities)
     if config is None:
         chosen.train.batch_size = devices.largest_batch_size(chosen.train.batch_size, len(dataset.train.labels))
     validate(chosen)
     compilation_cache.enable(builders.data_directory(chosen.data.dir))
+    self_check.check()
     if workdir is not None:
         with object_storage.local_copy(workdir, "workdir") as local:
             return _fit(chosen, dataset, local)
@@ -98,17 +103,21 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | None = N
             return _fit(chosen, dataset, temporary)
         except Stopped as error:
             raise Stopped("stopped; nothing is kept, as no workdir was given") from error
+        except NotFinite as error:
+            kept = shutil.copytree(temporary, tempfile.mkdtemp(prefix="mmvm_jax_kept_"), dirs_exist_ok=True)
+            raise NotFinite(error.step, error.terms, f"{error.details}. The workdir is {kept}") from error
 
 
 def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:
     with run_folder.locked(workdir):
         run_folder.check(workdir, config)
-        run_folder.check_data(workdir, config, dataset)
+        modalities = run_folder.check_data(workdir, config, dataset)
+        dataset = dataclasses.replace(dataset, modalities=modalities)
         run.train_run(config, dataset, workdir)
     return load(workdir)
 
 
-def load(workdir: str) -> FittedModel:
+def load(workdir: str | os.PathLike) -> FittedModel:
     """The model of a run of ``fit`` or of the command, from its workdir alone, or of a folder that ``export`` wrote.
 
     Raises:

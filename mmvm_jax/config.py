@@ -1,5 +1,7 @@
 """The base configuration: every field with its default. Files in ``configs/`` state what differs from it."""
 
+import os
+
 from ml_collections import ConfigDict
 
 from mmvm_jax.errors import UserError
@@ -17,9 +19,15 @@ READ_BY_DATA_SETS = {
 READ_BY_KIND = ("mlp", "small_cnn")
 
 
-def _annealing() -> ConfigDict:
-    """How a hyper-parameter reaches its value: ``start`` to it over the first ``fraction`` of training."""
-    return ConfigDict({"shape": "constant", "start": 1.0, "fraction": 0.3})
+class _Section(ConfigDict):
+    """Fields whose paths may be given as ``pathlib.Path``; they are kept as text."""
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
+# How a hyper-parameter reaches its value: from ``start``, over the first ``fraction`` of training.
+_ANNEALING = {"shape": "constant", "start": 1.0, "fraction": 0.3}
 
 
 def base() -> ConfigDict:
@@ -29,7 +37,7 @@ def base() -> ConfigDict:
     config.precision = "float32"  # of the networks: or "bfloat16"; all else is float32
     config.tracker = "none"  # of metrics, beside metrics.jsonl and TensorBoard: or "wandb"
     config.modalities = ()  # names; empty for all that the data set has
-    config.data = ConfigDict(
+    config.data = _Section(
         {
             "name": "polydigits",
             "dir": "",  # where prepared data live; empty for a cache folder of the user's
@@ -66,7 +74,7 @@ def base() -> ConfigDict:
             "skip_not_finite": 0,  # steps in all that may be left out as their gradient is not finite
         }
     )
-    config.evaluation = ConfigDict(
+    config.evaluation = _Section(
         {
             "batch_size": 500,
             "probe_examples": 10_000,  # training examples that the latent probe learns from
@@ -84,45 +92,10 @@ def base() -> ConfigDict:
 
 
 def _method() -> ConfigDict:
-    """The method, its beta, and one dictionary a method, of which only the chosen one is read."""
-    return ConfigDict(
-        {
-            "name": "mmvm",
-            "beta": 1.0,
-            "independent": {},
-            "joint": {"aggregation": "poe", "prior_expert": False},
-            "mmvm": {
-                "estimator": "pairwise",
-                "num_samples": 1,
-                "stop_prior_gradient": False,
-                "alpha": 0.0,
-                "anneal_alpha": _annealing(),
-                "temperature": 1.0,
-                "anneal_temperature": _annealing(),
-                "gate": "none",  # or "global", "per_example"
-                "hard": False,
-                "num_experts": 0,  # in the prior; 0 for all observed
-            },
-            "mvae": {"subsampling": True, "num_subsets": 1},
-            "mmvae": {"num_samples": 1, "bound": "loose", "gradient": "reparametrised"},
-            "mmvae_plus": {
-                "num_samples": 1,
-                "bound": "loose",
-                "gradient": "reparametrised",
-                "private_dim": 32,
-                "latent_distribution": "normal",
-                "absent_private": "prior",
-            },
-            "meme": {
-                "num_samples": 10,
-                "num_pseudo_inputs": 50,
-                "divergence": "monte_carlo",
-                "label_weight": 1.0,
-            },
-            "mmjsd": {},
-            "mvtcae": {"alpha": 5.0 / 6.0},
-        }
-    )
+    """The method, its beta, and one dictionary per method, of which only the chosen one is read."""
+    from mmvm_jax.objectives.method import default_fields  # only now: it imports JAX
+
+    return ConfigDict({"name": "mmvm", "beta": 1.0} | default_fields(_ANNEALING))
 
 
 def evaluated_split(config) -> str:

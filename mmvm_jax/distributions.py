@@ -14,10 +14,12 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln, logsumexp
 
 from mmvm_jax.types import Array, DiagonalGaussian
+from mmvm_jax.versions import warn_of_version
 
 ESTIMATORS = ("pairwise", "variational", "monte_carlo")
 BOUNDS = ("loose", "tight")
 _LOG_2PI = math.log(2.0 * math.pi)
+warn_of_version()
 
 
 def standard_normal_like(gaussian: DiagonalGaussian) -> DiagonalGaussian:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from typing import NamedTuple
 
 RESTART = 75  # exit code: nothing is wrong with the request, and the same command goes on from what was saved
 
@@ -38,6 +39,31 @@ def is_disk_full(error: BaseException) -> bool:
 def unknown_name(what: str, name: object, allowed) -> UserError:
     """The error for a name that is in no table, listing the names that are."""
     return UserError(f"{what} is {name!r}; allowed: {', '.join(sorted(allowed))}")
+
+
+class Range(NamedTuple):
+    """The lowest and the highest value of a field. Compiled programs can compute with both, in int32 and float32."""
+
+    lowest: float
+    highest: float
+
+    @property
+    def allowed(self) -> str:
+        """The range in words."""
+        return f"{self.lowest} to {self.highest}"
+
+    def check(self, field: str, value: float) -> None:
+        """Raise UserError if the value is outside the range, or NaN."""
+        if not self.lowest <= value <= self.highest:
+            raise UserError(f"{field} is {value}; allowed: {self.allowed}")
+
+
+SEED = Range(0, 2**32 - 1)
+COUNT = Range(1, 2**31 - 1)
+COUNT_OR_NONE = Range(0, 2**31 - 1)
+POSITIVE = Range(1e-30, 1e9)
+NOT_NEGATIVE = Range(0.0, 1e9)
+SHARE = Range(0.0, 1.0)
 
 
 def first_line(error: Exception) -> str:

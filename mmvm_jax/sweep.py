@@ -28,13 +28,13 @@ def work() -> None:
         raise UserError(f"--config and --workdir are needed, for example: {__doc__.splitlines()[2].strip()}")
     betas, seeds = _numbers("betas", _BETAS.value, float), _numbers("seeds", _SEEDS.value, int)
     from mmvm_jax.artifacts.run_folder import locked
-    from mmvm_jax.experiments.sweep import METHODS, sweep
-    from mmvm_jax.objectives.joint import AGGREGATIONS
+    from mmvm_jax.experiments.sweep import sweep
+    from mmvm_jax.objectives.method import find_variant, variants
     from mmvm_jax.runtime import processes  # only now, so that wrong flags are answered without waiting for JAX
 
     _join()
-    methods = _METHODS.value or list(METHODS)
-    names = ["joint" if method in AGGREGATIONS else method for method in methods]
+    methods = _METHODS.value or list(variants())
+    names = [find_variant(method)[0] for method in methods]
     command_line.check_are_read(_CONFIG.value, config_flags.get_override_values(flags.FLAGS[_CONFIG.name]), names)
     with processes.folder_to_write(_WORKDIR.value) as workdir, contextlib.ExitStack() as stack:
         processes.from_first(stack.enter_context, locked(workdir))

@@ -72,6 +72,8 @@ class Modality:
       vocabulary_size: number of token ids, for tokens.
       padding: token id after the end of a sequence, which the likelihood leaves out; -1 for none.
       end: token id that ends a sequence, the last that the likelihood counts, which may be the padding; -1 for none.
+      rates: of a Poisson likelihood: the rate of every entry of an example, flattened, that an output of 0 stands for;
+        empty where that is ``scale`` for all.
       without_channels: of an image: its data lack the last axis of ``shape``, as what is made of it will.
     """
 
@@ -85,6 +87,7 @@ class Modality:
     padding: int = -1
     end: int = -1
     without_channels: bool = False
+    rates: tuple[float, ...] = ()
 
     @property
     def data_shape(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """What every test relies on: a CPU in four pieces, no silent broadcasting, two precisions, the oracles."""
 
+import contextlib
 import gc
 import importlib.metadata
 import os
@@ -16,7 +17,7 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     flags += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = flags.strip()
 # Most programs here run once or twice: optimising them would take longer than they do. Tests of what users run are
-# to be optimised as it is for them (test_main.py, test_determinism.py).
+# to be optimised as it is for them (experiments/test_main.py, training/test_determinism.py).
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "True")
 
 # Many tests, and the processes that some start, compile the same programs: they share them for one session.
@@ -67,17 +68,28 @@ class Precision(NamedTuple):
 PRECISIONS = (Precision("float64", 1e-12, 1e-14), Precision("float32", 1e-5, 1e-5))
 
 
+@contextlib.contextmanager
+def use_float64(use: bool = True):
+    """Compute floats in float64, or in float32, inside a ``with`` block."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", use)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
 @pytest.fixture
 def x64():
     """Float64 for one test."""
-    with jax.enable_x64(True):
+    with use_float64():
         yield
 
 
 @pytest.fixture(params=PRECISIONS, ids=lambda precision: precision.dtype)
 def precision(request):
     """The test runs in float64 and in float32, the type that ``jnp.asarray`` gives to floats."""
-    with jax.enable_x64(request.param.dtype == "float64"):
+    with use_float64(request.param.dtype == "float64"):
         yield request.param
 
 

@@ -1,6 +1,6 @@
 """How many small faults in the kernels the tests notice: no test itself, as it runs them hundreds of times.
 
-    python tests/mutation.py mmvm_jax/distributions.py --tests tests/test_distributions.py tests/test_kl_to_mixture.py
+    python tests/mutation.py mmvm_jax/distributions.py --tests tests/kernels
 
 Every mutant differs from the file in one place: an operator is exchanged for its opposite, a comparison turned around,
 a number moved by one, True taken for False, or an argument of a call left to its default. It is killed if a test

@@ -20,17 +20,16 @@ from ml_collections import ConfigDict, config_flags
 
 import mmvm_jax
 from mmvm_jax.experiments.config_checks import validate
-from mmvm_jax.experiments.sweep import METHODS as SWEPT
 from mmvm_jax.models.model import make_model
 from mmvm_jax.networks import NETWORKS
 from mmvm_jax.objectives import METHODS
-from mmvm_jax.objectives.method import make_method
+from mmvm_jax.objectives.method import make_method, variants
 from mmvm_jax.runtime.command_line import check_are_read
 from mmvm_jax.types import Batch, Modality
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
-PAGES = sorted([ROOT / "RESULTS.md", *ROOT.glob("[!.]*/README.md"), ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/README.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ def test_a_command_has_its_module_and_flags(module, arguments, monkeypatch):
         return
     known = _flags(path)
     if "process_flags" in path.read_text():
-        known |= _flags(ROOT / "mmvm_jax" / "command_line.py")
+        known |= _flags(ROOT / "mmvm_jax" / "runtime" / "command_line.py")
     # Placeholders, such as SEED, stand for any value.
     line = [module, *(re.sub(r"^(--config\.[\w.]+)=[A-Z]+$", r"\1=1", argument) for argument in arguments)]
     monkeypatch.setattr(sys, "argv", line)  # where ml_collections looks for fields that are set
@@ -133,7 +132,7 @@ def test_a_command_has_its_module_and_flags(module, arguments, monkeypatch):
                 parsed.config, config_flags.get_override_values(parsed["config"]), [parsed.config.method.name]
             )
     if module == "mmvm_jax.sweep" and parsed.methods:
-        assert set(parsed.methods.split(",")) <= set(SWEPT)
+        assert set(parsed.methods.split(",")) <= set(variants())
 
 
 def _flags(path: pathlib.Path) -> dict[str, str]:
@@ -141,8 +140,8 @@ def _flags(path: pathlib.Path) -> dict[str, str]:
     return {name: kind for kind, name in re.findall(r'DEFINE_(\w+)\(\s*"(\w+)"', path.read_text())}
 
 
-def test_the_kernels_of_the_readme_give_what_it_says():
-    section = (ROOT / "README.md").read_text().split("\n## Only the kernels\n")[1].split("\n## ")[0]
+def test_the_example_of_the_kernels_page_gives_what_it_says():
+    section = (ROOT / "docs" / "kernels.md").read_text().split("\n## Example\n")[1].split("\n## ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     names = {}
     exec(code, names)
@@ -153,17 +152,48 @@ def test_the_kernels_of_the_readme_give_what_it_says():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not target.startswith(("http", "#")):
-            assert (page.parent / target.partition("#")[0]).exists(), target
+    for target in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
+        if not target.startswith("http"):
+            path, _, heading = target.partition("#")
+            linked = page.parent / path if path else page
+            assert linked.exists(), target
+            assert not heading or heading in _anchors(linked), target
 
 
-def test_the_citation_has_the_version_and_every_paper_of_the_readme():
+def _prose(page: pathlib.Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+
+
+def _anchors(page: pathlib.Path) -> set[str]:
+    """The names by which links reach the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_files_that_a_page_names_exist(page):
+    names = re.findall(r"`((?:mmvm_jax|tests|docs|configs|launch|benchmarks)/[\w/.]+)`", _prose(page))
+    hypothetical = {"mmvm_jax/objectives/geometric.py", "mmvm_jax/networks/signal_cnn.py"}  # of the worked examples
+    assert [name for name in names if not (ROOT / name).exists() and name not in hypothetical] == []
+
+
+def test_the_architecture_page_names_every_room_and_existing_files():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = {path.name for path in (ROOT / "mmvm_jax").iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    files = {path.name for path in (ROOT / "mmvm_jax").glob("[!_]*.py")}
+    assert {room for room in rooms if f"| `{room}/`" not in text} == set()
+    assert {file for file in files if f"`{file}`" not in text} == set()
+    named = set(re.findall(r"`(\w+/\w+\.py)`", text))
+    places = (ROOT, ROOT / "mmvm_jax")
+    assert {name for name in named if not any((place / name).exists() for place in places)} == set()
+
+
+def test_the_citation_has_the_version_and_every_paper_of_the_table_of_methods():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == mmvm_jax.__version__
     cited = {reference["url"] for reference in citation["references"]}
-    papers = re.findall(r"https://(?:arxiv\.org|openreview\.net)/[^)\s]+", (ROOT / "README.md").read_text())
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "methods.md").read_text()
+    papers = re.findall(r"https://(?:arxiv\.org|openreview\.net)/[^)\s]+", text)
     assert len(cited) >= len(set(papers)) > 5 and set(papers) <= cited
 
 
@@ -173,8 +203,8 @@ def test_the_site_builds_without_warnings_and_needs_no_network(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    pages = {path.stem: path.read_text() for path in (tmp_path / "site").glob("*.html")}
-    assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= set(pages)
+    pages = {path.stem: path.read_text() for path in (tmp_path / "site").rglob("*.html")}
+    assert {page.stem for page in (ROOT / "docs").rglob("*.md")} <= set(pages)
     for name, page in pages.items():
         assert not re.search(r'(src|<link[^>]* href)="(https?:)?//', page), name
     text = re.sub(r"<(pre|code|script).*?</\1>", "", pages["metrics"], flags=re.DOTALL)

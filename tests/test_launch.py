@@ -25,7 +25,7 @@ def test_slurm_hands_both_kinds_of_options_on():
 
 
 def test_slurm_wants_the_separator():
-    assert "no --; allowed:" in _run(LAUNCH / "slurm.sh", "--dry_run", "--nodes=2", code=2)
+    assert "-- is missing; allowed:" in _run(LAUNCH / "slurm.sh", "--dry_run", "--nodes=2", code=2)
 
 
 @pytest.mark.parametrize("code", [0, 1, 75, 134])

@@ -1,4 +1,4 @@
-"""The README's section on own data, run as it stands but with fewer steps."""
+"""The page on own data: its code runs as it stands, with fewer steps."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-QUICK = [  # every other number of the section is what it runs with
+QUICK = [  # all other numbers of the page are used as they are
     "--config.train.steps=300",
     "--config.evaluation.classifier_epochs=1",
     "--config.evaluation.divergence_samples=5",
@@ -25,8 +25,8 @@ def outputs(tmp_path_factory):
     """(folder, what each code block printed), the blocks run in their order."""
     folder = tmp_path_factory.mktemp("walkthrough")
     os.symlink(ROOT / "configs", folder / "configs")
-    section = (ROOT / "README.md").read_text().split("\n## Your own data\n")[1].split("\n## ")[0]
-    blocks = re.findall(r"```(python|)\n(.*?)```", section, re.DOTALL)
+    page = (ROOT / "docs" / "own_data.md").read_text()
+    blocks = re.findall(r"```(python|)\n(.*?)```", page, re.DOTALL)
     return folder, [_run(folder, language, code) for language, code in blocks]
 
 

@@ -1,10 +1,10 @@
-"""Geometric: a latent for each modality, and the geometric mean of all posteriors as their common prior.
+"""Geometric: one latent per modality; the common prior is the geometric mean of all posteriors.
 
 loss = sum_m r_m ( -E_{q_m} log p(x_m | z_m) + beta KL(q_m || f) ),  f = N(0, I)^alpha prod_j q_j^v_j / Z
 
-with v_j = (1 - alpha) / |O|. It is the loss of MMVM with a geometric mean where MMVM has a mixture: f is Gaussian, so
-the divergence has a closed form. At alpha = 1 it is ``independent``. An example of how to add a method; what it is
-good for has not been measured.
+with v_j = (1 - alpha) / |O|. MMVM has the same loss with a mixture instead of the geometric mean. Here f is Gaussian,
+so the divergence has a closed form. At alpha = 1 the loss is that of ``independent``. This method is an example of how
+to add one; its quality was not measured.
 """
 
 import dataclasses
@@ -13,27 +13,32 @@ import jax
 import jax.numpy as jnp
 
 from mmvm_jax.distributions import gaussian_kl, mixture_weights, sample, where_present
+from mmvm_jax.errors import SHARE
 from mmvm_jax.objectives.bounds import per_modality_bound
-from mmvm_jax.objectives.interface import Functions, no_parameters
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, no_parameters
 from mmvm_jax.objectives.latents import draw
 from mmvm_jax.objectives.noise import modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 __all__ = ["HYPERPARAMETERS", "Options", "draw", "init", "loss", "posterior", "prior"]
 
-HYPERPARAMETERS = ("alpha",)
+HYPERPARAMETERS = {"alpha": Hyperparameter(0.1, SHARE)}
 init = no_parameters
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Whether the divergence moves only the posterior compared with f, not f."""
+    """Options of the method.
+
+    Attributes:
+      stop_prior_gradient: stop the gradient of the divergence into f, so that it moves only the posterior.
+    """
 
     stop_prior_gradient: bool = False
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Negative bound with the geometric mean as prior, summed over the observed modalities: [B] nats."""
+    """Return the negative bound with the geometric mean as prior, summed over the observed modalities: [B] nats."""
     posteriors = where_present(batch.present, functions.encode(batch.inputs))
     z = sample(modality_keys(key, batch.index, functions.identifiers), posteriors)
     f = geometric_mean(posteriors, batch.present, hyper["alpha"])
@@ -45,7 +50,7 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 
 
 def geometric_mean(posteriors: DiagonalGaussian, present: Array, alpha: Array | float) -> DiagonalGaussian:
-    """f: [M, B, D], present [M, B] -> [B, D]. A Gaussian to the power of v has v times its precision."""
+    """Return f: [M, B, D], present [M, B] -> [B, D]. A Gaussian raised to the power v has v times its precision."""
     weights, of_prior = mixture_weights(present, prior_weight=alpha)
     precisions = weights[..., None] * jnp.exp(-where_present(present, posteriors).log_variance)
     precision = jnp.sum(precisions, axis=0) + of_prior[..., None]
@@ -54,7 +59,7 @@ def geometric_mean(posteriors: DiagonalGaussian, present: Array, alpha: Array | 
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """Own posterior where observed, the geometric mean of the observed where not: components [1, M, B, D]."""
+    """Return the own posterior if observed, otherwise the geometric mean of the observed: components [1, M, B, D]."""
     f = geometric_mean(posteriors, present, 0.0)
     own_or_f = lambda own, other: jnp.where(present[..., None], own, other[None])[None]
     components = jax.tree.map(own_or_f, posteriors, f)
@@ -63,4 +68,4 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
 
 
 def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> None:
-    """None: f depends on data. Generation fits a mixture of Gaussians to draws from the posteriors."""
+    """Return None, because f depends on data. Generation fits a mixture of Gaussians to draws."""

@@ -12,13 +12,13 @@ _WIDTH, _STRIDE = 5, 2
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality, from ``config.network``."""
+    """Return the encoder and the decoder of a modality, from ``config.network``."""
     features = tuple(config.signal_cnn.features)
     return Encoder(config.latent_dim, features), Decoder(modality.shape, features[::-1])
 
 
 class Encoder(nn.Module):
-    """Posterior of a signal: [N, T] or [N, T, channels] -> DiagonalGaussian [N, D]."""
+    """Encode a signal: [N, T] or [N, T, channels] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
     features: tuple[int, ...]
@@ -33,7 +33,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Signal of a latent: [N, D] -> [N, *shape], without an output activation; features in order of use."""
+    """Decode a signal: [N, D] -> [N, *shape], without output activation. ``features`` are in the order of use."""
 
     shape: tuple[int, ...]
     features: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Three steps with the method of geometric.py, beside this file."""
+"""Train three steps with the method in geometric.py, which is in the same folder."""
 
 import geometric
 import numpy as np
@@ -9,7 +9,6 @@ from mmvm_jax.objectives import METHODS
 METHODS["geometric"] = geometric
 config = mmvm_jax.default_config()
 config.method.name = "geometric"
-config.method.geometric = {"alpha": 0.1, "anneal_alpha": config.method.mmvm.anneal_alpha, "stop_prior_gradient": False}
 config.train.steps = 3
 
 rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Three steps with the networks of signal_cnn.py, beside this file."""
+"""Train three steps with the networks in signal_cnn.py, which is in the same folder."""
 
 import numpy as np
 import signal_cnn

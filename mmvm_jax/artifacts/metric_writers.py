@@ -12,6 +12,7 @@ from tensorboardX import SummaryWriter
 
 from mmvm_jax.errors import UserError, first_line, unknown_name
 from mmvm_jax.runtime import processes
+from mmvm_jax.runtime.files import write_text
 
 METRICS_FILE = "metrics.jsonl"
 TRACKERS = ("none", "wandb")
@@ -60,9 +61,7 @@ class _Lines:
     def __init__(self, workdir: str, from_step: int):
         path = os.path.join(workdir, METRICS_FILE)
         kept = [line for line in read_metrics(workdir) if line["step"] <= from_step]
-        with open(path + ".new", "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in kept)
-        os.replace(path + ".new", path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(path, "a")  # noqa: SIM115, closed by close
 
     def write(self, step, split, numbers):

@@ -16,7 +16,9 @@ from mmvm_jax.data import description
 from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.data.description import Description
 from mmvm_jax.errors import UserError, first_line
+from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
+from mmvm_jax.types import Modality
 
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
@@ -57,7 +59,8 @@ def check(workdir: str, config) -> bool:
     """Makes sure that a run with this configuration may work in ``workdir``, which exists, before anything long begins.
 
     Where data lie, where metrics go, how often, how a model is evaluated, how many steps may be skipped and how long is
-    trained may differ from run to run, if what is annealed ends at the same step; all else decides what is trained.
+    trained may differ from run to run, if what is annealed ends at the same step. So may the optimiser, which the log
+    says; all else decides what is trained.
 
     Returns:
       Whether the folder holds the very same configuration, evaluation included.
@@ -75,7 +78,7 @@ def check(workdir: str, config) -> bool:
         elif any(path.name.isdigit() for path in pathlib.Path(workdir, "checkpoints").glob("*")):
             raise UserError(f"--workdir={workdir} has checkpoints but no {CONFIG_FILE}; use another folder")
         with tempfile.TemporaryFile(dir=workdir):
-            return theirs == mine
+            return theirs is not None and _completed(json.loads(theirs)) == _completed(json.loads(mine))
     except OSError as error:
         raise _not_writable(workdir, error) from error
 
@@ -89,20 +92,20 @@ def begin(workdir: str, config, data: DataSet) -> None:
 
     A configuration that is there already stays: it says with which settings the run was evaluated.
     """
-    write(os.path.join(workdir, DATA_FILE), description.to_text(description.describe(data)))
+    write_text(os.path.join(workdir, DATA_FILE), description.to_text(description.describe(data)))
     if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
-        write(os.path.join(workdir, CONFIG_FILE), config_text(config))
+        write_text(os.path.join(workdir, CONFIG_FILE), config_text(config))
 
 
 def begin_evaluation(workdir: str, config, data: DataSet) -> None:
     """Writes both anew, and takes away the report, whose absence says that the evaluation is not finished."""
     pathlib.Path(workdir, REPORT_FILE).unlink(missing_ok=True)
-    write(os.path.join(workdir, CONFIG_FILE), config_text(config))
+    write_text(os.path.join(workdir, CONFIG_FILE), config_text(config))
     begin(workdir, config, data)
 
 
-def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> None:
-    """Makes sure that a user's own data, of which the configuration has but the path, are those of the run.
+def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> tuple[Modality, ...]:
+    """Make sure that a user's own data, of which the configuration has but the path, are those of the run.
 
     Args:
       workdir: of the run.
@@ -110,21 +113,26 @@ def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> 
       data: its data.
       to_repair: whether the file that says what they were may be damaged, since it will be written again.
 
+    Returns:
+      The modalities that the run's model is made for; another version may have started its decoders elsewhere.
+
     Raises:
       UserError: they changed in between.
     """
-    if config.data.name == "own_data" and os.path.exists(os.path.join(workdir, DATA_FILE)):
-        try:
-            theirs = read_description(workdir).fingerprint
-        except UserError:
-            if to_repair:
-                return
-            raise
-        if theirs != data.fingerprint:
-            raise UserError(
-                f"--workdir={workdir} holds a run on other data (fingerprint {theirs}, now {data.fingerprint}); "
-                "use another folder"
-            )
+    if config.data.name != "own_data" or not os.path.exists(os.path.join(workdir, DATA_FILE)):
+        return data.modalities
+    try:
+        theirs = read_description(workdir)
+    except UserError:
+        if to_repair:
+            return data.modalities
+        raise
+    if theirs.fingerprint != data.fingerprint:
+        raise UserError(
+            f"--workdir={workdir} holds a run on other data (fingerprint {theirs.fingerprint}, now "
+            f"{data.fingerprint}); use another folder"
+        )
+    return theirs.modalities
 
 
 def read_config(workdir: str) -> ConfigDict:
@@ -133,14 +141,15 @@ def read_config(workdir: str) -> ConfigDict:
     Raises:
       UserError: there is none, or it is damaged.
     """
+    return _parsed(workdir, CONFIG_FILE, lambda text: _completed(json.loads(text)))
 
-    def parse(text: str) -> ConfigDict:
-        config = base()  # fields that a version before this one did not have
-        with config.unlocked():
-            config.update(_with_tuples(json.loads(text)))
-        return config
 
-    return _parsed(workdir, CONFIG_FILE, parse)
+def _completed(values: dict) -> ConfigDict:
+    """Return the configuration with the defaults of the fields that an earlier version did not have."""
+    config = base()
+    with config.unlocked():
+        config.update(_with_tuples(values))
+    return config
 
 
 def read_description(workdir: str) -> Description:
@@ -194,25 +203,28 @@ def config_text(config) -> str:
     return json.dumps(config.to_dict(), indent=2) + "\n"
 
 
-def write(path: str, text: str) -> None:
-    """Writes a file as a whole or not at all."""
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(path + ".new", path)
-
-
 def _check_same(workdir: str, theirs: str, mine: str) -> None:
     try:
         old, new = _training_part(theirs), _training_part(mine)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _damaged(workdir, CONFIG_FILE, error) from error
+    optimizers = old.pop("optimizer", {}), new.pop("optimizer", {})
     if old != new:
-        changes = difflib.unified_diff(_flat(old), _flat(new), lineterm="", n=0)
-        lines = [line for line in changes if line[0] in "+-" and line[:3] not in ("+++", "---")]
         raise UserError(
             f"--workdir={workdir} holds a run of another configuration; use another folder or the same "
-            "configuration (- there, + asked for): " + ", ".join(lines)
+            "configuration (- there, + asked for): " + _changes(old, new)
         )
+    if changes := _changes(*optimizers, "config.optimizer"):
+        log.warning(
+            "--workdir=%s holds a run of another optimiser (- there, + from its newest checkpoint on): %s",
+            workdir,
+            changes,
+        )
+
+
+def _changes(old: dict, new: dict, prefix: str = "config") -> str:
+    lines = difflib.unified_diff(_flat(old, prefix), _flat(new, prefix), lineterm="", n=0)
+    return ", ".join(line for line in lines if line[0] in "+-" and line[:3] not in ("+++", "---"))
 
 
 def _training_part(text: str) -> dict:
@@ -220,6 +232,7 @@ def _training_part(text: str) -> dict:
     values = json.loads(text)
     if missing := {"method", "network", "train"} - values.keys():
         raise LookupError(f"no {', '.join(sorted(missing))}")
+    values = json.loads(config_text(_completed(values)))
     values.pop("evaluation", None)
     values.pop("tracker", None)
     for place in ("dir", "path"):  # own data are known by their fingerprint

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmvm_jax.errors import UserError, first_line
+from mmvm_jax.runtime.files import replacing
 
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -24,8 +25,8 @@ def write(folder: str, variables: dict, step: int) -> None:
     """Writes the variables after ``step`` steps of training, as a whole or not at all."""
     path = os.path.join(folder, WEIGHTS_FILE)
     leaves, _ = jax.tree.flatten_with_path(variables)
-    save_file({_name(place): np.asarray(leaf) for place, leaf in leaves}, path + ".new", {"step": str(step)})
-    os.replace(path + ".new", path)
+    with replacing(path) as temporary:
+        save_file({_name(place): np.asarray(leaf) for place, leaf in leaves}, temporary, {"step": str(step)})
 
 
 def read(folder: str, like: dict) -> tuple[dict, int]:

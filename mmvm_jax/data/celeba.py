@@ -1,21 +1,20 @@
 """CelebA: photographs of faces, and a text that names the attributes of the face."""
 
-import csv
-import io
-
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from mmvm_jax.data import builders, on_disk, raw, text
+from mmvm_jax.data import builders, on_disk, raw, tables, text
 from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
 from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
-PARTITIONS = {"train": "0", "test": "2"}  # in the publisher's file; its validation split, 1, is not prepared
+# In the publisher's file, or as some write it; the validation split is not prepared.
+PARTITIONS = {"train": ("0", "train"), "test": ("2", "test")}
+ALL_PARTITIONS = (*PARTITIONS["train"], "1", "val", "valid", "validation", *PARTITIONS["test"])
 SEED = 0
 SIDE = 64
-CROP = 148
+WIDTH, CROP = 178, 148  # of a published picture, and of its middle
 TEXT_LENGTH = 256
 MODALITIES = (
     Modality("image", (SIDE, SIDE, 3), "image", "laplace", scale=0.75),
@@ -58,63 +57,100 @@ class Celeba(tfds.core.GeneratorBasedBuilder):
         self.info.metadata["attributes"] = names
         members = read_partition(files)
         raw.check_not_empty(self.name, members)
+        paths = find_pictures(files, [image for images in members.values() for image in images])
+        unknown = [image for image in paths if image not in attributes]
+        if unknown:
+            raise files.missing(f"{len(unknown)} rows in list_attr_celeba.txt, such as that of {unknown[0]}, are")
         parts = {}
         for split, images in members.items():
-            examples = self._generate_examples(files, split, names, attributes, images)
+            examples = self._generate_examples(
+                files, split, names, attributes, {image: paths[image] for image in images}
+            )
             parts |= on_disk.in_parts(split, examples, len(images), self.info.features)
         return parts
 
-    def _generate_examples(self, files, split: str, names, attributes, images):
-        for image in images:
-            if image not in attributes:
-                raise files.missing(f"the row of {image} in list_attr_celeba.txt")
-        pictures = raw.parallel(lambda image: read_picture(files, image), images)
-        with Progress(len(images), "faces", f"preparing {self.name}, {split}") as progress:
-            for row, (picture, image) in enumerate(zip(pictures, images, strict=True)):
+    def _generate_examples(self, files, split: str, names, attributes, paths):
+        pictures = raw.parallel(lambda path: read_picture(files, path), paths.values())
+        with Progress(len(paths), "faces", f"preparing {self.name}, {split}") as progress:
+            for row, (picture, image) in enumerate(zip(pictures, paths, strict=True)):
                 label = attributes[image]
-                rng = np.random.default_rng([SEED, int(PARTITIONS[split]), row])
+                rng = np.random.default_rng([SEED, int(PARTITIONS[split][0]), row])
                 yield row, {"image": picture, "text": write_text(names, label, rng), "label": label}
                 progress.update(1)
 
 
 def read_attributes(files: raw.RawFiles) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Names of the 40 attributes, and which of them every image has: {file: [40] uint8}."""
+    """Return the names of the 40 attributes, and which of them every image has: {file: [40] uint8}.
+
+    The heading names the attributes; before them, columns of other names or an index may stand.
+    """
     path = files.find("list_attr_celeba.txt", "list_attr_celeba.csv")
-    rows = _table(files, path)
-    if not path.endswith(".csv"):
-        next(rows, None)  # the number of images
-    names = next(rows, [])
-    names = names[1:] if path.endswith(".csv") else names
-    attributes = {}
-    for image, *values in rows:
-        if not len(values) == len(names) == NUM_ATTRIBUTES:
+    heading, count, attributes = [], None, {}
+    for line, row in tables.rows(files, path):
+        image, values = _after_image(row)
+        if image is None:
+            if len(row) == 1 and row[0].isdecimal():
+                count = int(row[0])
+            else:
+                heading = row
+            continue
+        if len(values) != NUM_ATTRIBUTES or len(heading) < NUM_ATTRIBUTES:
             raise files.damaged(path, f"the row of {image} has {len(values)} values; expected {NUM_ATTRIBUTES}")
-        attributes[image] = np.array([value == "1" for value in values], np.uint8)
-    return list(names), attributes
+        attributes[image] = np.array([tables.flag(files, path, line, value) for value in values], np.uint8)
+    if not attributes or count not in (None, len(attributes)):
+        raise files.damaged(path, f"it has rows of {len(attributes)} images; expected {count or 'one or more'}")
+    return heading[-NUM_ATTRIBUTES:], attributes
 
 
 def read_partition(files: raw.RawFiles) -> dict[str, list[str]]:
-    """Image files of each split, by name."""
+    """Return the image files of each split, by name."""
     path = files.find("list_eval_partition.txt", "list_eval_partition.csv")
-    rows = list(_table(files, path))
-    return {
-        split: sorted((image for image, theirs in rows if theirs == number), key=raw.natural_key)
-        for split, number in PARTITIONS.items()
-    }
+    members = {split: [] for split in PARTITIONS}
+    for line, row in tables.rows(files, path):
+        image, values = _after_image(row)
+        if image is None and line == 1:
+            continue
+        number = values[0].removesuffix(".0").casefold() if values else None
+        if image is None or number not in ALL_PARTITIONS:
+            raise files.damaged(path, f"line {line} is {' '.join(row)[:40]!r}; expected an image and 0, 1 or 2")
+        for split, theirs in PARTITIONS.items():
+            if number in theirs:
+                members[split].append(image)
+    return {split: sorted(images, key=raw.natural_key) for split, images in members.items()}
 
 
-def _table(files: raw.RawFiles, path: str):
-    """Rows of a table, separated by commas or by spaces."""
-    content = files.text(path)
-    rows = csv.reader(io.StringIO(content)) if path.endswith(".csv") else map(str.split, content.splitlines())
-    return (row for row in rows if row)
+def _after_image(row: list[str]) -> tuple[str | None, list[str]]:
+    """The file of an image that a row names, without folders, and what stands after it."""
+    for place, cell in enumerate(row[:3]):
+        if cell.lower().endswith((".jpg", ".jpeg", ".png")):
+            return cell.rpartition("/")[2], row[place + 1 :]
+    return None, []
 
 
-def read_picture(files: raw.RawFiles, image: str) -> np.ndarray:
-    """The middle of a face's picture: [64, 64, 3] uint8."""
-    picture = files.image(files.find(f"img_align_celeba/{image}"), "RGB")
-    left, top = (picture.width - CROP) // 2, (picture.height - CROP) // 2
-    cropped = picture.crop((left, top, left + CROP, top + CROP))
+def find_pictures(files: raw.RawFiles, images: list[str]) -> dict[str, str]:
+    """Return the path of every image, which may lie in any folder, and may be a PNG file.
+
+    Raises:
+      UserError: some are missing.
+    """
+
+    def find(image: str) -> str | None:
+        for name in (image, image.rpartition(".")[0] + ".png"):
+            paths = [path for path in files.find_every(name) if "img_celeba/" not in path]  # these are not aligned
+            if paths:
+                return min(paths, key=lambda path: ("align" not in path, len(path)))
+        return None
+
+    found = files.find_all(map("img_align_celeba/{}".format, images), lambda path: find(path.rpartition("/")[2]))
+    return {path.rpartition("/")[2]: there for path, there in found.items()}
+
+
+def read_picture(files: raw.RawFiles, path: str) -> np.ndarray:
+    """Return the middle of a face's picture, of the published size or scaled: [64, 64, 3] uint8."""
+    picture = files.image(path, "RGB")
+    side = min(max(1, round(CROP * picture.width / WIDTH)), picture.height)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    cropped = picture.crop((left, top, left + side, top + side))
     return np.asarray(cropped.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 

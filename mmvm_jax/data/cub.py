@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from mmvm_jax.data import builders, raw, text
+from mmvm_jax.data import builders, cub_captions, raw, tables, text
 from mmvm_jax.data.dataset import DataSet, Split, complete_split, fingerprint, select_modalities
 from mmvm_jax.errors import unknown_name
 from mmvm_jax.runtime.progress import Progress
@@ -27,7 +27,8 @@ COLOURS = {
     "white": (261,),
 }
 ORIGIN = raw.Origin(
-    files="CUB_200_2011.tgz and cvpr2016_cub.tar.gz (CUB_200_2011/... and text_c10/<class>/<image>.txt)",
+    files="CUB_200_2011.tgz and cvpr2016_cub.tar.gz (CUB_200_2011/... and text_c10/<class>/<image>.txt, or "
+    "text_trainvalclasses.txt and text_testclasses.txt beside the folders train/<class> and test/<class>)",
     source="Caltech-UCSD Birds-200-2011 (Wah et al., 2011), doi 10.22002/D1.20098; captions: Reed et al., "
     "'Learning Deep Representations of Fine-Grained Visual Descriptions' (CVPR 2016)",
     licence="non-commercial research and education",
@@ -64,23 +65,30 @@ class Cub(tfds.core.GeneratorBasedBuilder):
         del dl_manager
         files = raw.RawFiles(self.name, raw.data_root(self), ORIGIN)
         images = read_images(files)
-        colours = read_colours(files, images)
         members = split_images(files, images, self.builder_config.name)
-        captions = {image: read_captions(files, name) for image, name in images.items()}
+        raw.check_not_empty(self.name, members)
+        colours = read_colours(files, images)
+        paths = files.find_all(f"images/{name}" for name in images.values())
+        captions = cub_captions.read_captions(files, images, NUM_CAPTIONS)
         training = (words for image in members["train"] for words in captions[image])
         vocabulary = text.build_vocabulary(training, MIN_COUNT)
         self.info.metadata["vocabulary"] = vocabulary
         ids = {word: number for number, word in enumerate(vocabulary)}
-        for image, sentences in captions.items():
-            captions[image] = np.stack([text.word_ids(words, ids, CAPTION_LENGTH) for words in sentences])
+        entries = {
+            image: (
+                paths[f"images/{images[image]}"],
+                np.stack([text.word_ids(words, ids, CAPTION_LENGTH) for words in sentences]),
+                colours[image],
+            )
+            for image, sentences in captions.items()
+        }
         return {
-            split: self._generate_examples(files, split, [(images[i], captions[i], colours[i]) for i in chosen])
+            split: self._generate_examples(files, split, [entries[image] for image in chosen])
             for split, chosen in members.items()
         }
 
     def _generate_examples(self, files, split: str, entries):
-        paths = [files.find(f"images/{name}") for name, _, _ in entries]
-        pictures = raw.parallel(lambda path: read_picture(files, path), paths)
+        pictures = raw.parallel(lambda entry: read_picture(files, entry[0]), entries)
         with Progress(len(entries), "photographs", f"preparing {self.name}, {split}") as progress:
             for row, (picture, (_, captions, colours)) in enumerate(zip(pictures, entries, strict=True)):
                 yield row, {"image": picture, "captions": captions, "label": colours}
@@ -89,12 +97,10 @@ class Cub(tfds.core.GeneratorBasedBuilder):
 
 def read_images(files: raw.RawFiles) -> dict[int, str]:
     """File of every photograph, ``<number of the class>.<class>/<image>.jpg``, by its number."""
-    images = {}
-    for number, name in _rows(files, "CUB_200_2011/images.txt"):
+    images, (path, rows) = {}, _rows(files, "CUB_200_2011/images.txt", 2)
+    for _, (number, name) in rows:
         if not (number.isdecimal() and name.partition(".")[0].isdecimal()):
-            raise files.damaged(
-                "CUB_200_2011/images.txt", f"a line is {number} {name}; expected <number> 001.<class>/..."
-            )
+            raise files.damaged(path, f"a line is {number} {name}; expected <number> 001.<class>/...")
         images[int(number)] = name
     return images
 
@@ -102,9 +108,12 @@ def read_images(files: raw.RawFiles) -> dict[int, str]:
 def split_images(files: raw.RawFiles, images: dict[int, str], policy: str) -> dict[str, list[int]]:
     """Numbers of the photographs of each split."""
     if policy == "official":
-        rows = _rows(files, "CUB_200_2011/train_test_split.txt")
-        numbers = {image for image, is_training in rows if is_training == "1"}
-        training = {image for image in images if str(image) in numbers}
+        path, rows = _rows(files, "CUB_200_2011/train_test_split.txt", 2)
+        is_training = {number: tables.flag(files, path, line, value) for line, (number, value) in rows}
+        unknown = [image for image in images if str(image) not in is_training]
+        if unknown:
+            raise files.damaged(path, f"it has no line for {len(unknown)} images, such as {unknown[0]}")
+        training = {image for image in images if is_training[str(image)]}
     else:
         training = {image for image, name in images.items() if int(name.split(".")[0]) < FIRST_TEST_CLASS}
     members = {"train": [], "test": []}
@@ -120,19 +129,11 @@ def read_colours(files: raw.RawFiles, images: dict[int, str]) -> dict[int, np.nd
     """
     groups = {str(attribute): row for row, group in enumerate(COLOURS.values()) for attribute in group}
     colours = {str(image): np.zeros(len(COLOURS), np.int32) for image in images}
-    for image, attribute, is_present in _rows(files, "attributes/image_attribute_labels.txt", 3):
-        if is_present == "1" and attribute in groups and image in colours:
+    path, rows = _rows(files, "attributes/image_attribute_labels.txt", 3)
+    for line, (image, attribute, is_present) in rows:
+        if attribute in groups and image in colours and tables.flag(files, path, line, is_present):
             colours[image][groups[attribute]] = 1
     return {image: colours[str(image)] for image in images}
-
-
-def read_captions(files: raw.RawFiles, image: str) -> list[list[str]]:
-    """Words of the ten captions of ``<class>/<image>.jpg``."""
-    path = files.find(f"text_c10/{image.removesuffix('.jpg')}.txt")
-    lines = [line for line in files.text(path).split("\n") if line.strip()]
-    if len(lines) != NUM_CAPTIONS:
-        raise files.damaged(path, f"{len(lines)} captions; expected {NUM_CAPTIONS}")
-    return [text.split_words(line) for line in lines]
 
 
 def read_picture(files: raw.RawFiles, path: str) -> np.ndarray:
@@ -140,15 +141,18 @@ def read_picture(files: raw.RawFiles, path: str) -> np.ndarray:
     return np.asarray(files.image(path, "RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
-def _rows(files: raw.RawFiles, name: str, columns: int = 2):
-    """The first columns of a table, row by row."""
-    path = files.find(name)
-    for number, line in enumerate(files.text(path).splitlines(), 1):
-        row = line.split(None, columns)[:columns]
-        if row and len(row) < columns:
-            raise files.damaged(path, f"line {number} is {line!r}; expected {columns} columns or more")
-        if row:
-            yield row
+def _rows(files: raw.RawFiles, name: str, columns: int):
+    """The path of a table, and the first columns of each line with its number."""
+    path = files.find(name, name.rpartition("/")[2], name.rpartition("/")[2].replace(".txt", ".csv"))
+
+    def rows():
+        for line, row in tables.rows(files, path):
+            if len(row) < columns:
+                raise files.damaged(path, f"line {line} is {' '.join(row)!r}; expected {columns} columns or more")
+            if line > 1 or row[0].isdecimal() or path.endswith(".txt"):  # a .csv file may have a heading
+                yield line, row[:columns]
+
+    return path, rows()
 
 
 def load(config_data, modalities=()) -> DataSet:

@@ -31,6 +31,7 @@ class DataSet:
       fingerprint: a short hash of all examples and labels.
       class_names: of the classes, where they have names.
       vocabularies: ``{modality name: words}``, the word of every token id.
+      columns: ``{modality name: names of its columns}`` of what was given as tables with names.
       units: ``{modality name: (mean [...], scale [...])}`` of what was standardised; the original is
         x * scale + mean.
     """
@@ -44,6 +45,7 @@ class DataSet:
     class_names: tuple[str, ...] = ()
     vocabularies: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     units: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+    columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def complete_split(inputs: dict[str, np.ndarray], labels: np.ndarray) -> Split:
@@ -114,6 +116,11 @@ def fingerprint(*splits: Split) -> str:
         if isinstance(split.inputs, StoredInputs):
             arrays = {name: np.frombuffer(split.inputs.digest, np.uint8) for name in split.inputs}
         for name, array in [*sorted(arrays.items()), ("labels", split.labels)]:
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array_heading(name, array.dtype, array.shape))
             digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
+
+
+def array_heading(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """Return what stands before an array in what a fingerprint is the hash of."""
+    return f"{name} {dtype} {shape}".encode()

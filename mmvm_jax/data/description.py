@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 
+from mmvm_jax.data import units
 from mmvm_jax.data.arrays import as_kind, check_levels
 from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.errors import UserError
@@ -18,7 +19,7 @@ class Description:
     Attributes:
       modalities: M of them, in the order of the rows of every mask.
       dtypes: ``{modality name: type of its inputs}``, as the model was given them.
-      units, vocabularies, class_names, fingerprint: see ``pipeline.DataSet``.
+      units, vocabularies, class_names, fingerprint, columns: see ``pipeline.DataSet``.
     """
 
     modalities: tuple[Modality, ...]
@@ -27,6 +28,7 @@ class Description:
     vocabularies: dict[str, tuple[str, ...]]
     class_names: tuple[str, ...]
     fingerprint: str
+    columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def blank_batch(self) -> Batch:
         """One example without any modality."""
@@ -50,10 +52,9 @@ class Description:
                 f"array '{modality.name}' has the token id {values.max()}; allowed: 0 to {modality.vocabulary_size - 1}"
             )
         if modality.kind == "image" and self.dtypes[modality.name] != "uint8":
-            check_levels(modality.name, values)
+            check_levels(modality.name, array.dtype, values.max())
         if modality.name in self.units:
-            mean, scale = self.units[modality.name]
-            values = np.where(present.reshape(-1, *(1,) * mean.ndim), (values - mean) / scale, np.float32(0))
+            values = units.apply(values, present, self.units[modality.name])
         return values
 
     def unit(self, modality: Modality, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
@@ -63,14 +64,21 @@ class Description:
         return self.units.get(modality.name, (np.array(0, np.float32), np.array(1, np.float32)))
 
     def generated_type(self, modality: Modality) -> np.dtype:
-        """The type of generated arrays: pixels and tokens as in training, else real numbers."""
-        return np.dtype(self.dtypes[modality.name] if modality.kind in ("image", "tokens") else np.float32)
+        """The type of generated arrays: pixels and tokens as in training, else real numbers.
+
+        Those in original units are float64, since float32 cannot tell apart what lies close together far from zero.
+        """
+        if modality.kind in ("image", "tokens"):
+            return np.dtype(self.dtypes[modality.name])
+        return np.dtype(np.float64 if modality.name in self.units else np.float32)
 
 
 def describe(data: DataSet) -> Description:
     """The description of a data set."""
     dtypes = {modality.name: data.train.inputs[modality.name][:1].dtype.name for modality in data.modalities}
-    return Description(data.modalities, dtypes, data.units, data.vocabularies, data.class_names, data.fingerprint)
+    return Description(
+        data.modalities, dtypes, data.units, data.vocabularies, data.class_names, data.fingerprint, data.columns
+    )
 
 
 def to_text(description: Description) -> str:
@@ -83,8 +91,12 @@ def to_text(description: Description) -> str:
 def from_text(text: str) -> Description:
     """The inverse of ``to_text``."""
     values = json.loads(text)
-    values["modalities"] = tuple(Modality(**one | {"shape": tuple(one["shape"])}) for one in values["modalities"])
-    values["units"] = {name: tuple(np.array(p, np.float32) for p in unit) for name, unit in values["units"].items()}
+    values["modalities"] = tuple(
+        Modality(**one | {name: tuple(one.get(name, ())) for name in ("shape", "rates")})
+        for one in values["modalities"]
+    )
+    values["units"] = {name: tuple(np.array(p, np.float64) for p in unit) for name, unit in values["units"].items()}
     values["vocabularies"] = {name: tuple(words) for name, words in values["vocabularies"].items()}
+    values["columns"] = {name: tuple(columns) for name, columns in values.get("columns", {}).items()}
     values["class_names"] = tuple(values["class_names"])
     return Description(**values)

@@ -52,6 +52,7 @@ class Hippocampal(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         del dl_manager
         files = raw.RawFiles(self.name, raw.data_root(self), ORIGIN)
+        files.find_all(f"{rat}_{part}.npy" for rat in RATS for part in ("trial_info", "spike_data_binned"))
         trials = {rat: read_trials(files, rat) for rat in RATS}
         members = split_trials([odours for odours, _ in trials.values()])
         spikes = {rat: counts for rat, (_, counts) in trials.items()}

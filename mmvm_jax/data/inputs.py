@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvm_jax.data.arrays import MASK, check_finite, common_length, modality_names, read_mask
+from mmvm_jax.data.arrays import check_finite, common_length, modality_names, read_presence
 from mmvm_jax.data.description import Description
 from mmvm_jax.data.rows import MemoryRows, NpzRows
 from mmvm_jax.data.units import warn_of_codes
@@ -47,23 +47,23 @@ class Inputs:
     def __init__(self, description: Description, rows: MemoryRows | NpzRows, names: Sequence[str] = ()):
         self._description, self._rows = description, rows
         offered = modality_names(rows.headers)
-        self.length = common_length(rows.headers)
+        self.length = common_length(rows.headers, offered)
         by_name = {modality.name: modality for modality in description.modalities}
         for name in offered:
             if name not in by_name:
                 raise unknown_name("an array of the input", name, by_name)
             _check_shape(by_name[name], rows.headers[name])
+            _check_columns(name, rows.columns.get(name), description.columns.get(name))
         for name in names:
             if name not in offered:
                 raise unknown_name("a modality given", name, offered)
         self._names = [name for name in by_name if name in (names or offered)]
-        self.present = np.stack([self._read_mask(name) for name in by_name])
+        self.present = np.stack([self._read_presence(name) for name in by_name])
 
-    def _read_mask(self, name: str) -> np.ndarray:
+    def _read_presence(self, name: str) -> np.ndarray:
         if name not in self._names:
             return np.zeros(self.length, bool)
-        has_mask = name + MASK in self._rows.headers
-        return read_mask(self._rows.read(name + MASK) if has_mask else None, name, self.length)
+        return read_presence(self._rows, name, self.length)
 
     def check_not_empty(self) -> None:
         """Raises UserError if an example has no modality at all."""
@@ -121,3 +121,13 @@ def _check_shape(modality: Modality, header) -> None:
     if given != trained and not (modality.kind == "image" and (*given, 1) == trained):
         allowed = ", ".join(map(str, ("N", *trained)))
         raise UserError(f"array '{modality.name}' is {list(header.shape)}; allowed: [{allowed}], as in training")
+
+
+def _check_columns(name: str, given: tuple[str, ...] | None, trained: tuple[str, ...] | None) -> None:
+    """Raise UserError for a table with other columns than in training, as they are read by position."""
+    if given and trained and given != trained:
+        place = next(place for place, pair in enumerate(zip(given, trained, strict=True)) if pair[0] != pair[1])
+        raise UserError(
+            f"table '{name}' has the column '{given[place]}' in place {place}; allowed: '{trained[place]}' there, and "
+            "all others in the order of training"
+        )

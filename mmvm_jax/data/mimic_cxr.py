@@ -1,15 +1,13 @@
 """MIMIC-CXR: a frontal and a lateral radiograph of one chest, with fourteen findings."""
 
 import collections
-import csv
-import io
 import math
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import ImageOps
 
-from mmvm_jax.data import builders, on_disk, raw
+from mmvm_jax.data import builders, on_disk, raw, tables
 from mmvm_jax.data.dataset import DataSet, Split, fingerprint, select_modalities, without_empty
 from mmvm_jax.errors import unknown_name
 from mmvm_jax.runtime.progress import Progress
@@ -75,15 +73,19 @@ class MimicCxr(tfds.core.GeneratorBasedBuilder):
             studies = [study for study in studies if all(study.views.values())]
         members = {name: [study for study in studies if split_of[study.subject] == name] for name in READ_SPLITS}
         raw.check_not_empty(self.name, members)
+        paths = [
+            path for chosen in members.values() for study in chosen for views in study.views.values() for path in views
+        ]
+        found = files.find_all(paths, lambda path: files.find_optional(path, path.rpartition("/")[2]))
         parts = {}
         for split, chosen in members.items():
-            examples = self._generate_examples(files, split, chosen, findings)
+            examples = self._generate_examples(files, split, chosen, findings, found)
             count = sum(math.prod(max(len(paths), 1) for paths in study.views.values()) for study in chosen)
             parts |= on_disk.in_parts(split, examples, count, self.info.features)
         return parts
 
-    def _generate_examples(self, files, split: str, studies, findings):
-        decoded = raw.parallel(lambda study: read_views(files, study), studies)
+    def _generate_examples(self, files, split: str, studies, findings, paths):
+        decoded = raw.parallel(lambda study: read_views(files, study, paths), studies)
         row = 0
         with Progress(len(studies), "studies", f"preparing {self.name}, {split}") as progress:
             for study, pictures in zip(studies, decoded, strict=True):
@@ -99,10 +101,11 @@ Study = collections.namedtuple("Study", ("subject", "number", "views"))  # views
 def read_studies(files: raw.RawFiles) -> list[Study]:
     """All studies with a frontal or a lateral view, by subject and number."""
     studies = {}
-    for row in _table(files, "metadata"):
-        view = VIEWS.get(row["ViewPosition"])
+    _, lines = _table(files, "metadata")
+    for _, row in lines:
+        view = VIEWS.get(row["ViewPosition"].upper())
         if view:
-            subject, number = row["subject_id"], row["study_id"]
+            subject, number = (row[name].removesuffix(".0") for name in ("subject_id", "study_id"))
             study = studies.setdefault((subject, number), Study(subject, number, {name: [] for name in NAMES}))
             study.views[view].append(f"p{subject[:2]}/p{subject}/s{number}/{row['dicom_id']}.jpg")
     for study in studies.values():
@@ -113,22 +116,21 @@ def read_studies(files: raw.RawFiles) -> list[Study]:
 
 def read_findings(files: raw.RawFiles) -> dict[str, np.ndarray]:
     """What was found, by the study's number: [14] uint8 each; uncertain (-1) and blank count as not found."""
+    path, lines = _table(files, "chexpert")
     return {
-        row["study_id"]: np.array([row[name] in ("1", "1.0") for name in FINDINGS], np.uint8)
-        for row in _table(files, "chexpert")
+        row["study_id"].removesuffix(".0"): np.array(
+            [tables.flag(files, path, line, row[name]) for name in FINDINGS], np.uint8
+        )
+        for line, row in lines
     }
 
 
 def _table(files: raw.RawFiles, kind: str):
-    """Rows of one of the publisher's tables, by the names of its columns."""
+    """The path of one of the publisher's tables, and its rows by the names of its columns."""
     name = f"mimic-cxr-2.0.0-{kind}.csv"
     path = files.find(f"{name}.gz", name, *(f"mimic-cxr-2.1.0-{kind}.csv{end}" for end in (".gz", "")))
-    rows = csv.DictReader(io.StringIO(files.text(path)))
     needed = ("dicom_id", "subject_id", "ViewPosition") if kind == "metadata" else FINDINGS
-    for column in ("study_id", *needed):
-        if column not in (rows.fieldnames or ()):
-            raise files.damaged(path, f"it has no column {column}")
-    return rows
+    return path, tables.records(files, path, ("study_id", *needed))
 
 
 def split_subjects(subjects: set[str]) -> dict[str, str]:
@@ -139,13 +141,13 @@ def split_subjects(subjects: set[str]) -> dict[str, str]:
     return {ordered[place]: SPLITS[np.searchsorted(starts, rank, "right")] for rank, place in enumerate(order)}
 
 
-def read_views(files: raw.RawFiles, study: Study) -> dict[str, list[np.ndarray]]:
-    """The middle squares of a study's radiographs: [224, 224, 1] uint8 each, by view."""
-    return {name: [_read_picture(files, path) for path in paths] for name, paths in study.views.items()}
+def read_views(files: raw.RawFiles, study: Study, paths: dict[str, str]) -> dict[str, list[np.ndarray]]:
+    """The middle squares of a study's radiographs: [224, 224, 1] uint8 each, by view; ``paths`` says where they lie."""
+    return {name: [_read_picture(files, paths[view]) for view in views] for name, views in study.views.items()}
 
 
 def _read_picture(files: raw.RawFiles, path: str) -> np.ndarray:
-    picture = files.image(files.find(path), "L", at_least=(SIDE, SIDE))
+    picture = files.image(path, "L", at_least=(SIDE, SIDE))
     return np.asarray(ImageOps.fit(picture, (SIDE, SIDE)))[..., None]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.io
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders, on_disk, raw
+from mmvm_jax.data import builders, mnist, on_disk, raw
 from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime.progress import Progress
@@ -21,7 +21,7 @@ MODALITIES = (
     Modality("svhn", (32, 32, 3), "image", "laplace"),
 )
 ORIGIN = raw.Origin(
-    files="MNIST's four idx files (train-images-idx3-ubyte.gz, ...), train_32x32.mat, test_32x32.mat",
+    files=f"{mnist.FILES}, train_32x32.mat, test_32x32.mat",
     source="MNIST (LeCun et al., 1998); Street View House Numbers, cropped digits (Netzer et al., 2011)",
     licence="MNIST: CC BY-SA 3.0; SVHN: non-commercial use",
 )
@@ -51,15 +51,15 @@ class MnistSvhn(tfds.core.GeneratorBasedBuilder):
         files = raw.RawFiles(self.name, raw.data_root(self), ORIGIN)
         parts = {}
         for split in SPLITS:
-            mnist, svhn = raw.read_mnist(files, split), read_svhn(files, split)
+            digits, svhn = mnist.read_mnist(files, split), read_svhn(files, split)
             seed = [SEED, SPLITS.index(split)]
-            pairs = pair_classes(mnist[1], svhn[1], self.builder_config.pairings, seed)
-            examples = self._generate_examples(split, mnist, svhn[0], pairs)
+            pairs = pair_classes(digits[1], svhn[1], self.builder_config.pairings, seed)
+            examples = self._generate_examples(split, digits, svhn[0], pairs)
             parts |= on_disk.in_parts(split, examples, len(pairs), self.info.features)
         return parts
 
-    def _generate_examples(self, split: str, mnist, numbers, pairs):
-        digits, digit_labels = mnist
+    def _generate_examples(self, split: str, digits, numbers, pairs):
+        digits, digit_labels = digits
         with Progress(len(pairs), "pairs", f"preparing {self.name}, {split}") as progress:
             for row, (digit, number) in enumerate(pairs):
                 example = {"mnist": digits[digit, ..., None], "svhn": numbers[number]}
@@ -73,9 +73,9 @@ def read_svhn(files: raw.RawFiles, split: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         content = scipy.io.loadmat(io.BytesIO(files.read(path)), variable_names=["X", "y"])
         images, labels = np.moveaxis(content["X"], -1, 0), content["y"].ravel().astype(np.int32)
-    except (ValueError, TypeError, KeyError, NotImplementedError, OSError) as error:
+    except (*raw.DAMAGED, scipy.io.matlab.MatReadError) as error:
         raise files.damaged(path, error) from error
-    if images.shape != (len(labels), 32, 32, 3):
+    if images.shape != (len(labels), 32, 32, 3) or images.dtype != np.uint8 or not len(labels):
         raise files.damaged(path, f"X has shape {images.shape} beside {len(labels)} labels")
     return images, labels % 10  # the digit zero is class 10 there
 

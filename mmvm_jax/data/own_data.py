@@ -1,55 +1,60 @@
 """A user's own data: one .npz file with an array for each modality.
 
     <name>           [N, ...]: the modality's examples
-    <name>__present  [N]: whether an example has it; all do where this is left out
-    labels           [N]: classes from 0 on, or [N, C]: 0 or 1; may be left out
+    <name>__present  [N]: whether an example has it; where this is left out, all do that are not NaN throughout
+    labels           [N]: classes, as integers or names, -1 or NaN for unknown; or [N, C]: 0 or 1; may be left out
     split            [N]: 0 or "train", 1 or "test"; otherwise 80 to 20 at random
 
 What an array means is inferred from its type and shape, shown, and can be overridden:
 
-    image   integers (0 to 255), real numbers in 0 to 1 or truth values, with three axes (grey) or four
+    image   integers (0 to 255), real numbers in 0 to 1 or truth values, with three axes (grey) or four, channels last;
+            real numbers with three axes, one of which is more than four times the other, are series, thus vectors
     tokens  integers [N, T], T of 5 or more, that look padded: at least half of the rows end in the same id, which in
             no row is followed by another; shorter ones, and sequences of equal length, are to be named by
             config.data.kinds. The first of these ids ends a sequence, which is learned; later ones are not looked at
     counts  other non-negative integers, with two axes, of 3 or less on average; larger ones are to be named by
             config.data.kinds, as most integers of their size are measured rather than counted
     vector  everything else; standardised by the training examples
+
+Arrays of text, of dates and of integers called ids are left out. ``config.modalities`` names the modalities where a
+file holds more.
 """
 
 import dataclasses
+import hashlib
 
 import numpy as np
 
 from mmvm_jax.data import units
-from mmvm_jax.data.arrays import MASK, as_kind, check_finite, check_levels, common_length, modality_names, read_mask
-from mmvm_jax.data.dataset import DataSet, Split, fingerprint, select_modalities, without_empty
-from mmvm_jax.data.rows import NpzRows
+from mmvm_jax.data.arrays import (
+    MASK,
+    RESERVED,
+    as_kind,
+    check_axes,
+    check_levels,
+    common_length,
+    modality_names,
+    read_presence,
+)
+from mmvm_jax.data.dataset import DataSet, Split, array_heading, select_modalities
+from mmvm_jax.data.kinds import LIKELIHOODS, Facts, check_inferred, find_padding, infer_kind, look
+from mmvm_jax.data.labels import read_labels, read_split
+from mmvm_jax.data.rows import MemoryRows, NpzRows
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.types import Modality
 
-# The likelihoods that fit a kind, the default first.
-LIKELIHOODS = {
-    "image": ("laplace", "normal", "bernoulli"),
-    "vector": ("normal", "laplace"),
-    "counts": ("poisson", "normal"),
-    "tokens": ("categorical",),
-}
-SEED = 0
-TRAINING_SHARE = 0.8
-_LARGEST_MEAN_COUNT = 3
-_SHORTEST_TEXT = 5  # the columns of a table of counts may each be 0 where the one before is
-_SPLIT_NAMES = {"train": 0, "test": 1}
+_FAR_COUNTS = 10  # times all but a thousandth of the counts, beyond which a count tells nothing of the usual rate
+_COUNTS_AT_ONCE = 1024  # examples
 
 
 def load(config_data, modalities=()) -> DataSet:
-    """Reads the file ``config.data.path``; otherwise as ``from_arrays``."""
-    rows = NpzRows(config_data.path, "config.data.path")
-    return from_arrays({name: rows.read(name) for name in rows.headers}, config_data, modalities)
+    """Read the file ``config.data.path``; otherwise as ``from_arrays``."""
+    return _from_rows(NpzRows(config_data.path, "config.data.path"), config_data, modalities)
 
 
 def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> DataSet:
-    """The data set that arrays in memory make up; shows what they were taken for.
+    """Return the data set that arrays in memory make up; show what they were taken for.
 
     Args:
       arrays: by name, as described above.
@@ -59,84 +64,72 @@ def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> Da
     Raises:
       UserError: an array or a field is not as described above.
     """
-    names, length = modality_names(arrays), common_length(arrays)
-    present = {name: read_mask(arrays.get(name + MASK), name, length) for name in names}
-    for name in names:
-        check_finite(name, arrays[name], present[name])
-    kinds = _parse("kinds", config_data.kinds, dict.fromkeys(names, tuple(LIKELIHOODS)))
-    kinds = {name: kinds.get(name) or infer_kind(arrays[name], present[name]) for name in names}
-    allowed = {name: LIKELIHOODS[kind] for name, kind in kinds.items()}
-    likelihoods = _parse("likelihoods", config_data.likelihoods, allowed)
-    inputs = {name: _as_kind(name, arrays[name], kinds[name], present[name]) for name in names}
-    offered = [
-        _modality(name, inputs[name], kinds[name], likelihoods.get(name, allowed[name][0]), present[name])
-        for name in names
-    ]
-    lacking = {name: inputs[name].ndim > arrays[name].ndim for name in names}
-    offered = [dataclasses.replace(modality, without_channels=lacking[modality.name]) for modality in offered]
-    chosen = select_modalities(offered, modalities)
-    inputs, present = ({m.name: values[m.name] for m in chosen} for values in (inputs, present))
-    labels, num_classes, label_kind = _read_labels(arrays, length)
-    whole = Split(inputs, np.stack(list(present.values())), labels)
-    splits = _divide(whole, _read_split(arrays, length))
-    digest = fingerprint(*splits)  # before arithmetic, which another machine may round differently
-    rows = {modality.name: row for row, modality in enumerate(chosen) if modality.kind == "vector"}
-    train, test, scales = units.standardise(*splits, rows)
-    for name in rows:
-        units.warn_of_codes(name, train.inputs[name]) or units.warn_of_codes(name, test.inputs[name])
-    chosen = tuple(_with_rate(modality, train, row) for row, modality in enumerate(chosen))
-    dataset = DataSet(chosen, train, test, num_classes, label_kind, digest, units=scales)
+    return _from_rows(MemoryRows(arrays), config_data, modalities)
+
+
+def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities) -> DataSet:
+    """As ``from_arrays``. Arrays are read in blocks, so that memory holds little more than the result."""
+    names = modality_names(rows.headers, modalities)
+    length = common_length(rows.headers, names)
+    present = {name: read_presence(rows, name, length) for name in names}
+    facts = {name: look(rows, name, present[name]) for name in names}
+    chosen = select_modalities(_modalities(rows, facts, present, config_data), modalities)
+    labels, class_names, num_classes, label_kind = read_labels(_optional(rows, "labels"), length)
+    present = np.stack([present[modality.name] for modality in chosen])
+    members = _members([m.name for m in chosen], present, read_split(_optional(rows, "split"), length))
+    scales = {m.name: _measure(rows, m.name, row & members[0]) for m, row in zip(chosen, present) if m.kind == "vector"}
+    digest = hashlib.blake2b(digest_size=8)
+    train, test = (_read(rows, chosen, present, labels, theirs, scales, digest) for theirs in members)
+    chosen = tuple(_with_rates(modality, train, row) for row, modality in enumerate(chosen))
+    dataset = DataSet(
+        chosen,
+        train,
+        test,
+        num_classes,
+        label_kind,
+        digest.hexdigest(),
+        class_names=class_names,
+        units=scales,
+        columns={m.name: rows.columns[m.name] for m in chosen if m.name in rows.columns},
+    )
     _show(dataset)
     return dataset
 
 
-def _as_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.ndarray:
-    """The array as its kind; an error also names the kinds that it could be instead."""
-    try:
-        return _checked_kind(name, array, kind, present)
-    except UserError as error:
-        others = [f"{name}={other}" for other in LIKELIHOODS if _can_be(name, array, other, present)]
-        raise UserError(f"{error}; or another kind by config.data.kinds: {' or '.join(others)}") from error
+def _optional(rows, name: str) -> np.ndarray | None:
+    return rows.read(name) if name in rows.headers else None
 
 
-def _can_be(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> bool:
-    try:
-        _checked_kind(name, array, kind, present)
-    except UserError:
-        return False
-    return True
+def _modalities(rows, facts: dict[str, Facts], present, config_data) -> list[Modality]:
+    """What the arrays are taken for, in their order."""
+    names = [name for name in rows.headers if name not in RESERVED and not name.endswith(MASK)]
+    given = _parse("kinds", config_data.kinds, dict.fromkeys(names, tuple(LIKELIHOODS)))
+    kinds = {name: given.get(name) or infer_kind(facts[name]) for name in facts}
+    any_kind = tuple(sorted({likelihood for allowed in LIKELIHOODS.values() for likelihood in allowed}))
+    allowed = {name: LIKELIHOODS[kinds[name]] if name in kinds else any_kind for name in names}
+    likelihoods = _parse("likelihoods", config_data.likelihoods, allowed)
+    offered = []
+    for name, kind in kinds.items():
+        check_axes(name, facts[name].shape, kind)
+        if name not in given:
+            check_inferred(name, facts[name], kind)
+        if kind == "image":
+            check_levels(name, facts[name].dtype, facts[name].highest)
+        modality = _modality(name, facts[name], kind, likelihoods.get(name, allowed[name][0]))
+        if kind == "tokens":
+            padding = find_padding(rows.read(name)[present[name]])
+            modality = dataclasses.replace(modality, padding=padding, end=padding)
+        offered.append(modality)
+    return offered
 
 
-def _checked_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.ndarray:
-    values = as_kind(name, array, kind, present)
+def _modality(name: str, facts: Facts, kind: str, likelihood: str) -> Modality:
+    shape = facts.shape[1:]
     if kind == "image":
-        check_levels(name, values)
-    return values
-
-
-def infer_kind(array: np.ndarray, present: np.ndarray) -> str:
-    """The kind of an array [N, ...], by the rules at the head of this file."""
-    observed = array[present]
-    if array.ndim in (3, 4):
-        is_image = array.dtype.kind in "iub" or (observed.size and observed.min() >= 0 and observed.max() <= 1)
-        return "image" if is_image else "vector"
-    if array.ndim != 2 or array.dtype.kind not in "iub" or (observed < 0).any():
-        return "vector"
-    if array.shape[1] >= _SHORTEST_TEXT and find_padding(observed) >= 0:
-        return "tokens"
-    return "counts" if not observed.size or observed.mean() <= _LARGEST_MEAN_COUNT else "vector"
-
-
-def find_padding(ids: np.ndarray) -> int:
-    """The id that fills rows [N, T] up to their end; -1 if there is none."""
-    if ids.size == 0 or ids.shape[1] < 2:
-        return -1
-    values, counts = np.unique(ids[:, -1], return_counts=True)
-    padding = values[counts.argmax()]
-    is_padding = ids == padding
-    ends_only = not (is_padding[:, :-1] & ~is_padding[:, 1:]).any()
-    fills = is_padding[:, -1].mean() >= 0.5 and is_padding[:, -2].any() and not is_padding.all()
-    return int(padding) if ends_only and fills and ids.min() >= 0 else -1
+        grey = len(shape) == 2
+        shape = (*shape, 1) if grey else shape
+        return Modality(name, shape, kind, likelihood, scale=0.75, without_channels=grey)
+    return Modality(name, shape, kind, likelihood, vocabulary_size=int(facts.highest) + 1 if kind == "tokens" else 0)
 
 
 def _parse(field: str, text: str, allowed: dict[str, tuple[str, ...]]) -> dict[str, str]:
@@ -152,76 +145,85 @@ def _parse(field: str, text: str, allowed: dict[str, tuple[str, ...]]) -> dict[s
     return chosen
 
 
-def _modality(name: str, array: np.ndarray, kind: str, likelihood: str, present: np.ndarray) -> Modality:
-    scale = 0.75 if kind == "image" else 1.0
-    if kind != "tokens":
-        return Modality(name, array.shape[1:], kind, likelihood, scale=scale)
-    size, padding = int(array.max()) + 1, find_padding(array[present])
-    return Modality(name, array.shape[1:], kind, likelihood, vocabulary_size=size, padding=padding, end=padding)
-
-
-def _with_rate(modality: Modality, train: Split, row: int) -> Modality:
-    """With the mean of its training examples as the rate that decoders start from, if it has a rate."""
-    if modality.likelihood != "poisson":
-        return modality
-    mean = train.inputs[modality.name][train.present[row]].mean(dtype=np.float64)
-    return dataclasses.replace(modality, scale=float(mean) or 1.0)
-
-
-def _read_labels(arrays, length: int) -> tuple[np.ndarray, int, str]:
-    """Labels, the number of classes, and their kind."""
-    if "labels" not in arrays:
-        return np.full(length, -1, np.int32), 0, "none"
-    labels = arrays["labels"]
-    is_integer = labels.dtype.kind in "iub"
-    if is_integer and labels.shape == (length,) and labels.min() >= 0:
-        if labels.max() >= length:
-            raise UserError(
-                f"array 'labels' has the class {labels.max()}; allowed: 0 to {length - 1}, by {length} examples"
-            )
-        return labels.astype(np.int32), int(labels.max()) + 1, "class"
-    if is_integer and labels.ndim == 2 and labels.shape[1] and np.isin(labels, (0, 1)).all():
-        return labels.astype(np.int32), labels.shape[1], "multilabel"
-    raise UserError(
-        f"array 'labels' is {labels.dtype} {list(labels.shape)}; allowed: integers, classes from 0 on [{length}] "
-        f"or 0 and 1 [{length}, C]"
-    )
-
-
-def _read_split(arrays, length: int) -> np.ndarray:
-    """Whether each example is for test: [N] bool."""
-    if "split" not in arrays:
-        is_test = np.zeros(length, bool)
-        is_test[np.random.default_rng(SEED).permutation(length)[round(TRAINING_SHARE * length) :]] = True
-        return is_test
-    split = arrays["split"]
-    values = [_SPLIT_NAMES.get(value, value) for value in split.ravel().tolist()] if split.dtype.kind != "O" else None
-    if split.shape != (length,) or values is None or not set(values) <= {0, 1}:
-        raise UserError(
-            f"array 'split' is {split.dtype} {list(split.shape)}; allowed: 0 or 1, 'train' or 'test', [{length}]"
-        )
-    return np.array(values, bool)
-
-
-def _divide(whole: Split, is_test: np.ndarray) -> list[Split]:
-    splits = []
-    for name, members in (("training", ~is_test), ("test", is_test)):
-        inputs = {modality: array[members] for modality, array in whole.inputs.items()}
-        split = Split(inputs, whole.present[:, members], whole.labels[members])
-        kept = without_empty(split)
-        if len(kept.labels) < len(split.labels):
-            log.info(
-                "own_data: %d %s examples have no modality and are left out",
-                len(split.labels) - len(kept.labels),
-                name,
-            )
-        if not len(kept.labels):
+def _members(names, present: np.ndarray, is_test: np.ndarray) -> list[np.ndarray]:
+    """The examples [N] bool of the training and of the test split, without those of which nothing is present."""
+    splits, some = [], present.any(axis=0)
+    for name, theirs in (("training", ~is_test), ("test", is_test)):
+        if empty := (theirs & ~some).sum():
+            log.info("own_data: %d %s examples have no modality and are left out", empty, name)
+        if not (theirs & some).any():
             raise UserError(f"the {name} split is empty; allowed: one example or more in each split")
-        splits.append(kept)
-    unseen = [name for name, row in zip(whole.inputs, splits[0].present, strict=True) if not row.any()]
+        splits.append(theirs & some)
+    unseen = [name for name, row in zip(names, present, strict=True) if not (row & splits[0]).any()]
     if unseen:
         raise UserError(f"modality '{unseen[0]}' is present in no training example; allowed: in one or more")
     return splits
+
+
+def _measure(rows, name: str, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale of some examples."""
+    blocks = (block[members[start : start + len(block)]] for start, block in rows.array_blocks(name))
+    return units.measure(blocks, rows.headers[name].shape[1:], rows.headers[name].dtype)
+
+
+def _read(rows, chosen, present: np.ndarray, labels: np.ndarray, members: np.ndarray, scales, digest) -> Split:
+    """The examples that are ``members`` [N]; ``digest`` is told of them as ``dataset.fingerprint`` would be."""
+    inputs = dict.fromkeys(modality.name for modality in chosen)
+    for modality, row in sorted(zip(chosen, present, strict=True), key=lambda pair: pair[0].name):
+        inputs[modality.name] = _read_modality(rows, modality, row, members, scales.get(modality.name), digest)
+    labels = labels[members]
+    digest.update(array_heading("labels", labels.dtype, labels.shape))
+    digest.update(np.ascontiguousarray(labels))
+    return Split(inputs, present[:, members], labels)
+
+
+def _read_modality(rows, modality: Modality, present, members, unit, digest) -> np.ndarray:
+    """One array of a split, as the model reads it; the digest is of the values before they are standardised."""
+    name, done, warned = modality.name, 0, False
+    given = rows.headers[name].dtype.kind
+    dtype = np.dtype({"vector": "f4", "image": "f4" if given in "fb" else "u1"}.get(modality.kind, "i4"))
+    array = np.empty((members.sum(), *modality.shape), dtype)
+    digest.update(array_heading(name, dtype, array.shape))
+    for start, block in rows.array_blocks(name):
+        theirs = members[start : start + len(block)]
+        there = present[start : start + len(block)][theirs]
+        values = as_kind(name, block[theirs], modality.kind, there)
+        digest.update(np.ascontiguousarray(values, dtype))  # arithmetic may round differently on another machine
+        if unit is not None:
+            values = units.apply(values, there, unit)
+            warned = warned or units.warn_of_codes(name, values, done)
+        array[done : done + len(values)] = values
+        done += len(values)
+    return array
+
+
+def _with_rates(modality: Modality, train: Split, row: int) -> Modality:
+    """With the means of its training examples as the rates that decoders start from, if it has rates.
+
+    Counts far beyond all others, such as codes or errors, do not enter these means.
+    """
+    if modality.likelihood != "poisson":
+        return modality
+    counts, present = np.asarray(train.inputs[modality.name]), train.present[row]  # zeros where absent
+    limit = _FAR_COUNTS * _largest_but_few(counts)
+    if (counts > limit).any():
+        name = modality.name
+        log.warning(
+            "array '%s' has counts up to %d; if they are errors, mark them in '%s'", name, counts.max(), name + MASK
+        )
+    total = np.zeros(modality.shape)
+    for start in range(0, len(counts), _COUNTS_AT_ONCE):
+        total += np.minimum(counts[start : start + _COUNTS_AT_ONCE], limit).sum(axis=0, dtype=np.float64)
+    rates = (total + 0.5) / (present.sum() + 1.0)
+    return dataclasses.replace(
+        modality, scale=float(total.mean() / present.sum()) or 1.0, rates=tuple(rates.ravel().tolist())
+    )
+
+
+def _largest_but_few(counts: np.ndarray) -> float:
+    """The largest count but for a thousandth of those that are not 0."""
+    some = np.sort(counts[counts > 0], axis=None)
+    return float(some[-1 - -(-len(some) // 1000)]) if len(some) > 1 else np.inf
 
 
 def _show(dataset: DataSet) -> None:

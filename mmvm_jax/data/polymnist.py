@@ -10,7 +10,7 @@ import re
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders, on_disk, raw
+from mmvm_jax.data import builders, mnist, on_disk, raw
 from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime.progress import Progress
@@ -27,7 +27,7 @@ _COMPOSED_AT_ONCE = 1000
 _SOURCE = "PolyMNIST (Sutter et al., 2021), doi 10.5281/zenodo.4899160; or MNIST and photographs of your own"
 _LICENCE = "as their publishers state; MNIST: CC BY-SA 3.0"
 _FILES = (
-    "{published}, or MNIST's four idx files and a folder backgrounds/ of jpg or png photographs, "
+    "{published}, or " + mnist.FILES + " and a folder backgrounds/ of jpg or png photographs, "
     "one a modality, taken in the order of their names"
 )
 VARIANTS = {"polymnist": "plain", "polymnist_translated": "translated"}
@@ -66,33 +66,28 @@ class Polymnist(tfds.core.GeneratorBasedBuilder):
         name = self.builder_config.dataset
         origin = raw.Origin(_FILES.format(published=_PUBLISHED[name]), _SOURCE, _LICENCE)
         files = raw.RawFiles(name, raw.data_root(self), origin)
-        published = any(_published_pictures(files, split) for split in SPLITS)
-        photographs = [] if published else read_photographs(files, len(self.names))
-        return {split: self._generate_examples(files, photographs, split) for split in SPLITS}
+        published = {split: _published_pictures(files, split) for split in SPLITS}
+        if any(published.values()):
+            paths = {split: self._find(files, split, found) for split, found in published.items()}
+            return {split: self._generate_examples(files, split, *paths[split]) for split in SPLITS}
+        photographs = read_photographs(files, len(self.names))
+        digits = {split: mnist.read_mnist(files, split) for split in SPLITS}
+        return {split: self._compose(files, photographs, split, *digits[split]) for split in SPLITS}
 
-    def _generate_examples(self, files, photographs, split: str):
-        return self._compose(files, photographs, split) if photographs else self._read_published(files, split)
+    def _find(self, files, split: str, pictures) -> tuple[list[tuple[int, int]], list[str]]:
+        """Numbers and classes of a split's examples, and the paths of their pictures, example by example."""
+        keys = sorted({(number, label) for _, number, label in pictures}) or [(0, 0)]
+        by_name = {f"{split}/{name}/{key[0]}.{key[1]}.png": (name, *key) for key in keys for name in self.names}
+        return keys, list(files.find_all(by_name, lambda name: pictures.get(by_name[name])).values())
 
-    def _read_published(self, files, split: str):
-        pictures = _published_pictures(files, split)
-        keys = sorted({(number, label) for _, number, label in pictures})
-        paths = []
-        for name in self.names:
-            for number, label in keys:
-                if (name, number, label) not in pictures:
-                    raise files.missing(f"{split}/{name}/{number}.{label}.png")
-                paths.append(pictures[name, number, label])
-        if not paths:
-            raise files.missing(f"{split}/m0/0.0.png")
-        order = np.arange(len(paths)).reshape(len(self.names), -1).T.ravel()  # example by example
-        decoded = raw.parallel(lambda place: _read_picture(files, paths[place]), order)
+    def _generate_examples(self, files, split: str, keys, paths):
+        decoded = raw.parallel(lambda path: _read_picture(files, path), paths)
         with Progress(len(keys), "examples", f"preparing {files.directory.name}, {split}") as progress:
             for row, (_, label) in enumerate(keys):
                 yield row, {**{name: next(decoded) for name in self.names}, "label": label}
                 progress.update(1)
 
-    def _compose(self, files, photographs, split: str):
-        images, targets = raw.read_mnist(files, split)
+    def _compose(self, files, photographs, split: str, images, targets):
         masks = digit_masks(images, self.builder_config.dataset == "polymnist_translated")
         labels, digits = draw_digits(targets, len(self.names), [SEED, SPLITS.index(split)])
         rngs = [np.random.default_rng([SEED, SPLITS.index(split), 1 + row]) for row in range(len(self.names))]
@@ -111,7 +106,7 @@ class Polymnist(tfds.core.GeneratorBasedBuilder):
 
 def _published_pictures(files: raw.RawFiles, split: str) -> dict[tuple[str, int, int], str]:
     """Paths by modality, number and class."""
-    pattern = re.compile(rf"(?:^|/){split}/(m\d)/(\d+)\.(\d)\.png$")
+    pattern = re.compile(rf"(?:^|/){split}/(m\d)/(\d+)[._-](\d)\.png$")
     matches = ((path, pattern.search(path)) for path in files.paths)
     return {(match[1], int(match[2]), int(match[3])): path for path, match in matches if match}
 
@@ -132,7 +127,7 @@ def read_photographs(files: raw.RawFiles, count: int) -> list[np.ndarray]:
     pattern = re.compile(r"(?:^|/)backgrounds/[^/]+\.(jpg|jpeg|png)$", re.IGNORECASE)
     paths = [path for path in files.paths if pattern.search(path)]
     if not paths:
-        raise files.missing("train/m0/0.0.png")
+        raise files.missing("train/m0/0.0.png is")
     if len(paths) < count:
         raise UserError(
             f"{files.directory}/backgrounds holds {len(paths)} photographs; "

@@ -6,33 +6,26 @@ import contextlib
 import functools
 import gzip
 import io
-import lzma
 import os
 import pathlib
 import re
-import shutil
-import struct
-import tarfile
-import tempfile
 import warnings
 import weakref
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from mmvm_jax.errors import UserError, first_line, printable
+from mmvm_jax.data import archives
+from mmvm_jax.data.archives import DAMAGED
+from mmvm_jax.errors import UserError, printable
 
-# What the standard library and NumPy make of a file that is not what it should be; RuntimeError: it is encrypted.
-DAMAGED = (
-    OSError, EOFError, LookupError, ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RuntimeError,
-    struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError,
-)  # fmt: skip
 # Larger pictures, which may be made to fill the memory, are refused instead of warned of.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+_HEAD = 512  # bytes that tell what a file is
+_NAMED = 3  # of the files that are missing
+_NOT_READ = (".7z", ".rar", ".7z.001")
 _AHEAD = 16  # results that a core may be ahead of the one who takes them
 
 
@@ -66,21 +59,17 @@ class RawFiles:
             for file in sorted(files):
                 self._add(pathlib.Path(folder, file))
         self.paths = sorted(self._readers, key=natural_key)
-        self._by_file = collections.defaultdict(list)
+        self._by_name = collections.defaultdict(list)
         for path in self.paths:
-            self._by_file[path.rpartition("/")[2].casefold()].append(path)
+            self._by_name[_loosely(path.rpartition("/")[2])].append(path)
 
     def _add(self, path: pathlib.Path) -> None:
         relative = path.relative_to(self.directory)
-        members = _members(path, self._archives)
+        members = archives.members(path, self._archives)
         if members is None:
             self._readers[relative.as_posix()] = path.read_bytes
             return
         for name, reader in members.items():
-            if name.startswith("/") or ".." in name.split("/"):
-                raise UserError(
-                    f"{path} holds '{printable(name)}', a path that leads out of it; fetch the archive again"
-                )
             # What is also there unpacked is read from the folder, whichever comes first.
             self._readers.setdefault((relative.parent / name).as_posix(), reader)
 
@@ -92,18 +81,45 @@ class RawFiles:
         """
         path = self.find_optional(*endings)
         if path is None:
-            raise self.missing(endings[0])
+            raise self.missing(f"{endings[0]} is")
         return path
 
     def find_optional(self, *endings: str) -> str | None:
-        """As ``find``, but None where there is none."""
-        for ending in endings:
-            whole = "/" + ending.casefold()
-            candidates = self._by_file.get(whole.rpartition("/")[2], ())
-            found = [path for path in candidates if ("/" + path.casefold()).endswith(whole)]
+        """As ``find``, but None where there is none.
+
+        Upper case, and which of dots, dashes, underscores and spaces separate the words of a name, make a difference
+        only between several files.
+        """
+        found = (self.find_every(ending) for ending in endings)
+        return next((min(paths, key=len) for paths in found if paths), None)
+
+    def find_every(self, ending: str) -> list[str]:
+        """All paths that have an ending, the nearest to how it is written."""
+        candidates = self._by_name.get(_loosely(ending.rpartition("/")[2]), ())
+        for same in (str, str.casefold, _loosely):
+            found = [path for path in candidates if ("/" + same(path)).endswith("/" + same(ending))]
             if found:
-                return min(found, key=len)
-        return None
+                return found
+        return []
+
+    def find_all(self, names: Iterable[str], find: Callable[[str], str | None] | None = None) -> dict[str, str]:
+        """Return the path of each file, found before any is read.
+
+        Args:
+          names: endings of paths.
+          find: from a name to a path, or None; ``find_optional`` if left out.
+
+        Raises:
+          UserError: files are missing; says how many, and names the first few.
+        """
+        find = find or self.find_optional
+        found = {name: find(name) for name in names}
+        lacking = [name for name, path in found.items() if path is None]
+        if lacking:
+            shown = ", ".join(lacking[:_NAMED])
+            several = f"{len(lacking)} of {len(found)} files, such as {shown}, are"
+            raise self.missing(f"{shown} is" if len(lacking) == 1 else several)
+        return {name: path for name, path in found.items() if path is not None}
 
     def read(self, path: str) -> bytes:
         """The content of a file.
@@ -120,10 +136,13 @@ class RawFiles:
         """The content of a text file, decompressed where its name ends in .gz."""
         content = self.read(path)
         try:
-            content = gzip.decompress(content) if path.endswith(".gz") else content
+            content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
         except DAMAGED as error:
             raise self.damaged(path, error) from error
-        return content.decode("utf-8-sig", errors="replace")
+        if archives.recognise(content[:_HEAD]):
+            raise self.damaged(path, "no text", content)
+        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
 
     def array(self, path: str) -> np.ndarray:
         """The array of numbers in an .npy file; objects are refused, not unpickled."""
@@ -134,6 +153,14 @@ class RawFiles:
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "iubf":
             raise self.damaged(path, "no array of numbers")
         return array
+
+    def arrays(self, path: str) -> dict[str, np.ndarray]:
+        """The arrays of an .npz file by name; objects are refused, not unpickled."""
+        try:
+            with np.load(io.BytesIO(self.read(path)), allow_pickle=False) as archive:
+                return dict(archive)
+        except (*DAMAGED, AttributeError) as error:
+            raise self.damaged(path, error) from error
 
     def image(self, path: str, mode: str, at_least: tuple[int, int] | None = None) -> Image.Image:
         """A decoded picture of PIL's ``mode``; a JPEG much larger than ``at_least`` is decoded smaller."""
@@ -147,20 +174,30 @@ class RawFiles:
         except (*DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise self.damaged(path, error) from error
 
-    def missing(self, file: str) -> UserError:
-        """The error for a file that is not there."""
+    def missing(self, what: str) -> UserError:
+        """The error for files that are not there; ``what`` ends in "is" or "are"."""
         return UserError(
-            f"{self._name}: {file} is missing.\n"
-            f"Looked in: {self.directory} (folders, zip and tar archives)\n"
+            f"{self._name}: {what} missing.\n"
+            f"Looked in: {self.directory} (folders, zip and tar archives), {self._what_is_there()}\n"
             f"Comes from: {self._origin.source}\n"
             f"Licence: {self._origin.licence}\n"
             f"Put there, packed or unpacked: {self._origin.files}"
         )
 
-    def damaged(self, path: str, reason) -> UserError:
-        """The error for a file that is there but cannot be what was published."""
-        reason = first_line(reason) if isinstance(reason, Exception) else reason
-        return UserError(f"{self.directory}/{printable(path)} cannot be read: {reason}; fetch it again")
+    def _what_is_there(self) -> str:
+        if not self.paths:
+            return "where there is no file"
+        foreign = [path for path in self.paths if path.lower().endswith(_NOT_READ)]
+        unpack = f"; {printable(foreign[0])} is to be unpacked by hand" if foreign else ""
+        return f"where there are {len(self.paths)} files, such as {printable(self.paths[0])}{unpack}"
+
+    def damaged(self, path: str, reason: Exception | str, content: bytes | None = None) -> UserError:
+        """The error for a file that is there but cannot be what was published; ``content`` where it is at hand."""
+        if content is None:
+            with contextlib.suppress(*DAMAGED):
+                content = self._readers[path]()
+        reason = archives.explain((content if content is not None else b"?")[:_HEAD], reason)
+        return UserError(f"{self.directory}/{printable(path)} cannot be read: {reason}")
 
 
 def data_root(builder) -> pathlib.Path:
@@ -179,14 +216,23 @@ def check_not_empty(name: str, members: dict) -> None:
             raise UserError(f"{name}: the raw files hold no example of the split '{split}'; fetch all of them")
 
 
+def _loosely(name: str) -> str:
+    """A name in lower case, with dashes between its words, and without the number of a repeated download."""
+    return re.sub(r"[-._ ]+", "-", re.sub(r" ?\(\d+\)", "", name).casefold())
+
+
 def natural_key(name: str) -> list:
     """Sorts names by the numbers in them: 2.png before 10.png."""
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
 
 def parallel(function: Callable, items: Iterable) -> Iterator:
-    """Yields ``function(item)`` in the order of the items, computed a little ahead by one thread per core."""
-    workers = os.cpu_count() or 1
+    """Yield ``function(item)`` in the order of the items, computed a little ahead by one thread per core.
+
+    Raises:
+      UserError: ``function`` did; all items were tried, so that one attempt names all files that are damaged.
+    """
+    workers, items = os.cpu_count() or 1, iter(items)
     pending = collections.deque()
     pool = concurrent.futures.ThreadPoolExecutor(workers)  # decoders release the interpreter's lock
     try:
@@ -196,78 +242,25 @@ def parallel(function: Callable, items: Iterable) -> Iterator:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    except UserError as error:
+        others = [future.exception() for future in pending] + list(
+            pool.map(functools.partial(_attempt, function), items)
+        )
+        raise _of_all([error, *(other for other in others if isinstance(other, UserError))]) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def read_mnist(files: RawFiles, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """MNIST's digits and classes of "train" or "test": [N, 28, 28] uint8, [N] int32."""
-    prefix = {"train": "train", "test": "t10k"}[split]
-    images = read_idx(files, f"{prefix}-images-idx3-ubyte")
-    labels = read_idx(files, f"{prefix}-labels-idx1-ubyte")
-    if images.shape != (len(labels), 28, 28):
-        raise files.damaged(f"{prefix}-images-idx3-ubyte", f"shape {images.shape} beside {len(labels)} labels")
-    return images, labels.astype(np.int32)
-
-
-def read_idx(files: RawFiles, name: str) -> np.ndarray:
-    """The bytes of an idx file, compressed (.gz) or not, in the shape that its head states."""
-    path = files.find(f"{name}.gz", name)
+def _attempt(function: Callable, item) -> UserError | None:
     try:
-        content = files.read(path)
-        content = gzip.decompress(content) if path.endswith(".gz") else content
-        if content[:3] != b"\0\0\x08":
-            raise ValueError("no idx file of bytes")
-        end = 4 + 4 * content[3]
-        shape = np.frombuffer(content[4:end], ">u4")
-        return np.frombuffer(content[end:], np.uint8).reshape(shape)
-    except DAMAGED as error:
-        raise files.damaged(path, error) from error
-
-
-def _members(path: pathlib.Path, opened: contextlib.ExitStack) -> dict[str, Callable[[], bytes]] | None:
-    """Readers of an archive's files by their name; None for what is no archive.
-
-    Args:
-      path: of the archive.
-      opened: closes the archive in the end.
-    """
-    for endings, reader in _ARCHIVES.items():
-        if path.name.lower().endswith(endings):
-            try:
-                return {name: read for name, read in reader(path, opened) if not _is_clutter(name)}
-            except DAMAGED as error:
-                raise UserError(f"{path} cannot be read: {first_line(error)}; fetch it again") from error
+        function(item)
+    except UserError as error:
+        return error
     return None
 
 
-def _is_clutter(name: str) -> bool:
-    """What file managers add to archives."""
-    return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith("._")
-
-
-def _zip_members(path, opened):
-    archive = opened.enter_context(zipfile.ZipFile(path))
-    files = [info for info in archive.infolist() if not info.is_dir()]
-    return [(info.filename, functools.partial(archive.read, info.filename)) for info in files]
-
-
-def _tar_members(path, opened):
-    stream = opened.enter_context(path.open("rb"))
-    if not path.name.lower().endswith(".tar"):
-        # A compressed archive can only be read from its start; a plain copy can be read anywhere.
-        compressed, stream = gzip.GzipFile(fileobj=stream), opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-        shutil.copyfileobj(compressed, stream)
-        stream.seek(0)
-    with tarfile.TarFile(fileobj=stream) as archive:
-        members = [member for member in archive if member.isfile()]
-    return [
-        (
-            member.name.removeprefix("./"),
-            functools.partial(os.pread, stream.fileno(), member.size, member.offset_data),
-        )
-        for member in members
-    ]
-
-
-_ARCHIVES = {(".zip",): _zip_members, (".tar", ".tar.gz", ".tgz"): _tar_members}
+def _of_all(errors: list[UserError]) -> UserError:
+    """One error for several files."""
+    if len(errors) == 1:
+        return errors[0]
+    return UserError(f"{len(errors)} files cannot be used, such as: " + "; ".join(map(str, errors[:_NAMED])))

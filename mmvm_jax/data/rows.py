@@ -1,5 +1,6 @@
 """Arrays by name, read and written some rows at a time, so that a file may be larger than memory."""
 
+import math
 import os
 import tempfile
 import zipfile
@@ -8,9 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmvm_jax.data.containers import as_arrays, columns_of
 from mmvm_jax.data.raw import DAMAGED
 from mmvm_jax.errors import UserError, first_line
 
+_BLOCK_BYTES = 1 << 23
 _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -22,22 +25,38 @@ class Header(NamedTuple):
     dtype: np.dtype
 
 
+def _rows_at_once(array) -> int:
+    """How many rows of an array, or of what a file says of one, make a block."""
+    return max(1, _BLOCK_BYTES // max(1, array.dtype.itemsize * math.prod(array.shape[1:])))
+
+
 class MemoryRows:
     """Rows of arrays in memory.
 
     Attributes:
       headers: ``{name: array}``.
+      columns: ``{name: names of the columns}`` of those that are tables.
+
+    Args:
+      arrays: by name, in any of the forms that ``containers.as_arrays`` reads.
 
     Raises:
-      UserError: something has no shape.
+      UserError: something is no array.
     """
 
     def __init__(self, arrays: Mapping):
-        self.headers = {name: _as_array(name, array) for name, array in arrays.items()}
+        self.headers = as_arrays(arrays)
+        self.columns = {name: columns_of(values) for name, values in arrays.items() if columns_of(values)}
 
     def read(self, name: str) -> np.ndarray:
         """A whole array."""
         return self.headers[name]
+
+    def array_blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        """One array, some rows at a time, each with the number of its first row."""
+        array = self.headers[name]
+        size = _rows_at_once(array)
+        return ((start, array[start : start + size]) for start in range(0, len(array), size))
 
     def blocks(self, names, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
         """The named arrays, ``size`` rows at a time, to the end of their ``length`` rows."""
@@ -45,20 +64,12 @@ class MemoryRows:
             yield {name: self.headers[name][start : start + size] for name in names}
 
 
-def _as_array(name: str, values) -> np.ndarray:
-    if np.ma.is_masked(values):
-        raise UserError(f"array '{name}' has masked values; allowed: plain arrays, with '{name}__present' beside them")
-    try:
-        return np.asarray(values)
-    except ValueError as error:  # lists of different lengths
-        raise UserError(f"array '{name}' is none ({first_line(error)}); allowed: numbers [N, ...]") from error
-
-
 class NpzRows:
     """Rows of the arrays of an .npz file, compressed or not, read from one end to the other.
 
     Attributes:
       headers: ``{name: Header}``.
+      columns: empty, as arrays have no names of columns.
 
     Args:
       path: of the file; nothing in it is unpickled.
@@ -68,16 +79,18 @@ class NpzRows:
       UserError: it is no such file, or an array of it cannot be read.
     """
 
-    def __init__(self, path: str, field: str):
-        self._path = os.path.expanduser(path)
+    def __init__(self, path: str | os.PathLike, field: str):
+        self._path = os.path.expanduser(os.fspath(path))
         if not os.path.isfile(self._path):
             raise UserError(f"{field} is '{path}': no such file; allowed: an .npz file with an array a modality")
-        self.headers = {}
+        self.headers, self.columns = {}, {}
         try:
             with zipfile.ZipFile(self._path) as archive:
-                for member in archive.namelist():
+                for member in archive.infolist():
                     with archive.open(member) as stream:
-                        self.headers[member.removesuffix(".npy")] = _read_header(member, stream)
+                        header = _read_header(member.filename, stream)
+                        _check_size(member, header, member.file_size - stream.tell())
+                        self.headers[member.filename.removesuffix(".npy")] = header
         except DAMAGED as error:
             raise UserError(f"{field} is '{path}': no .npz file ({first_line(error)})") from error
 
@@ -88,6 +101,11 @@ class NpzRows:
                 return archive[name]
         except DAMAGED as error:
             raise self._unreadable(name, error) from error
+
+    def array_blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        """One array, some rows at a time, each with the number of its first row."""
+        size = _rows_at_once(self.headers[name])
+        return ((place * size, block) for place, block in enumerate(self._array_blocks(name, size)))
 
     def blocks(self, names, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
         """The named arrays, ``size`` rows at a time, to the end of their ``length`` rows."""
@@ -127,7 +145,13 @@ def _read_header(member: str, stream) -> Header:
     return header
 
 
-def write_npz(path: str, blocks: Iterator[dict[str, np.ndarray]], length: int) -> None:
+def _check_size(member: zipfile.ZipInfo, header: Header, size: int) -> None:
+    if not header.dtype.hasobject and size != math.prod(header.shape) * header.dtype.itemsize:
+        shape = list(header.shape)
+        raise ValueError(f"'{member.filename}' in it has {size} bytes of values, which its shape {shape} does not fit")
+
+
+def write_npz(path: str | os.PathLike, blocks: Iterator[dict[str, np.ndarray]], length: int) -> None:
     """Writes an .npz file block by block, as a whole or not at all.
 
     Args:
@@ -138,7 +162,7 @@ def write_npz(path: str, blocks: Iterator[dict[str, np.ndarray]], length: int) -
     Raises:
       UserError: the file cannot be written.
     """
-    path = os.path.expanduser(path)
+    path = os.path.expanduser(os.fspath(path))
     if os.path.isdir(path):
         raise UserError(f"{path} is a folder; allowed: a path for an .npz file")
     try:

@@ -1,11 +1,9 @@
 """UCI Multiple Features: six descriptions of 2,000 handwritten digits."""
 
-import csv
-
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders, raw, units
+from mmvm_jax.data import builders, raw, tables, units
 from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
 from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
@@ -45,6 +43,7 @@ class UciMultipleFeatures(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         del dl_manager
         files = raw.RawFiles(self.name, raw.data_root(self), ORIGIN)
+        files.find_all(map("mfeat-{}".format, VIEWS), lambda name: files.find_optional(*_endings(name)))
         views, labels = {}, None
         for name in VIEWS:
             views[name], theirs, path = read_view(files, name)
@@ -61,23 +60,40 @@ class UciMultipleFeatures(tfds.core.GeneratorBasedBuilder):
                 progress.update(1)
 
 
+def _endings(name: str) -> list[str]:
+    """Names that the file of a description may have."""
+    return [f"mfeat-{name.removeprefix('mfeat-')}{ending}" for ending in ("", ".csv", ".txt", ".dat")]
+
+
 def read_view(files: raw.RawFiles, name: str) -> tuple[np.ndarray, np.ndarray, str]:
     """One description of all digits: [2000, features] float32, their classes [2000] int32, and the path."""
-    path = files.find(f"mfeat-{name}", f"mfeat-{name}.csv")
-    lines = files.text(path).splitlines()
+    path = files.find(*_endings(name))
+    width = VIEWS[name]
+    lines = [row for _, row in tables.rows(files, path)]
+    if lines and (lines[0][:3] == ["0", "1", "2"] or not _is_number(lines[0][-1])):
+        lines = lines[1:]  # below a heading, which may number the columns
     try:
-        if path.endswith(".csv"):  # a heading, and the class in the last column
-            table = np.array(list(csv.reader(lines[1:])), np.float32)
-            table, labels = table[:, :-1], table[:, -1].astype(np.int32)
+        table = np.array(lines, np.float64)
+        if table.ndim == 2 and table.shape[1] in (width + 1, width + 2):  # the class, after an index perhaps
+            table, labels = table[:, -1 - width : -1], table[:, -1].astype(np.int32)
+            labels -= labels.min()
         else:  # 200 rows a class, in order
-            table = np.array([line.split() for line in lines if line.strip()], np.float32)
             labels = np.arange(len(table), dtype=np.int32) // PER_CLASS
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise files.damaged(path, error) from error
+    table = table.astype(np.float32)
     if table.shape != (NUM_EXAMPLES, VIEWS[name]) or not np.isfinite(table).all():
         expected = f"[{NUM_EXAMPLES}, {VIEWS[name]}] of numbers"
         raise files.damaged(path, f"a table of shape {list(table.shape)}; expected {expected}")
     return table, labels, path
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def split_stratified(labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,4 +1,10 @@
-"""Real-valued data in units of their spread over the training examples, and how to undo that."""
+"""Standardisation: real-valued data in units of their spread over the training examples, and how to undo that.
+
+All of it is computed in float64, as a column may lie far from zero: Unix times that differ by seconds, Julian dates.
+Only the standardised values, which are small, are float32.
+"""
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -7,10 +13,59 @@ from mmvm_jax.data.dataset import Split
 from mmvm_jax.runtime.progress import log
 
 _FAR = 100  # standard deviations of the training data; rare events lie some tens away
+_ROWS_AT_ONCE = 1024  # bounds the memory of float64 intermediates
+# A standard deviation below this many steps of the number format is rounding error, not variation.
+_ROUNDING_STEPS = {np.dtype(np.float64): 64, np.dtype(np.float32): 2, np.dtype(np.float16): 1}
+
+
+def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and scale of observed examples, so that (x - mean) / scale has mean 0 and standard deviation 1.
+
+    An entry that never varies, up to rounding, keeps its unit: its scale is 1, or the rounding error if that is larger.
+
+    Args:
+      blocks: observed training examples, [n, *shape] each.
+      shape: of one example.
+      dtype: in which the data were given; decides what counts as rounding error.
+
+    Returns:
+      mean and scale, both [*shape] float64.
+    """
+    count, mean, squares, first, varies = 0, np.zeros(shape), np.zeros(shape), None, np.zeros(shape, bool)
+    for block in blocks:
+        if not len(block):
+            continue
+        values = block.astype(np.float64)
+        first = values[0] if first is None else first
+        varies |= (values != first).any(axis=0)
+        shift = values.mean(axis=0) - mean
+        added, count = len(values), count + len(values)
+        # Squared deviations of both parts from the mean of the whole (Chan et al., 1979).
+        squares += ((values - values.mean(axis=0)) ** 2).sum(axis=0) + shift**2 * (added * (count - added) / count)
+        mean = mean + shift * (added / count)
+    if not count:
+        return mean, np.ones(shape)
+    scale = np.sqrt(squares / count)
+    steps = _ROUNDING_STEPS.get(dtype.newbyteorder("="), 64)
+    precision = np.finfo(dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.float64).eps
+    rounding = steps * precision * np.abs(mean)
+    scale = np.where(varies, np.where(scale > rounding, scale, np.maximum(1, rounding)), 1)
+    return np.where(varies, mean, first), scale
+
+
+def apply(values: np.ndarray, present: np.ndarray, unit: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Standardise examples [n, ...]; return float32, 0 where ``present`` [n] is False, whatever stood there."""
+    mean, scale = unit
+    standardised = np.zeros(values.shape, np.float32)
+    for start in range(0, len(values), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        there = present[rows]
+        standardised[rows][there] = (values[rows][there].astype(np.float64) - mean) / scale
+    return standardised
 
 
 def standardise(train: Split, test: Split, rows: dict[str, int]):
-    """Gives every entry of the named modalities mean 0 and standard deviation 1 over the training examples.
+    """Give every entry of the named modalities mean 0 and standard deviation 1 over the training examples.
 
     Only examples that have the modality count.
 
@@ -19,19 +74,24 @@ def standardise(train: Split, test: Split, rows: dict[str, int]):
       rows: ``{modality name: its row in present}``.
 
     Returns:
-      the new splits, and ``{name: (mean [...], scale [...])}`` float32: original = x * scale + mean.
+      the new splits, and ``{name: (mean [...], scale [...])}`` float64: original = x * scale + mean.
     """
     units = {}
     for name, row in rows.items():
-        values = train.inputs[name][train.present[row]].astype(np.float64)
-        mean, scale = values.mean(axis=0), values.std(axis=0)
-        # What never varies keeps its unit.
-        units[name] = mean.astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32)
+        array, present = np.asarray(train.inputs[name]), train.present[row]
+        starts = range(0, len(array), _ROWS_AT_ONCE)
+        blocks = (array[start : start + _ROWS_AT_ONCE][present[start : start + _ROWS_AT_ONCE]] for start in starts)
+        units[name] = measure(blocks, array.shape[1:], array.dtype)
     return _apply(train, units, rows), _apply(test, units, rows), units
 
 
+def _apply(split: Split, units, rows) -> Split:
+    changed = {name: apply(split.inputs[name], split.present[rows[name]], unit) for name, unit in units.items()}
+    return split._replace(inputs={name: changed.get(name, array) for name, array in split.inputs.items()})
+
+
 def warn_of_codes(name: str, values: np.ndarray, start: int = 0) -> bool:
-    """Says so if standardised values [n, ...] are unlike the training data; ``start`` is the first one's number."""
+    """Warn if standardised values [n, ...] are unlike the training data; ``start`` is the first one's number."""
     far = (np.abs(values) > _FAR).any(axis=tuple(range(1, values.ndim)))
     if far.any():
         log.warning(
@@ -43,13 +103,3 @@ def warn_of_codes(name: str, values: np.ndarray, start: int = 0) -> bool:
             name + MASK,
         )
     return bool(far.any())
-
-
-def _apply(split: Split, units, rows) -> Split:
-    inputs = dict(split.inputs)
-    for name, (mean, scale) in units.items():
-        scaled = (inputs[name].astype(np.float32) - mean) / scale
-        absent = ~split.present[rows[name]]
-        scaled[absent] = 0  # whatever stood there
-        inputs[name] = scaled
-    return split._replace(inputs=inputs)

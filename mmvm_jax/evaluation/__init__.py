@@ -1,1 +1,1 @@
-"""What a trained model is worth: one small file a metric, all put together by ``evaluate``."""
+"""Metrics of a trained model: one small file per metric; ``evaluate`` computes all of them."""

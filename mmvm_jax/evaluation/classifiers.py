@@ -1,4 +1,4 @@
-"""The classifiers that coherence is judged by: one a modality, trained on its real training data and kept."""
+"""Classifiers that measure coherence: one per modality, trained on its real training data and cached."""
 
 import hashlib
 import os
@@ -17,76 +17,77 @@ from mmvm_jax.errors import first_line
 from mmvm_jax.models.model import Model
 from mmvm_jax.networks.layers import Conv
 from mmvm_jax.runtime import devices, processes
+from mmvm_jax.runtime.files import write_bytes
 from mmvm_jax.runtime.progress import Progress, log
 from mmvm_jax.types import Array, Modality
 
 _BATCH_SIZE = 250
 _LEARNING_RATE = 1e-3
 _SEED = 0
-_FEWEST_STEPS = 40  # in an epoch: few examples are seen more often
+_FEWEST_STEPS = 40  # per epoch; with few examples, an epoch repeats them
 
 
-class Judgement(NamedTuple):
-    """What a classifier says."""
+class Output(NamedTuple):
+    """Output of a classifier."""
 
     logits: Array  # [B, C]
-    features: Array  # [B, F] of the layer before
+    features: Array  # [B, F], the last hidden layer
 
 
 class ConvClassifier(nn.Module):
-    """Classes of an image: [B, H, W, C]."""
+    """Classify images [B, H, W, C]."""
 
     num_classes: int
 
     @nn.compact
-    def __call__(self, x) -> Judgement:
+    def __call__(self, x) -> Output:
         for features in (32, 64, 128):
             x = nn.relu(Conv(features)(x))
         x = nn.relu(nn.Dense(128)(x.reshape(x.shape[0], -1)))
-        return Judgement(nn.Dense(self.num_classes)(x), x)
+        return Output(nn.Dense(self.num_classes)(x), x)
 
 
 class TextClassifier(nn.Module):
-    """Classes of a text, [B, T] token ids: whether five tokens in a row say so, anywhere (Kim 2014, 1408.5882)."""
+    """Classify texts, token ids [B, T]: convolutions over five tokens, maximum over positions (Kim 2014, 1408.5882)."""
 
     num_classes: int
     vocabulary_size: int
     padding: int
 
     @nn.compact
-    def __call__(self, tokens) -> Judgement:
+    def __call__(self, tokens) -> Output:
         x = nn.Embed(self.vocabulary_size, 64)(tokens)
         x = nn.relu(nn.Conv(128, (5,))(jnp.where((tokens != self.padding)[..., None], x, 0.0)))
         x = nn.relu(nn.Dense(128)(jnp.max(x, axis=1)))
-        return Judgement(nn.Dense(self.num_classes)(x), x)
+        return Output(nn.Dense(self.num_classes)(x), x)
 
 
 class DenseClassifier(nn.Module):
-    """Classes of anything else: [B, ...]."""
+    """Classify data of any other kind: [B, ...]."""
 
     num_classes: int
 
     @nn.compact
-    def __call__(self, x) -> Judgement:
+    def __call__(self, x) -> Output:
         x = nn.relu(nn.Dense(256)(x.reshape(x.shape[0], -1)))
-        return Judgement(nn.Dense(self.num_classes)(x), x)
+        return Output(nn.Dense(self.num_classes)(x), x)
 
 
 def classifier(modality: Modality, num_classes: int) -> nn.Module:
-    """The architecture for a modality's kind."""
+    """Return the classifier network for a modality, by its kind."""
     if modality.kind == "tokens":
         return TextClassifier(num_classes, modality.vocabulary_size, modality.padding)
     return ConvClassifier(num_classes) if modality.kind == "image" else DenseClassifier(num_classes)
 
 
 def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -> dict[str, dict]:
-    """Parameters of every modality's classifier; those that the cache lacks are trained now, side by side.
+    """Load the classifiers of all modalities from a cache; train those that the cache lacks, all in one program.
 
     Args:
-      model: for its modalities and their preparation.
-      data: labelled.
-      epochs: of training, each of the batches that there are, but of a few dozen at least.
-      cache_dir: where they are kept, by the fingerprint of the data and what of them was observed.
+      model: gives the modalities and prepares their inputs.
+      data: the labelled data set.
+      epochs: number of training epochs; an epoch has at least 40 steps.
+      cache_dir: folder of the cache. A file is found by the fingerprint of the data and by their mask.
 
     Returns:
       {name: variables}.
@@ -105,12 +106,12 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
     if new := {name: variables[name] for name in variables if name not in kept}:
         for name, trained in _train(model, data, networks, new, batch_size, steps).items():
             kept[name] = flax.serialization.to_bytes(trained)
-            processes.from_first(_write, paths[name], kept[name])
+            processes.from_first(write_bytes, paths[name], kept[name])
     return {name: flax.serialization.from_bytes(variables[name], kept[name]) for name in variables}
 
 
 def _init(model: Model, networks: dict[str, nn.Module]) -> dict[str, dict]:
-    """Initial variables of all networks; equal ones share a program, of which only the key differs."""
+    """Return initial variables of all networks. Equal networks share one compiled program."""
     init = jax.jit(lambda network, key, x: network.init(key, x), static_argnums=0)
     variables = {}
     for modality in model.modalities:
@@ -120,7 +121,7 @@ def _init(model: Model, networks: dict[str, nn.Module]) -> dict[str, dict]:
 
 
 def _train(model, data, networks, variables, batch_size, steps):
-    """Trains the classifiers in ``variables``, each on the examples that have its modality."""
+    """Train the classifiers in ``variables``, each on the examples in which its modality is present."""
     optimizer = optax.adam(_LEARNING_RATE)
     rows = {name: model.names.index(name) for name in variables}
 
@@ -145,7 +146,7 @@ def _train(model, data, networks, variables, batch_size, steps):
     run = devices.spread(step, reduced=True)
     batches = Batches(data.train, batch_size, _SEED, processes.share(batch_size))
     state = variables, optimizer.init(variables)
-    with Progress(steps, "steps", "classifiers that coherence is judged by") as progress:
+    with Progress(steps, "steps", "classifiers for coherence") as progress:
         for _ in range(steps):
             state = run(state, next(batches))
             progress.update(1)
@@ -153,7 +154,7 @@ def _train(model, data, networks, variables, batch_size, steps):
 
 
 def _losses(logits: Array, labels: Array) -> Array:
-    """Cross-entropy of the class, or mean of those of the known binary labels: [B] nats."""
+    """Return the cross-entropy of the class, or its mean over the known binary labels: [B] nats."""
     if labels.ndim == 1:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     known = labels >= 0
@@ -161,41 +162,34 @@ def _losses(logits: Array, labels: Array) -> Array:
     return jnp.sum(losses, axis=1) / jnp.maximum(jnp.sum(known, axis=1), 1)
 
 
-def judge(
+def classify(
     model: Model, data: DataSet, classifiers: dict[str, dict], inputs: dict[str, Array]
 ) -> tuple[Array, dict[str, Array]]:
-    """What the classifiers say of examples, prepared or generated.
+    """Classify examples, real or generated.
 
     Args:
-      model: for its modalities.
-      data: for the kind and number of its labels.
-      classifiers: what ``load_classifiers`` returned.
-      inputs: {name: [B, ...]}.
+      model: gives the modalities.
+      data: gives the kind and number of the labels.
+      classifiers: result of ``load_classifiers``.
+      inputs: {name: [B, ...]}, prepared as for the networks.
 
     Returns:
-      The likeliest class [M, B] or probabilities of binary labels [M, B, C], and the features of the images,
-      {name: [B, F]}.
+      Predictions: the most likely class [M, B], or probabilities of binary labels [M, B, C].
+      Features of the image modalities: {name: [B, F]}.
     """
     rows, features = [], {}
     for modality in model.modalities:
         network, name = classifier(modality, data.num_classes), modality.name
-        judgement = network.apply(classifiers[name], inputs[name])
+        output = network.apply(classifiers[name], inputs[name])
         is_class = data.label_kind == "class"
-        rows.append(jnp.argmax(judgement.logits, -1) if is_class else jax.nn.sigmoid(judgement.logits))
+        rows.append(jnp.argmax(output.logits, -1) if is_class else jax.nn.sigmoid(output.logits))
         if modality.kind == "image":
-            features[name] = judgement.features
+            features[name] = output.features
     return jnp.stack(rows), features
 
 
-def _write(path: str, data: bytes) -> None:
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(data)
-    os.replace(temporary, path)
-
-
 def _read(paths: dict[str, str], variables: dict[str, dict]) -> dict[str, bytes]:
-    """The files that are there and fit the variables."""
+    """Read the files that exist and whose contents match the variables."""
     kept = {}
     for name, path in paths.items():
         if os.path.exists(path):
@@ -204,6 +198,6 @@ def _read(paths: dict[str, str], variables: dict[str, dict]) -> dict[str, bytes]
             try:
                 flax.serialization.from_bytes(variables[name], content)
                 kept[name] = content
-            except Exception as error:  # whatever a damaged file leads to
-                log.warning("%s is damaged (%s); the classifier is trained again", path, first_line(error))
+            except Exception as error:  # a damaged file raises many kinds of errors
+                log.warning("%s is damaged (%s); training the classifier again", path, first_line(error))
     return kept

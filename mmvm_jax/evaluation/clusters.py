@@ -1,4 +1,4 @@
-"""Cluster quality: whether k-means on the posterior means finds the classes."""
+"""Cluster quality: how well k-means on the posterior means recovers the classes."""
 
 import warnings
 
@@ -17,28 +17,28 @@ _SCORES = {
 
 
 def cluster_quality(features: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, float]:
-    """Agreement of the classes with as many clusters: 1 where they coincide, near 0 by chance.
+    """Compare the classes with one k-means cluster per class: 1 is perfect agreement, chance is near 0.
 
     Args:
       features: [N, D].
       labels: [N] classes.
-      seed: of the first guesses.
+      seed: seed of the initial cluster centres.
 
     Returns:
-      {metric: value}; empty where there are not two classes.
+      {metric: value}; empty if there are fewer than two classes.
     """
     num_classes = len(np.unique(labels))
     if num_classes < 2:
         return {}
     with warnings.catch_warnings():
-        # A latent with fewer different points than classes: they are the clusters.
+        # scikit-learn warns if there are fewer distinct points than clusters.
         warnings.simplefilter("ignore", ConvergenceWarning)
         clusters = KMeans(num_classes, n_init=_STARTS, random_state=seed).fit_predict(features)
     return {metric: float(function(labels, clusters)) for metric, function in _SCORES.items()}
 
 
 def clusters(names: tuple[str, ...], test: Encoded, seed: int) -> dict[str, float]:
-    """{"cluster/<metric>/<modality>": value} of the test examples' posterior means, and ".../mean"."""
+    """Return {"cluster/<metric>/<modality>": value} and ".../mean", from the posterior means of the test examples."""
     results = {}
     for name, means, present in zip(names, test.posteriors.mean, test.present):
         known = present & (test.labels >= 0)

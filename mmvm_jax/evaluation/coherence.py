@@ -1,7 +1,7 @@
-"""Coherence: whether generated examples are classified as the true label.
+"""Coherence: how often a classifier finds the true label in generated examples.
 
-For classes the share of those that are; for binary labels the average precision of the classifier's probabilities,
-mean over the labels. It means nothing above the classifier's own score, which therefore stands beside it.
+For classes it is the accuracy on generated examples; for binary labels, the average precision of the classifier's
+probabilities, averaged over the labels. The score of the same classifier on real examples is an upper limit.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from mmvm_jax.evaluation.translation import Translations
 def coherence(
     names: tuple[str, ...], translations: Translations, present: np.ndarray, labels: np.ndarray
 ) -> dict[str, float]:
-    """Pairwise, leave-one-out and classifier score, and their means.
+    """Return coherence from each modality to each, leave-one-out coherence, and the classifiers' own scores.
 
     Args:
-      names: of the modalities.
-      translations: with predictions.
+      names: names of the modalities.
+      translations: translations of the test split, with predictions.
       present: [M, N] bool.
       labels: [N] classes, or [N, C] binary; -1 where unknown.
     """
@@ -41,15 +41,15 @@ def coherence(
 
 
 def label_score(predictions: np.ndarray, labels: np.ndarray) -> float | None:
-    """How well predictions meet the labels.
+    """Score predictions against labels.
 
     Args:
       predictions: [N] classes, or [N, C] probabilities of binary labels.
-      labels: alike; -1 where unknown.
+      labels: [N] classes, or [N, C] binary labels; -1 where unknown.
 
     Returns:
-      The share of classes predicted, or the average precision, mean over the labels that are known to have both
-      values; None where there is nothing to compare.
+      The accuracy; for binary labels the average precision, averaged over the labels that have both values.
+      None if nothing can be compared.
     """
     if labels.ndim == 1:
         return mean_of_known((predictions == labels)[labels >= 0])

@@ -1,4 +1,4 @@
-"""Canonical correlation: how well linear maps of two sets of features agree on examples they were not fitted to."""
+"""Canonical correlation between two sets of features, fitted to training examples and measured on test examples."""
 
 import itertools
 
@@ -8,60 +8,60 @@ from mmvm_jax.data.batches import some_rows
 from mmvm_jax.models.trained import Encoded
 
 _COMPONENTS = 10
-_LEAST_SPREAD = 1e-6  # of a direction, as a share of the largest value; what is below is rounding
+_SMALLEST_SINGULAR_VALUE = 1e-6  # relative to the largest feature; anything smaller is rounding error
 
 
 def canonical_correlations(
     train_a: np.ndarray, train_b: np.ndarray, test_a: np.ndarray, test_b: np.ndarray, num_components: int
 ) -> np.ndarray:
-    """Correlations of the canonical variables, fitted on one set of examples and measured on another.
+    """Return the correlations of the canonical variables, fitted to one set of examples and measured on another.
 
     With thin decompositions A = U_a S_a V_a' of the centred features, and of B, the variables are A V_a S_a^-1 P and
-    B V_b S_b^-1 Q, where U_a' U_b = P R Q' (Björck & Golub 1973); on the training examples they correlate by R.
+    B V_b S_b^-1 Q, where U_a' U_b = P R Q' (Björck & Golub 1973). Their correlations on the training examples are R.
 
     Args:
       train_a: [N, F].
       train_b: [N, G].
       test_a: [T, F].
       test_b: [T, G].
-      num_components: at most; never more than there are directions in which the training features vary.
+      num_components: maximum number of components; also limited by the rank of the training features.
 
     Returns:
-      [components], the strongest of the training examples first; without those that are constant on the test
-      examples.
+      [components], ordered by the correlation on the training examples, largest first. Components that are constant on
+      the test examples are left out.
     """
     (a, to_a), (b, to_b) = _whitened(train_a), _whitened(train_b)
     p, _, q = np.linalg.svd(a.T @ b, full_matrices=False)
     variables_a = test_a @ (to_a @ p[:, :num_components])
     variables_b = test_b @ (to_b @ q[:num_components].T)
-    covariance, (spread_a, spread_b) = _moments(variables_a, variables_b)
-    varied = (spread_a > 0.0) & (spread_b > 0.0)
-    return covariance[varied] / (spread_a * spread_b)[varied]
+    covariance, (std_a, std_b) = _moments(variables_a, variables_b)
+    varied = (std_a > 0.0) & (std_b > 0.0)
+    return covariance[varied] / (std_a * std_b)[varied]
 
 
 def _whitened(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal coordinates of the centred features [N, K], and the map that leads there [F, K]."""
+    """Return whitened coordinates of the centred features [N, K], and the whitening matrix [F, K]."""
     centred = features - features.mean(axis=0, dtype=np.float64)
     q, r = np.linalg.qr(centred)
-    u, spreads, v = np.linalg.svd(r, full_matrices=False)
-    kept = spreads > _LEAST_SPREAD * np.abs(features).max()
-    return q @ u[:, kept], v[kept].T / spreads[kept]
+    u, singular_values, v = np.linalg.svd(r, full_matrices=False)
+    kept = singular_values > _SMALLEST_SINGULAR_VALUE * np.abs(features).max()
+    return q @ u[:, kept], v[kept].T / singular_values[kept]
 
 
 def _moments(a: np.ndarray, b: np.ndarray):
-    """Covariances of the columns [K], and their standard deviations."""
+    """Return the covariances of the columns [K] and their standard deviations."""
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     return np.mean(a * b, axis=0), tuple(np.sqrt(np.mean(np.square(side), axis=0)) for side in (a, b))
 
 
 def correlation(names: tuple[str, ...], train: Encoded, test: Encoded, num_examples: int) -> dict[str, float]:
-    """{"correlation/<a>_<b>": mean of the first ten canonical correlations between posterior means}.
+    """Return {"correlation/<a>_<b>": mean of the first ten canonical correlations between posterior means}.
 
     Args:
-      names: of the modalities.
-      train: what the maps are fitted to.
-      test: what they are measured on.
-      num_examples: training examples used at most, drawn at random.
+      names: names of the modalities.
+      train: encoded examples to which the linear maps are fitted.
+      test: encoded examples on which the correlations are measured.
+      num_examples: maximum number of training examples, drawn at random.
     """
     values = {}
     for a, b in itertools.combinations(range(len(names)), 2):

@@ -1,4 +1,4 @@
-"""How far the posteriors of the modalities are from each other."""
+"""Jensen-Shannon divergence between the posteriors of the modalities."""
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,10 @@ from mmvm_jax.runtime import devices
 
 
 def jensen_shannon(trained: Trained, split: Split, batch_size: int, num_samples: int, seed: int) -> dict[str, float]:
-    """Jensen-Shannon divergence of the posteriors: Monte Carlo mean_m KL(q_m || h), 0 to log M nats.
+    """Return the Jensen-Shannon divergence of the posteriors: Monte Carlo mean_m KL(q_m || h), 0 to log M nats.
 
-    The mean is over examples with at least two observed modalities, without those whose posteriors are so far out that
-    it is not finite; empty where there are none.
+    It is averaged over the examples with at least two observed modalities and a finite divergence. Returns an empty
+    dictionary if there are none.
     """
 
     def divergence(params, batch, key):

@@ -1,4 +1,4 @@
-"""The whole evaluation of a trained model, in the names that ``evaluation.json`` uses."""
+"""The evaluation of a trained model; the names are those of ``evaluation.json``."""
 
 import os
 from typing import NamedTuple
@@ -27,26 +27,26 @@ from mmvm_jax.runtime.progress import log
 
 
 class Evaluation(NamedTuple):
-    """Numbers, and what the report draws."""
+    """Metrics, and the arrays that the report draws."""
 
     values: dict[str, float]
     examples: Examples
     test_means: np.ndarray  # [M, N, D] posterior means of the test split
     test_present: np.ndarray  # [M, N] bool
     test_labels: np.ndarray  # [N]
-    relatedness: dict[tuple[str, str], Relatedness] | None = None  # of every two modalities
-    unconditional: dict[str, np.ndarray] | None = None  # {name: [E, ...]}, one draw seen through every decoder
+    relatedness: dict[tuple[str, str], Relatedness] | None = None  # of all pairs of modalities
+    unconditional: dict[str, np.ndarray] | None = None  # {name: [E, ...]}, one draw decoded to every modality
 
 
-@threadpool_limits.wrap(limits=1)  # threads that wait for each other make the linear algebra several times slower
+@threadpool_limits.wrap(limits=1)  # more threads wait for each other, several times slower
 def evaluate(config, trained: Trained, data: DataSet, fitted: GaussianMixturePrior | None) -> Evaluation:
-    """All metrics that the data set allows, on its test split; deterministic in ``config.seed``.
+    """Compute all metrics that the data set allows, on its test split; deterministic given ``config.seed``.
 
     Args:
-      config: of the run.
-      trained: the model.
-      data: what it was trained on, and the test split.
-      fitted: the prior that unconditional latents are drawn from; read only where the method has none of its own.
+      config: configuration of the run.
+      trained: the trained model.
+      data: the data set.
+      fitted: fitted prior of unconditional latents; only used if the method has no prior.
     """
     settings, names, seed = config.evaluation, trained.model.names, config.seed
     log.info("evaluate: encoding both splits")
@@ -80,7 +80,7 @@ def _encode(trained: Trained, split: Split, batch_size: int) -> Encoded:
 def _of_generated(
     config, trained: Trained, classifiers: dict | None, fitted: GaussianMixturePrior | None, data: DataSet
 ) -> dict[str, float]:
-    """Metrics of what the decoders make, given other modalities and given nothing."""
+    """Compute the metrics of generated data, given other modalities and from the prior."""
     names, batch_size, seed = trained.model.names, config.evaluation.batch_size, config.seed
     log.info("evaluate: translations between modalities")
     translations = translate_split(trained, classifiers, data, batch_size, seed)

@@ -1,4 +1,4 @@
-"""A few test examples and what the model makes of them, for the eye."""
+"""A few test examples and what the model generates from them, for the figures."""
 
 from typing import NamedTuple
 
@@ -13,16 +13,16 @@ from mmvm_jax.types import Batch
 
 
 class Examples(NamedTuple):
-    """Real examples and their translations; values as the network sees them, images in [0, 1]."""
+    """Real examples and their translations, in the units of the network: images in [0, 1]."""
 
     inputs: dict[str, np.ndarray]  # {name: [E, ...]}
-    present: dict[str, np.ndarray]  # {name: [E] bool}: what there is no input of, nothing is generated from
+    present: dict[str, np.ndarray]  # {name: [E] bool}
     labels: np.ndarray  # [E]
-    generated: dict[str, dict[str, np.ndarray]]  # {source: {target: [E, ...]}}, a draw from each source alone
+    generated: dict[str, dict[str, np.ndarray]]  # {source: {target: [E, ...]}}, one draw given each single source
 
 
 def example_translations(trained: Trained, data: DataSet, count: int, seed: int) -> Examples:
-    """Translates ``count`` test examples, of different classes where there are labels."""
+    """Translate ``count`` test examples, of different classes if there are labels."""
     model = trained.model
     batch = model.prepare(_choose(data.test, count))
 
@@ -41,7 +41,7 @@ def example_translations(trained: Trained, data: DataSet, count: int, seed: int)
 def unconditional_examples(
     trained: Trained, fitted: GaussianMixturePrior | None, count: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Expected data of unconditional latents: {name: [E, ...]}, example e of one draw in all modalities."""
+    """Generate data from the prior: {name: [E, ...]}. Example e has the same draw in all modalities."""
     z = sample_latents(trained, fitted, count, jax.random.key(seed))
 
     @jax.jit
@@ -53,7 +53,10 @@ def unconditional_examples(
 
 
 def _choose(split: Split, count: int) -> Batch:
-    """The first complete examples, class by class in turn; if none is complete, of those that most is known of."""
+    """Choose the first complete examples, alternating between classes.
+
+    If no example is complete, choose among those with the most observed modalities.
+    """
     observed = split.present.sum(axis=0)
     best = np.flatnonzero(observed == observed.max())
     labels = split.labels[best] if split.labels.ndim == 1 else np.zeros(len(best))

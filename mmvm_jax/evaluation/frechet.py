@@ -1,4 +1,4 @@
-"""Fréchet distance between two sets of features, the measure known as FID where they are Inception's."""
+"""Fréchet distance between two sets of features; with features of Inception it is known as FID."""
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +11,19 @@ from mmvm_jax.networks import inception
 from mmvm_jax.runtime import devices
 from mmvm_jax.runtime.progress import log
 
-_AT_ONCE = 20  # examples; bounds the memory that Inception's first layers take
+_BATCH_SIZE = 20  # limits the memory of Inception's first layers
 
 
 def classifier_frechet(names: tuple[str, ...], translations: Translations, present: np.ndarray) -> dict[str, float]:
-    """Distances between the real images of every modality and those generated from each single one.
+    """Return the distances between real images of every modality and those generated from each single modality.
 
     Args:
-      names: of the modalities.
-      translations: with features, those of the classifiers.
+      names: names of the modalities.
+      translations: translations of the test split, with features of the classifiers.
       present: [M, N] bool.
 
     Returns:
-      {"frechet/classifier/<from>_to_<to>": distance}, for those pairs of which there are two examples.
+      {"frechet/classifier/<from>_to_<to>": distance}, for the pairs with at least two examples.
     """
     assert translations.features is not None and translations.real_features is not None
     values = {}
@@ -37,16 +37,16 @@ def classifier_frechet(names: tuple[str, ...], translations: Translations, prese
 
 
 def inception_frechet(trained: Trained, split: Split, weights_path: str, seed: int) -> dict[str, float]:
-    """The same by Inception's features, without classifiers: of all images with one or three channels.
+    """Return the distances by Inception's features, for all image modalities with one or three channels.
 
     Args:
-      trained: the model; its draws are those of ``translate_split``.
+      trained: the model; the latents are the same draws as in ``translate_split``.
       split: the examples.
-      weights_path: what ``config.evaluation.inception_weights`` says.
-      seed: of the draws.
+      weights_path: ``config.evaluation.inception_weights``.
+      seed: seed of the draws.
 
     Returns:
-      {"frechet/inception/<from>_to_<to>": distance}, for those pairs of which there are two examples.
+      {"frechet/inception/<from>_to_<to>": distance}, for the pairs with at least two examples.
 
     Raises:
       UserError: the weights cannot be used.
@@ -54,7 +54,7 @@ def inception_frechet(trained: Trained, split: Split, weights_path: str, seed: i
     names, present = trained.model.names, split.present
     images = [m.name for m in trained.model.modalities if m.kind == "image" and m.shape[-1] in (1, 3)]
     state = (trained.params, inception.read_weights(weights_path))
-    size = devices.largest_batch_size(_AT_ONCE, len(split.labels))
+    size = devices.largest_batch_size(_BATCH_SIZE, len(split.labels))
     of_real, of_generated = (devices.spread(run, reduced=False) for run in _make_features(trained, images))
     log.info("evaluate: Inception features of real images")
     real = map_split(of_real, state, split, size)
@@ -72,7 +72,7 @@ def inception_frechet(trained: Trained, split: Split, weights_path: str, seed: i
 
 
 def _make_features(trained: Trained, images: list[str]):
-    """Two functions of (state, batch, ...) -> {name: [B, 2048]}: of real images, and of those from given sources."""
+    """Return two functions (state, batch, ...) -> {name: [B, 2048]}: for real images and for generated ones."""
     model = trained.model
 
     def of_real(state, batch):
@@ -89,12 +89,12 @@ def _make_features(trained: Trained, images: list[str]):
 
 
 def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
-    """Squared Fréchet distance between Gaussians fitted to two sets of features.
+    """Return the squared Fréchet distance between Gaussians fitted to two sets of features.
 
     |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), with unbiased covariances C (Heusel et al. 2017,
     arXiv 1706.08500, equation 6), computed in float64. With any factors L_a' L_a = C_a and L_b' L_b = C_b,
-    the trace of the root is the sum of the singular values of L_a L_b': no matrix root is taken, and singular
-    covariances (N <= F) lose nothing.
+    the trace of the root is the sum of the singular values of L_a L_b'. This needs no matrix root and is exact for
+    singular covariances (N <= F).
 
     Args:
       features_a: [N, F].
@@ -104,7 +104,7 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
       The distance, at least 0, in squared units of the features.
 
     Raises:
-      ValueError: fewer than two examples, or another number of features.
+      ValueError: fewer than two examples, or different numbers of features.
     """
     a, b = (np.asarray(features, np.float64) for features in (features_a, features_b))
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
@@ -116,6 +116,6 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
 
 
 def _covariance_factor(features: np.ndarray) -> np.ndarray:
-    """L with L' L the unbiased covariance: [N, F] -> [min(N, F), F]."""
+    """Return L with L' L = the unbiased covariance: [N, F] -> [min(N, F), F]."""
     centred = features - features.mean(axis=0)
     return np.linalg.qr(centred, mode="r") / np.sqrt(len(features) - 1)

@@ -1,4 +1,4 @@
-"""The objective on examples that a model is not trained on, while it is trained."""
+"""The objective on held-out examples, measured during training."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ from mmvm_jax.models.trained import map_split
 from mmvm_jax.objectives.method import Method, hyper_at
 from mmvm_jax.runtime import devices
 
-_BATCHES = 10  # training hardly waits for so few
+_BATCHES = 10  # few, so that they cost little training time
 
 
 def held_out_objective(config, model: Model, method: Method, split: Split, total_steps: int) -> Callable:
-    """What training measures where it saves, on ten batches of ``split`` that are always the same, with equal noise.
+    """Return a function that measures the objective on ten fixed batches of ``split``, always with the same noise.
 
     Returns:
-      (state, hyper) -> the loss and its terms in evaluation mode, nats per example; annealed as in training.
+      (state, hyper) -> {name: nats per example}: the loss and its terms in evaluation mode, annealed as in training.
     """
     batch_size = config.train.batch_size // config.train.accumulate
     chosen = np.zeros(len(split.labels), bool)

@@ -1,55 +1,44 @@
-"""Log-likelihood of the test examples, by importance weighting."""
-
-import functools
+"""Importance-weighted bounds on the log-likelihood of the test examples."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmvm_jax.data.dataset import Split
-from mmvm_jax.distributions import (
-    gaussian_log_density,
-    importance_weighted_bound,
-    mixture_log_density,
-    standard_normal_like,
-)
+from mmvm_jax.distributions import importance_weighted_bound
 from mmvm_jax.evaluation.means import mean_of_known, without_unknown
 from mmvm_jax.models.trained import Trained, map_split
-from mmvm_jax.objectives import mmvae_plus
-from mmvm_jax.objectives.latents import standard_normal_prior
-from mmvm_jax.objectives.method import Method
 from mmvm_jax.runtime import devices
-from mmvm_jax.types import Array, DiagonalGaussian, LatentMixture
 
 
 def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int, seed: int) -> dict[str, float]:
-    """Importance-weighted bounds on log-likelihoods, unweighted (Burda et al. 2016, arXiv 1509.00519).
+    """Return importance-weighted bounds on log-likelihoods (Burda et al. 2016, arXiv 1509.00519).
 
-    With z_s ~ q(z | x_A), the method's posterior given the modalities A, the bound on log p(x_B) is
+    Weights of the modalities are not applied. With z_s ~ q(z | x_A), the method's posterior given the modalities A, the
+    bound on log p(x_B) is
 
         log mean_s p(x_B | z_s) p(z_s) / q(z_s | x_A)
 
-    ``joint`` has all modalities for A and for B. ``conditional/<from>_to_<to>`` has one for each: what is published
-    as log p(x_to | x_from) (Shi et al. 2019, arXiv 1911.03393, and later ones) bounds log p(x_to) by samples
-    from the other's posterior, and so tells how well that covers what explains x_to. Of latents private to a
-    modality, z has those of B: where B is not in A, drawn as the method draws them of an absent modality.
+    For ``joint``, A and B are all modalities. For ``conditional/<from>_to_<to>``, each is one modality. Papers call it
+    log p(x_to | x_from) (Shi et al. 2019, arXiv 1911.03393, and later ones); it is a bound on log p(x_to) with samples
+    from the posterior of x_from, and measures how well this posterior covers the latents that explain x_to. Private
+    latents are those of B; if B is not in A, they are drawn as the method draws them for an absent modality.
 
     Args:
       trained: the model and its method.
-      split: the examples; those lacking one of the modalities that a number speaks of do not enter it.
-      batch_size: the devices divide it.
-      num_samples: S; for 0 nothing is computed.
-      seed: of the samples.
+      split: the examples. Each number uses the examples in which all its modalities are present.
+      batch_size: a multiple of the number of devices.
+      num_samples: S; 0 computes nothing.
+      seed: seed of the samples.
 
     Returns:
-      {"likelihood/...": nats an example}; empty for methods that define no prior of what their decoders read.
+      {"likelihood/...": nats per example}; empty for methods without a prior for the latents that decoders read.
     """
-    log_ratio = _log_prior_ratio(trained.method)
-    if not num_samples or log_ratio is None:
+    if not num_samples or trained.method.log_prior_ratio is None:
         return {}
     names, present = trained.model.names, split.present
     sources = np.concatenate([np.ones((1, len(names)), bool), np.eye(len(names), dtype=bool)])
-    run = devices.spread(_make_bounds(trained, log_ratio, num_samples), reduced=False)
+    run = devices.spread(_make_bounds(trained, num_samples), reduced=False)
     bounds = map_split(run, trained.params, split, batch_size, jnp.asarray(sources), jax.random.key(seed))
     values = {"likelihood/joint": mean_of_known(bounds[present.all(axis=0), 0, 0])}
     for row, source in enumerate(names):
@@ -60,21 +49,8 @@ def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int
     return without_unknown(values)
 
 
-def _log_prior_ratio(method: Method):
-    """(mixture, z [M or 1, B, D]) -> log p(z) - log q(z): of what all share [B], of private parts [M or 1, B]."""
-    if method.module is mmvae_plus:
-        return functools.partial(mmvae_plus.log_prior_ratio, options=method.options)
-    return _of_one_latent if method.module.prior is standard_normal_prior else None
-
-
-def _of_one_latent(mixture: LatentMixture, z: Array) -> tuple[Array, Array]:
-    log_prior = gaussian_log_density(standard_normal_like(DiagonalGaussian(z, z)), z)
-    shared = log_prior - mixture_log_density(mixture.components, z, mixture.log_weights)
-    return shared[0], jnp.zeros_like(shared)
-
-
-def _make_bounds(trained: Trained, log_ratio, num_samples: int):
-    """(params, batch, sources [R, M], key) -> bounds [B, R, 1 + M] of all modalities and of each."""
+def _make_bounds(trained: Trained, num_samples: int):
+    """Return (params, batch, sources [R, M], key) -> bounds [B, R, 1 + M], for all modalities together and for each."""
     model, method = trained.model, trained.method
     weights = jnp.array([modality.weight for modality in model.modalities])[:, None]
 
@@ -87,11 +63,11 @@ def _make_bounds(trained: Trained, log_ratio, num_samples: int):
 
             def log_weight(key):
                 z = method.draw(key, batch.index, mixture)
-                shared, private = log_ratio(mixture, z)
+                shared, private = method.log_prior_ratio(mixture, z)
                 each = functions.log_likelihood(batch, jnp.broadcast_to(z, posteriors.mean.shape)) / weights + private
                 return jnp.concatenate([jnp.sum(each, axis=0, keepdims=True), each]) + shared[None]
 
-            # One sample of all examples at a time: the decoders' memory does not grow with S.
+            # One sample per example at a time, so that the memory of the decoders does not grow with S.
             log_weights = jax.lax.map(log_weight, jax.random.split(key, num_samples))
             return importance_weighted_bound(log_weights[None])
 

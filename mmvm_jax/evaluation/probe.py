@@ -1,4 +1,4 @@
-"""Latent probes: how well a simple classifier reads the labels off the posterior means."""
+"""Latent probes: how well a simple classifier predicts the labels from the posterior means."""
 
 import warnings
 
@@ -18,27 +18,27 @@ _SEED = 0
 
 
 def logistic_regression(num_classes: int):
-    """Regularised as scikit-learn does by default; features standardised."""
-    # Exact in a few steps where there is one column of weights, for classes its Hessian would be too large.
+    """Return a logistic regression on standardised features, with scikit-learn's default penalty."""
+    # Newton converges in a few steps with one column of weights; with more classes its Hessian would be too large.
     solver = "newton-cholesky" if num_classes == 2 else "lbfgs"
     return make_pipeline(StandardScaler(), LogisticRegression(solver=solver, max_iter=_MAX_ITERATIONS))
 
 
 def random_forest(num_classes: int):
-    """A hundred trees, scikit-learn's default."""
+    """Return a random forest with scikit-learn's default of a hundred trees."""
     return RandomForestClassifier(n_jobs=-1, random_state=_SEED)
 
 
 def fit_probe(features: np.ndarray, labels: np.ndarray, make_classifier=logistic_regression):
-    """The classifier of the classes, or a list of one a label.
+    """Fit a classifier of the classes, or a list of classifiers, one per binary label.
 
     Args:
       features: [N, D].
       labels: [N] classes, or [N, C] binary; -1 where unknown.
-      make_classifier: number of classes -> scikit-learn classifier.
+      make_classifier: maps the number of classes to a scikit-learn classifier.
 
     Returns:
-      A fitted classifier, None where all known labels are equal.
+      A fitted classifier; None if all known labels are equal.
     """
     if labels.ndim == 2:
         return [fit_probe(features, column, make_classifier) for column in labels.T]
@@ -47,24 +47,24 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, make_classifier=logistic
     if num_classes < 2:
         return None
     with warnings.catch_warnings():
-        # Separable features have no optimum to converge to; the decision stays the same.
+        # Separable classes have no finite optimum; the decisions no longer change.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return make_classifier(num_classes).fit(features[known], labels[known])
 
 
 def score(fitted, features: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy, and average precision and AUROC from probabilities; for binary labels means over the labels.
+    """Return accuracy, average precision and AUROC; for binary labels, their means over the labels.
 
-    Classes are scored one against the rest, and the mean is over those of the test labels.
+    Average precision and AUROC score each class against the rest, and average over the classes of the test labels.
 
     Args:
-      fitted: what ``fit`` returned.
+      fitted: result of ``fit_probe``.
       features: [N, D].
-      labels: [N] or [N, C], as for ``fit``.
+      labels: [N] or [N, C], as for ``fit_probe``.
 
     Returns:
-      {metric: value}; empty where nothing can be told apart. Labels that have one value only, in training or
-      here, do not enter the means.
+      {metric: value}; empty if there are fewer than two classes. Binary labels with only one value, in training or in
+      ``labels``, do not enter the means.
     """
     if labels.ndim == 2:
         return _means([_score(one, features, column, binary=True) for one, column in zip(fitted, labels.T)])
@@ -78,8 +78,8 @@ def _score(fitted, features, labels, binary: bool) -> dict[str, float]:
         return {}
     probabilities = fitted.predict_proba(features[known])
     accuracy = np.mean(fitted.classes_[np.argmax(probabilities, axis=1)] == labels)
-    asked = [1] if binary else np.flatnonzero(np.isin(fitted.classes_, labels))
-    truth, scores = labels[:, None] == fitted.classes_[asked], probabilities[:, asked]
+    columns = [1] if binary else np.flatnonzero(np.isin(fitted.classes_, labels))
+    truth, scores = labels[:, None] == fitted.classes_[columns], probabilities[:, columns]
     return {
         "accuracy": float(accuracy),
         "average_precision": float(average_precision_score(truth, scores, average="macro")),
@@ -88,7 +88,7 @@ def _score(fitted, features, labels, binary: bool) -> dict[str, float]:
 
 
 def _means(scores: list[dict[str, float]]) -> dict[str, float]:
-    """Of every metric, over those that are not empty."""
+    """Return the mean of every metric over the entries that are not empty."""
     scores = [one for one in scores if one]
     return {metric: float(np.mean([one[metric] for one in scores])) for metric in (scores[0] if scores else ())}
 
@@ -96,44 +96,44 @@ def _means(scores: list[dict[str, float]]) -> dict[str, float]:
 def probe_all(
     names: tuple[str, ...], train: Encoded, test: Encoded, num_examples: int, with_forest: bool
 ) -> dict[str, float]:
-    """Probes of every modality's own posterior means, of the joint representation, and one for all modalities.
+    """Fit and score probes of each modality, of the joint latent, and one shared probe for all modalities.
 
     Args:
-      names: of the modalities.
-      train: what the probes learn from.
-      test: what they are asked.
-      num_examples: training examples used at most, drawn at random; by the one for all modalities, as many means.
-      with_forest: whether random forests are asked too.
+      names: names of the modalities.
+      train: encoded examples to which the probes are fitted.
+      test: encoded examples on which they are scored.
+      num_examples: maximum number of posterior means per fit, drawn at random from the training examples.
+      with_forest: also fit random forests.
 
     Returns:
-      {"probe/<metric>/<modality>": value}, "probe_forest/..." and "probe_shared/..."; ".../joint" where all
-      decoders read one latent, not of the shared one; ".../mean" over the modalities.
+      {"probe/<metric>/<modality>": value}, "probe_forest/..." and "probe_shared/..."; ".../mean" is the mean over the
+      modalities. "probe" and "probe_forest" also have ".../joint" if all decoders read the same latent.
     """
     makers = {"probe": logistic_regression} | ({"probe_forest": random_forest} if with_forest else {})
     values = {}
     for prefix, make_classifier in makers.items():
         results = {}
-        for name, (features, labels), asked in zip(names, _by_modality(train), _by_modality(test)):
+        for name, (features, labels), tested in zip(names, _by_modality(train), _by_modality(test)):
             rows = some_rows(len(labels), num_examples)
-            results[name] = score(fit_probe(features[rows], labels[rows], make_classifier), *asked)
+            results[name] = score(fit_probe(features[rows], labels[rows], make_classifier), *tested)
         if len(train.joint) == 1:
             rows = some_rows(len(train.labels), num_examples)
             fitted = fit_probe(train.joint[0][rows], train.labels[rows], make_classifier)
             results["joint"] = score(fitted, test.joint[0], test.labels)
         values |= _named(prefix, names, results)
-    shared = fit_probe(*_together(train, num_examples))
-    results = {name: score(shared, *asked) for name, asked in zip(names, _by_modality(test))}
+    shared = fit_probe(*_pooled(train, num_examples))
+    results = {name: score(shared, *tested) for name, tested in zip(names, _by_modality(test))}
     return values | _named("probe_shared", names, results)
 
 
 def _by_modality(split: Encoded):
-    """(features, labels) of the examples that have a modality, one modality after the other."""
+    """Yield (features, labels) per modality, of the examples in which it is present."""
     for mean, present in zip(split.posteriors.mean, split.present):
         yield mean[present], split.labels[present]
 
 
-def _together(split: Encoded, num_examples: int):
-    """(features, labels) of all modalities, example by example."""
+def _pooled(split: Encoded, num_examples: int):
+    """Return (features, labels) of all modalities in one set, ordered by example."""
     examples, modalities = np.nonzero(split.present.T)
     chosen = some_rows(len(examples), num_examples)
     return split.posteriors.mean[modalities[chosen], examples[chosen]], split.labels[examples[chosen]]

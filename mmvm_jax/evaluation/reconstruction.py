@@ -1,4 +1,4 @@
-"""Reconstruction: each modality decoded from everything observed, compared with what it was."""
+"""Reconstruction and imputation errors: each modality decoded from given modalities, compared with its data."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from mmvm_jax.evaluation.translation import Translations
 
 
 def reconstruction(names: tuple[str, ...], translations: Translations) -> dict[str, float]:
-    """Log-likelihood (nats an example) and mean squared error per modality."""
+    """Return log-likelihood (nats per example) and mean squared error of each modality, given everything observed."""
     row, values = translations.sources.index("all"), {}
     for quantity, table in _quantities(translations).items():
         values |= {f"reconstruction/{quantity}/{name}": mean_of_known(v) for name, v in zip(names, table[row])}
@@ -15,7 +15,7 @@ def reconstruction(names: tuple[str, ...], translations: Translations) -> dict[s
 
 
 def imputation(names: tuple[str, ...], translations: Translations) -> dict[str, float]:
-    """The same for each modality from each other one, and from all others."""
+    """Return the same for each modality, given each other modality alone and given all others."""
     values = {}
     for quantity, table in _quantities(translations).items():
         rows = dict(zip(translations.sources, table))

@@ -1,6 +1,6 @@
-"""Relatedness: how far apart the posteriors of two modalities are, for the same example and for different ones.
+"""Relatedness: distances between the posteriors of two modalities, for the same example and for different examples.
 
-The distance is the squared 2-Wasserstein distance of the posteriors (Joy et al. 2022, arXiv 2106.12570).
+The distance is the squared 2-Wasserstein distance (Joy et al. 2022, arXiv 2106.12570).
 """
 
 import itertools
@@ -16,17 +16,20 @@ from mmvm_jax.types import DiagonalGaussian
 
 
 class Relatedness(NamedTuple):
-    """Of two modalities, in squared latent units; the last three are None unless there are several classes."""
+    """Distances between two modalities, in squared latent units; the last three are None without several classes."""
 
-    matched: np.ndarray  # [N] distances between the two posteriors of an example
-    unmatched: np.ndarray  # [N] those to another example's
-    classes: np.ndarray | None = None  # [C] that both modalities have
-    class_distances: np.ndarray | None = None  # [C, C] mean over all pairs; classes of the first modality along axis 0
+    matched: np.ndarray  # [N] distances between the two posteriors of one example
+    unmatched: np.ndarray  # [N] distances to the posterior of another example
+    classes: np.ndarray | None = None  # [C] classes that occur in both modalities
+    class_distances: np.ndarray | None = None  # [C, C] mean over all pairs; axis 0 is the first modality
     tree: np.ndarray | None = None  # [C - 1, 4] scipy's linkage of the classes, by average distance
 
 
 def relatedness(names: tuple[str, ...], test: Encoded, seed: int) -> dict[tuple[str, str], Relatedness]:
-    """Every two modalities that at least two examples have: {(a, b): Relatedness}; posteriors out of range left out."""
+    """Return {(a, b): Relatedness} for all pairs of modalities that occur together in at least two examples.
+
+    Posteriors whose distances overflow are left out.
+    """
     results = {}
     for a, b in itertools.combinations(range(len(names)), 2):
         points = [_points(test.posteriors, row) for row in (a, b)]
@@ -40,7 +43,7 @@ def relatedness(names: tuple[str, ...], test: Encoded, seed: int) -> dict[tuple[
 
 
 def relatedness_values(results: dict[tuple[str, str], Relatedness]) -> dict[str, float]:
-    """Mean distances, and how well they tell matched from unmatched pairs (AUROC; 0.5 is chance)."""
+    """Return mean distances, and how well they separate unmatched from matched pairs (AUROC; chance is 0.5)."""
     values = {}
     for (a, b), (matched, unmatched, *_) in results.items():
         is_unmatched = np.repeat([0, 1], [len(matched), len(unmatched)])
@@ -51,14 +54,14 @@ def relatedness_values(results: dict[tuple[str, str], Relatedness]) -> dict[str,
 
 
 def _points(posteriors: DiagonalGaussian, row: int) -> np.ndarray:
-    """Means beside scales: the distance of two posteriors is that of these points: [M, N, D] -> [N, 2 D]."""
+    """Return means and scales as points [N, 2 D], whose Euclidean distances are the Wasserstein distances."""
     mean, log_variance = (leaf[row].astype(np.float64) for leaf in posteriors)
     with np.errstate(over="ignore"):
         return np.concatenate([mean, np.exp(0.5 * log_variance)], axis=1)
 
 
 def _distances(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Squared, of the points [N, F] of the same and of another example; every example is another's other once."""
+    """Return squared distances between points [N, F] of the same and of another example, paired by a random cycle."""
     order = np.random.default_rng(seed).permutation(len(a))
     other = np.empty_like(order)
     other[order] = np.roll(order, 1)
@@ -66,10 +69,10 @@ def _distances(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[np.ndarray, np.
 
 
 def _by_class(points: list[np.ndarray], present: np.ndarray, labels: np.ndarray) -> tuple:
-    """(classes, mean distances between them, linkage); empty unless two modalities share several classes.
+    """Return (classes, mean distances between them, linkage); empty unless both modalities share several classes.
 
     Args:
-      points: of both, [N, F].
+      points: points of both modalities, [N, F].
       present: [2, N] bool.
       labels: [N].
     """
@@ -83,5 +86,5 @@ def _by_class(points: list[np.ndarray], present: np.ndarray, labels: np.ndarray)
         squares.append(np.array([np.square(one).sum(axis=1).mean() for one in members]))
     distances = squares[0][:, None] + squares[1][None] - 2.0 * means[0] @ means[1].T
     symmetric = 0.5 * (distances + distances.T)
-    np.fill_diagonal(symmetric, 0.0)  # a class is a leaf, whatever its extent
+    np.fill_diagonal(symmetric, 0.0)  # linkage needs a distance of 0 of a class to itself
     return classes, distances, linkage(squareform(symmetric, checks=False), method="average")

@@ -1,7 +1,8 @@
-"""Every modality generated from every set of sources: what coherence, reconstruction and imputation are read off.
+"""Translations: every modality generated from every set of sources.
 
-The sources are each modality alone, all the others of each modality, and everything observed. Each decoder reads
-one draw from the method's posterior given the sources.
+Coherence, reconstruction and imputation are computed from them. The sets of sources are each modality alone, all
+modalities except one, and everything observed. Each decoder reads one draw from the method's posterior given the
+sources.
 """
 
 from typing import NamedTuple
@@ -11,35 +12,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmvm_jax.data.dataset import DataSet
-from mmvm_jax.evaluation.classifiers import judge
+from mmvm_jax.evaluation.classifiers import classify
 from mmvm_jax.models.trained import Trained, map_split
 from mmvm_jax.runtime import devices
 
-# Where the examples' axis of each output stands in the end; devices want it first.
+# Final position of the example axis of each output; during the computation on devices it is axis 0.
 _EXAMPLES_AXIS = {
     "squared_error": 2, "log_likelihood": 2, "predictions": 2, "features": 1, "real_predictions": 1, "real_features": 0,
 }  # fmt: skip
 
 
 class Translations(NamedTuple):
-    """Per source, target modality and test example; errors are NaN where source or target was not observed.
+    """Errors and predictions per set of sources, target modality and test example.
 
-    Predictions are the likeliest class, or, with one more axis, probabilities of binary labels; they and the
-    features, of the image modalities, are None without classifiers.
+    Errors are NaN if the sources or the target are not observed. Predictions are the most likely class, or, with one
+    more axis, probabilities of binary labels. Predictions and features are None without classifiers.
     """
 
-    sources: tuple[str, ...]  # R of them, named like the rows of ``source_sets``
-    known: np.ndarray  # [R, N] bool: one of the sources was observed
-    squared_error: np.ndarray  # [R, M, N] mean over the event axes, in the units the network sees; NaN for tokens
+    sources: tuple[str, ...]  # R names of sets of sources, see ``source_sets``
+    known: np.ndarray  # [R, N] bool: at least one of the sources is observed
+    squared_error: np.ndarray  # [R, M, N] mean over the event axes, in the units of the network; NaN for tokens
     log_likelihood: np.ndarray  # [R, M, N] nats, unweighted
     predictions: np.ndarray | None = None  # [R, M, N] or [R, M, N, C]
-    features: dict[str, np.ndarray] | None = None  # {name: [M, N, F]}, the sources being the modalities alone
-    real_predictions: np.ndarray | None = None  # [M, N] or [M, N, C], of the examples themselves
+    features: dict[str, np.ndarray] | None = None  # {name: [M, N, F]} of images, for the M single sources
+    real_predictions: np.ndarray | None = None  # [M, N] or [M, N, C], of the real examples
     real_features: dict[str, np.ndarray] | None = None  # {name: [N, F]}
 
 
 def source_sets(names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """{name of the sources: [M] bool}: "<name>", "others_<name>" (all but one) and "all"."""
+    """Return {name of the set: [M] bool}: "<name>", "others_<name>" (all modalities except one) and "all"."""
     eye = np.eye(len(names), dtype=bool)
     alone = {name: row for name, row in zip(names, eye)}
     others = {f"others_{name}": ~row for name, row in zip(names, eye)}
@@ -49,7 +50,7 @@ def source_sets(names: tuple[str, ...]) -> dict[str, np.ndarray]:
 def translate_split(
     trained: Trained, classifiers: dict | None, data: DataSet, batch_size: int, seed: int
 ) -> Translations:
-    """Runs all translations of the test split."""
+    """Compute all translations of the test split."""
     translate = devices.spread(_make_translate(trained, data), reduced=False)
     sets = source_sets(trained.model.names)
     members = np.stack(list(sets.values()))
@@ -64,7 +65,7 @@ def translate_split(
 
 
 def _each_leaf(function, outputs: dict) -> dict:
-    """``function(leaf, axis of the examples)`` of every leaf."""
+    """Apply ``function(leaf, axis of the examples)`` to every leaf."""
     return {
         name: jax.tree.map(lambda leaf: function(leaf, _EXAMPLES_AXIS[name]), output)
         for name, output in outputs.items()
@@ -72,7 +73,7 @@ def _each_leaf(function, outputs: dict) -> dict:
 
 
 def _make_translate(trained: Trained, data: DataSet):
-    """(state, batch, sources [R, M], key) -> {field of ``Translations``: leaves [B, ...]}."""
+    """Return (state, batch, sources [R, M], key) -> {field of ``Translations``: leaves [B, ...]}."""
     model = trained.model
     weights = jnp.array([modality.weight for modality in model.modalities])[:, None]
 
@@ -90,25 +91,25 @@ def _make_translate(trained: Trained, data: DataSet):
                 "log_likelihood": functions.output_log_likelihood(batch, decoded) / weights,
             }
             if classifiers is not None:
-                judged = judge(model, data, classifiers, generated)
-                outputs |= dict(zip(("predictions", "features"), judged))
+                classified = classify(model, data, classifiers, generated)
+                outputs |= dict(zip(("predictions", "features"), classified))
             return outputs
 
         outputs = jax.lax.map(from_source, sources)
         if classifiers is not None:
             outputs["features"] = jax.tree.map(lambda leaf: leaf[: len(model.names)], outputs["features"])
-            judged = judge(model, data, classifiers, batch.inputs)
-            outputs |= dict(zip(("real_predictions", "real_features"), judged))
+            classified = classify(model, data, classifiers, batch.inputs)
+            outputs |= dict(zip(("real_predictions", "real_features"), classified))
         return _each_leaf(lambda leaf, axis: jnp.moveaxis(leaf, axis, 0), outputs)
 
     return translate
 
 
 def _squared_errors(model, generated, batch):
-    """[M, B], mean over the event axes."""
+    """Return squared errors [M, B], averaged over the event axes."""
     rows = []
     for modality in model.modalities:
         errors = jnp.square(generated[modality.name] - batch.inputs[modality.name]).reshape(len(batch.index), -1)
-        # The distance of two token ids says nothing.
+        # The difference of two token ids has no meaning.
         rows.append(jnp.full(len(errors), jnp.nan) if modality.kind == "tokens" else jnp.mean(errors, axis=1))
     return jnp.stack(rows)

@@ -1,10 +1,9 @@
 """A run from its configuration to its report, going on from whatever the workdir already holds."""
 
 import contextlib
+import dataclasses
 import json
 import os
-
-import numpy as np
 
 from mmvm_jax.artifacts import run_folder
 from mmvm_jax.artifacts.checkpoints import Checkpoints
@@ -17,8 +16,9 @@ from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.inference.prior import fitted_prior
 from mmvm_jax.models.model import make_model
 from mmvm_jax.models.trained import Trained
-from mmvm_jax.objectives.method import make_method
-from mmvm_jax.runtime import compilation_cache, devices, environment, processes
+from mmvm_jax.objectives.method import make_method, warning
+from mmvm_jax.runtime import compilation_cache, devices, environment, processes, self_check
+from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.training.loop import num_steps, train
 from mmvm_jax.training.state import first_batch, restore
@@ -42,10 +42,12 @@ def run(config, workdir: str, mode: str, command: str) -> None:
     compilation_cache.enable(builders.data_directory(config.data.dir))
     devices.keep_freed_memory()
     with processes.together(), processes.folder_to_write(workdir) as workdir, contextlib.ExitStack() as stack:
+        self_check.check()
         processes.from_first(stack.enter_context, run_folder.locked(workdir))
         unchanged = processes.from_first(run_folder.check, workdir, config)
         data = processes.first_then_others(load_dataset, config.data, config.modalities)
-        processes.from_first(run_folder.check_data, workdir, config, data, mode == "evaluate")
+        modalities = processes.from_first(run_folder.check_data, workdir, config, data, mode == "evaluate")
+        data = dataclasses.replace(data, modalities=modalities)
         total_steps = num_steps(config, len(data.train.labels))
         if mode == "train_and_evaluate" and unchanged and processes.from_first(_is_finished, workdir, total_steps):
             log.info("Nothing left to do: %s has the report of all %d steps", workdir, total_steps)
@@ -64,22 +66,13 @@ def train_run(config, data: DataSet, workdir: str) -> None:
     """
     model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
     processes.from_first(run_folder.begin, workdir, config, data)
-    processes.from_first(run_folder.write, os.path.join(workdir, run_folder.ENVIRONMENT_FILE), environment.to_text())
-    _warn_of_lonely_posteriors(config, data)
+    processes.from_first(write_text, os.path.join(workdir, run_folder.ENVIRONMENT_FILE), environment.to_text())
+    if message := warning(config.method, data.train.present):
+        log.warning("%s", message)
     log.info("training on %s", environment.describe_devices())
     held_out = held_out_objective(config, model, method, data.test, num_steps(config, len(data.train.labels)))
     state = train(config, model, method, data, workdir, held_out)
     fitted_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
-
-
-def _warn_of_lonely_posteriors(config, data: DataSet) -> None:
-    alone = float(np.mean(data.train.present.sum(axis=0) == 1))
-    if config.method.name == "mmvm" and config.method.mmvm.alpha == 0 and alone:
-        log.warning(
-            "%.0f %% of the training examples have a single modality; with config.method.mmvm.alpha=0 nothing holds "
-            "their posteriors' variance up: 0.1 would",
-            100 * alone,
-        )
 
 
 def _is_finished(workdir: str, total_steps: int) -> bool:
@@ -109,7 +102,7 @@ def _report(config, evaluation, data: DataSet, workdir: str, command: str) -> No
     from mmvm_jax.report.report import write_report  # see above
 
     values = {name: evaluation.values[name] for name in sorted(evaluation.values)}
-    run_folder.write(os.path.join(workdir, run_folder.EVALUATION_FILE), json.dumps(values, indent=2) + "\n")
+    write_text(os.path.join(workdir, run_folder.EVALUATION_FILE), json.dumps(values, indent=2) + "\n")
     log.info("report: drawing figures")
     path = write_report(config, evaluation, describe(data), read_metrics(workdir), workdir, command)
     log.info("Report: %s", path)

@@ -12,23 +12,20 @@ from mmvm_jax.artifacts import run_folder
 from mmvm_jax.artifacts.metric_writers import read_metrics
 from mmvm_jax.data import builders, load_dataset
 from mmvm_jax.data.dataset import DataSet
-from mmvm_jax.errors import Disconnected, UserError, first_line, unknown_name
+from mmvm_jax.errors import Disconnected, UserError, first_line
 from mmvm_jax.evaluation.held_out import held_out_objective
 from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.experiments.run import run
 from mmvm_jax.models.model import make_model
-from mmvm_jax.objectives import METHODS as _METHODS
-from mmvm_jax.objectives.joint import AGGREGATIONS
-from mmvm_jax.objectives.method import make_method
+from mmvm_jax.objectives.method import choose, make_method
 from mmvm_jax.report.comparison import COLUMNS, OBJECTIVE, RECONSTRUCTION, Result, write_comparison
 from mmvm_jax.report.table import as_csv
-from mmvm_jax.runtime import compilation_cache, processes
+from mmvm_jax.runtime import compilation_cache, processes, self_check
+from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.training import side_by_side
 from mmvm_jax.training.loop import num_steps
 
-# By these names a sweep calls methods; the method joint goes by its aggregations.
-METHODS = tuple(AGGREGATIONS) + tuple(name for name in _METHODS if name != "joint")
 _AUTOENCODER = "autoencoder"
 TABLE_FILE = "sweep.csv"
 FAILURE_FILE = "failure.txt"  # in the folder of a run
@@ -48,6 +45,7 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
     for one in configs.values():
         validate(one)
     compilation_cache.enable(builders.data_directory(config.data.dir))
+    self_check.check()
     _train_together(configs, workdir)
     results, failures, bound = [], {}, None
     for number, ((method, beta, seed), one) in enumerate(configs.items()):
@@ -60,7 +58,7 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
             results.append(Result(method, beta, seed, values))
         if results and processes.is_first():
             path = write_comparison(config, results, bound, failures, workdir, command)
-            run_folder.write(os.path.join(workdir, TABLE_FILE), as_csv(results, _modality_names(workdir, results[0])))
+            write_text(os.path.join(workdir, TABLE_FILE), as_csv(results, _modality_names(workdir, results[0])))
     if not results:
         raise UserError(f"all runs failed; the first: {next(iter(failures.values()))}", exit_code=1)
     if processes.is_first():
@@ -115,13 +113,9 @@ def _modality_names(workdir: str, result: Result) -> list[str]:
 
 def _configure(config, method: str, beta: float, seed: int):
     """The configuration of one run."""
-    if method not in METHODS:
-        raise unknown_name("--methods", method, METHODS)
     changed = copy.deepcopy(config)
     changed.seed, changed.method.beta = seed, beta
-    changed.method.name = "joint" if method in AGGREGATIONS else method
-    if method in AGGREGATIONS:
-        changed.method.joint.aggregation = method
+    choose(changed.method, method)
     return changed
 
 
@@ -136,7 +130,7 @@ def _run(config, workdir: str, command: str, failures: dict, name: str) -> dict[
         failures[name] = str(error) or type(error).__name__
         log.error("sweep: %s failed: %s", name, failures[name])
         if processes.is_first():
-            run_folder.write(os.path.join(workdir, FAILURE_FILE), traceback.format_exc())
+            write_text(os.path.join(workdir, FAILURE_FILE), traceback.format_exc())
         return None
     finally:
         jax.clear_caches()  # compiled programs of a run serve no other, and hold memory

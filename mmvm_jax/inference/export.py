@@ -10,6 +10,7 @@ from mmvm_jax.errors import UserError
 from mmvm_jax.inference.predictor import read_trained
 from mmvm_jax.inference.prior import PRIOR_FILE
 from mmvm_jax.runtime import object_storage
+from mmvm_jax.runtime.files import write_text
 
 CARD_FILE = "README.md"
 _CARD = """---
@@ -48,7 +49,7 @@ its licence here.
 """
 
 
-def export(workdir: str, folder: str) -> None:
+def export(workdir: str | os.PathLike, folder: str | os.PathLike) -> None:
     """Writes the model of a run into a folder that ``mmvm_jax.load`` and ``mmvm_jax.infer --workdir`` read.
 
     Args:
@@ -70,11 +71,11 @@ def _write(workdir: str, folder: str, name: str) -> None:
         if os.listdir(folder):
             raise UserError(f"{folder} is not empty; use another folder")
         config.data.update({"dir": "", "path": ""})  # of no use elsewhere, and nobody's business
-        run_folder.write(os.path.join(folder, run_folder.CONFIG_FILE), run_folder.config_text(config))
+        write_text(os.path.join(folder, run_folder.CONFIG_FILE), run_folder.config_text(config))
         for file in (run_folder.DATA_FILE, run_folder.ENVIRONMENT_FILE, PRIOR_FILE):
             if os.path.exists(os.path.join(workdir, file)):
                 shutil.copyfile(os.path.join(workdir, file), os.path.join(folder, file))
-        run_folder.write(os.path.join(folder, CARD_FILE), _card(config, description, step, workdir, name))
+        write_text(os.path.join(folder, CARD_FILE), _card(config, description, step, workdir, name))
         weights.write(folder, trained.params, step)  # last: a folder without them is no model
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); use another folder") from error

@@ -20,7 +20,7 @@ from mmvm_jax.models.model import make_model
 from mmvm_jax.models.priors import GaussianMixturePrior, has_prior
 from mmvm_jax.models.trained import Trained
 from mmvm_jax.objectives.method import make_method
-from mmvm_jax.runtime import compilation_cache, devices
+from mmvm_jax.runtime import compilation_cache, devices, self_check
 from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.training.state import init_state, restore
 from mmvm_jax.types import Batch, Modality
@@ -43,6 +43,10 @@ class Predictor:
     description: Description
     prior: GaussianMixturePrior | None
     batch_size: int
+
+    def __reduce__(self):
+        """Pickles the fields without the compiled programs."""
+        return Predictor, (self.trained, self.description, self.prior, self.batch_size)
 
     @functools.cached_property
     def _programs(self) -> dict:
@@ -116,11 +120,13 @@ class Predictor:
         _check_finite(modality, mean, given=True)
         outputs = {modality.name: np.where(mask, array, as_type(mean, _wide_enough(array.dtype, modality)))}
         if "std" in drawn:
-            outputs[f"{modality.name}__std"] = np.where(mask, np.float32(0), shaped(drawn["std"] * scale))
+            outputs[f"{modality.name}__std"] = np.where(mask, 0, shaped(drawn["std"] * scale)).astype(np.float32)
         if "samples" in drawn:
             samples = drawn["samples"] * scale + offset
             samples = samples.reshape(*samples.shape[:2], *array.shape[1:])
-            outputs[f"{modality.name}__samples"] = samples.astype(drawn["samples"].dtype)
+            dtype = drawn["samples"].dtype  # ids, or float32, which may not hold what is in original units
+            in_units = modality.name in self.description.units
+            outputs[f"{modality.name}__samples"] = samples.astype(np.result_type(dtype, array) if in_units else dtype)
         return outputs
 
     def generate(self, num_examples: int, seed: int) -> Outputs:
@@ -166,11 +172,12 @@ def load_predictor(workdir: str) -> Predictor:
     """The model of a finished run, from its workdir alone, or of an exported folder.
 
     Raises:
-      UserError: the folder holds no run, or no checkpoint.
+      UserError: the folder holds no run, or no checkpoint, or JAX computes wrong values here.
     """
     config, description = run_folder.read_config(workdir), run_folder.read_description(workdir)
     # Not in config.data.dir, which may be of another machine, or relative to another folder.
     compilation_cache.enable(builders.data_directory(""))
+    self_check.check()
     trained, step = read_trained(config, description, workdir)
     prior = _read_prior(workdir, step, config.evaluation.mixture_components)
     return Predictor(trained, description, prior, config.evaluation.batch_size)
@@ -197,7 +204,8 @@ def _check_finite(modality: Modality, values: np.ndarray, given: bool) -> None:
     if np.isfinite(values).all():
         return
     remedy = (
-        "is a code such as -999 for what is missing among the inputs? allowed: 0 in <name>__present for such examples"
+        "is a code such as -999 for what is missing among the inputs? allowed: 0 in <name>__present for such examples, "
+        "or NaN in all their entries"
         if given
         else "train another one, with a smaller config.optimizer.learning_rate"
     )

@@ -10,6 +10,7 @@ from mmvm_jax.errors import first_line
 from mmvm_jax.models.priors import GaussianMixturePrior, draw_aggregate, fit_prior, has_prior
 from mmvm_jax.models.trained import Trained
 from mmvm_jax.runtime import processes
+from mmvm_jax.runtime.files import replacing
 from mmvm_jax.runtime.progress import log
 
 PRIOR_FILE = "prior.npz"
@@ -30,9 +31,8 @@ def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: in
     draws = draw_aggregate(trained, data.train, settings.batch_size, config.seed)
     prior = processes.from_first(fit_prior, draws, settings.mixture_components, config.seed)
     path = os.path.join(workdir, PRIOR_FILE)
-    with open(path + ".new", "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, step=step, asked_for=settings.mixture_components, fitted_to=_FITTED_TO, **prior._asdict())
-    os.replace(path + ".new", path)
     return prior
 
 

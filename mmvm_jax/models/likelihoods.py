@@ -33,11 +33,19 @@ def _bernoulli(x, output, modality):
 
 
 def _poisson(x, output, modality):
-    return distributions.poisson_log_likelihood(x, output + math.log(modality.scale), len(modality.shape))
+    return distributions.poisson_log_likelihood(x, output + _log_start(modality, output.shape), len(modality.shape))
 
 
 def _rate(output, modality):
-    return jnp.minimum(modality.scale * jnp.exp(output), LARGEST_COUNT)  # which exp of a wild latent is not
+    rate = jnp.exp(output + _log_start(modality, output.shape))
+    return jnp.minimum(rate, LARGEST_COUNT)  # which exp of a wild latent is not
+
+
+def _log_start(modality, shape):
+    """The logarithm of the rate that an output of 0 stands for, for outputs of this shape."""
+    if not modality.rates:
+        return math.log(modality.scale)
+    return jnp.broadcast_to(jnp.log(jnp.asarray(modality.rates)).reshape(modality.shape), shape)
 
 
 def _categorical(tokens, logits, modality):

@@ -25,6 +25,7 @@ from mmvm_jax.types import Array, Batch, DiagonalGaussian, Modality
 
 PRECISIONS = ("float32", "bfloat16")  # that networks compute in
 _PARTS = ("encoders", "decoders")
+_STEEPEST_LOG_VARIANCE = 5.0  # to either side of 0: beyond, variance and precision grow linearly, not exponentially
 
 
 class Group(NamedTuple):
@@ -89,7 +90,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class BoundModel:
-    """A model with its variables: what an objective sees (``objectives.common.Functions``).
+    """A model with its variables: what an objective sees (``objectives.interface.Functions``).
 
     In a step of training it also collects the running statistics that the step ends with. Inputs other than
     those of the step's batch, such as learned ones, are encoded as in evaluation.
@@ -122,13 +123,14 @@ class BoundModel:
         }
 
     def encode(self, inputs: dict[str, Array]) -> DiagonalGaussian:
-        """Posteriors of all modalities: {name: [B, ...]} -> [M, B, D]."""
+        """Posteriors of all modalities: {name: [B, ...]} -> [M, B, D]; their log-variances are ``without_blow_up``."""
         outputs = []
         step = self.step if self.step is not None and inputs is self.step.batch.inputs else None
         for place, group in enumerate(self.model.groups):
             stacked = jnp.stack([inputs[self.names[row]] for row in group.rows])
             outputs.append(self._apply("encoders", place, group.encoder, stacked, step))
-        return jax.tree.map(lambda *parts: self._in_order(jnp.concatenate(parts)), *outputs)
+        posteriors = jax.tree.map(lambda *parts: self._in_order(jnp.concatenate(parts)), *outputs)
+        return posteriors._replace(log_variance=without_blow_up(posteriors.log_variance))
 
     def _apply(self, part: str, place: int, module, rows: Array, step: Step | None, active: Array | bool = True):
         """One bank of networks on its inputs [m, N, ...]; in a step of training N is a multiple of B.
@@ -208,6 +210,17 @@ def make_model(modalities: tuple[Modality, ...], config_network, precision: str 
         rows = tuple(row for row, other in enumerate(pairs) if other == pair)
         groups.append(Group(rows, *pair))
     return Model(tuple(modalities), config_network.latent_dim, tuple(groups), precision)
+
+
+def without_blow_up(log_variance: Array) -> Array:
+    """Log-variances of which variance and precision grow linearly where they are far from 1.
+
+    Between -5 and 5 the log-variances are unchanged, to the bit. Beyond, the excess e becomes log(1 + e), so that
+    exp(5) (1 + e) stands for exp(5 + e). The slope is continuous and never 0. See ``docs/stability.md``.
+    """
+    inner = jnp.clip(log_variance, -_STEEPEST_LOG_VARIANCE, _STEEPEST_LOG_VARIANCE)
+    excess = log_variance - inner
+    return inner + jnp.sign(excess) * jnp.log1p(jnp.abs(excess))
 
 
 def split_statistics(variables: dict) -> tuple[dict, dict]:

@@ -11,6 +11,7 @@ import numpy as np
 from mmvm_jax.data.batches import evaluation_batches
 from mmvm_jax.data.dataset import Split
 from mmvm_jax.models.model import BoundModel, Model
+from mmvm_jax.objectives import METHODS
 from mmvm_jax.objectives.method import Method
 from mmvm_jax.runtime import devices, processes
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture
@@ -23,6 +24,10 @@ class Trained:
     model: Model
     method: Method
     params: dict
+
+    def __reduce__(self):
+        """Pickles the method by its name, as modules and compiled functions cannot be pickled."""
+        return _rebuild, (self.model, self.method.name, self.method.options, jax.device_get(self.params))
 
     def translate(
         self, functions: BoundModel, posteriors: DiagonalGaussian, batch: Batch, sources: Array, key: Array
@@ -58,6 +63,10 @@ class Trained:
             return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), (posteriors, joint))
 
         return devices.spread(encode, reduced=False)
+
+
+def _rebuild(model: Model, method: str, options, params: dict) -> Trained:
+    return Trained(model, Method(method, METHODS[method], options), params)
 
 
 def weighted_mean(mixture: LatentMixture, values: Array) -> Array:

@@ -1,9 +1,9 @@
-"""Architecture families: one module each, with its ``KINDS``, an ``Encoder``, a ``Decoder`` and ``make``.
+"""Families of architectures: one module per family, with ``KINDS``, an ``Encoder``, a ``Decoder`` and ``make``.
 
-A family may have several encoders and decoders, by the kind or shape of a modality. An encoder maps an input
-[N, *shape], for tokens integer ids, to ``DiagonalGaussian`` [N, D]; a decoder maps a latent [N, D] to the
-parameters of the modality's likelihood, [N, *shape], for tokens logits [N, *shape, V]. Those with batch
-statistics are also given a ``normalization.Training`` in training.
+A family may have several encoders and decoders, for different kinds or shapes of modalities. An encoder maps an input
+[N, *shape], for tokens integer ids, to ``DiagonalGaussian`` [N, D]. A decoder maps a latent [N, D] to the parameters of
+the modality's likelihood, [N, *shape], for tokens logits [N, *shape, V]. Networks with batch statistics also receive a
+``normalization.Training`` during training.
 """
 
 from mmvm_jax.errors import UserError, unknown_name
@@ -23,14 +23,14 @@ NETWORKS = {
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality; equal pairs can share a bank.
+    """Return the encoder and the decoder of a modality. Modalities with equal pairs can share a bank.
 
     Args:
       modality: a ``Modality``.
-      config: ``config.network``: ``name``, ``latent_dim`` and a sub-dictionary for each family with options.
+      config: ``config.network``: ``name``, ``latent_dim`` and one sub-dictionary per family with options.
 
     Raises:
-      UserError: the name is in no table, or the network does not fit the modality's kind or shape.
+      UserError: the name is unknown, or the network does not fit the modality's kind or shape.
     """
     if config.name not in NETWORKS:
         raise unknown_name("config.network.name", config.name, NETWORKS)

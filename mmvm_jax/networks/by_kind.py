@@ -1,4 +1,4 @@
-"""A network for each kind of data: small_cnn for images, mlp for vectors and counts, this for tokens."""
+"""One network per kind of data: ``small_cnn`` for images, ``mlp`` for vectors and counts, this module for tokens."""
 
 import flax.linen as nn
 
@@ -10,7 +10,7 @@ _EMBEDDING = 32
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality, from ``config.network.small_cnn`` or ``.mlp``."""
+    """Return the encoder and the decoder of a modality, from ``config.network.small_cnn`` or ``.mlp``."""
     if modality.kind == "image":
         return small_cnn.make(modality, config)
     if modality.kind != "tokens":
@@ -21,7 +21,7 @@ def make(modality, config):
 
 
 class Encoder(nn.Module):
-    """Posterior of a sequence, each place with its own weights: [N, T] ids -> DiagonalGaussian [N, D]."""
+    """Encode a token sequence, with separate weights per position: ids [N, T] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
     vocabulary_size: int
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Token sequence of a latent: [N, D] -> logits [N, T, V]; hidden layers in order of use."""
+    """Decode a token sequence: [N, D] -> logits [N, T, V]. ``hidden_dims`` are in the order of use."""
 
     length: int
     vocabulary_size: int

@@ -13,20 +13,20 @@ import jax
 
 from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import Training
-from mmvm_jax.networks.residual import ResidualBlock
+from mmvm_jax.networks.residual import Heads, ResidualBlock
 from mmvm_jax.networks.shape_checks import check_shape
 from mmvm_jax.types import Array, DiagonalGaussian
 
 KINDS = ("image", "tokens")
-CHANNELS = 64  # of the first layer; the others have multiples of it
+CHANNELS = 64  # channels of the first layer; the other layers have multiples of it
 SIDE, LENGTH = 64, 256
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality: text for tokens, else image.
+    """Return the encoder and the decoder of a modality, of texts for tokens and of images otherwise.
 
     Raises:
-      UserError: an image that is not 64 x 64, or a text that has not 256 tokens.
+      UserError: an image is not 64 x 64, or a text does not have 256 tokens.
     """
     if modality.kind == "tokens":
         check_shape("celeba", modality, (LENGTH,))
@@ -35,19 +35,8 @@ def make(modality, config):
     return Encoder(config.latent_dim), Decoder(modality.shape[-1])
 
 
-class Heads(nn.Module):
-    """Mean and log-variance, linear without bias: [N, ...] -> DiagonalGaussian [N, D]."""
-
-    latent_dim: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> DiagonalGaussian:
-        x = x.reshape(x.shape[0], -1)
-        return DiagonalGaussian(*(nn.Dense(self.latent_dim, use_bias=False)(x) for _ in range(2)))
-
-
 class Encoder(nn.Module):
-    """Posterior of an image: [N, 64, 64, C] -> DiagonalGaussian [N, D]."""
+    """Encode images: [N, 64, 64, C] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
 
@@ -61,7 +50,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Image of a latent: [N, D] -> [N, 64, 64, channels], without an output activation."""
+    """Decode images: [N, D] -> [N, 64, 64, channels], without output activation."""
 
     channels: int = 3
 
@@ -75,7 +64,7 @@ class Decoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Posterior of a text: [N, 256] token ids -> DiagonalGaussian [N, D]."""
+    """Encode texts: token ids [N, 256] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
     vocabulary_size: int
@@ -90,7 +79,7 @@ class TextEncoder(nn.Module):
 
 
 class TextDecoder(nn.Module):
-    """Text of a latent: [N, D] -> logits [N, 256, V]."""
+    """Decode texts: [N, D] -> logits [N, 256, V]."""
 
     vocabulary_size: int
 

@@ -20,17 +20,17 @@ KINDS = ("image", "tokens")
 SIDE, LENGTH = 64, 32
 _EMBEDDING = 128
 _IMAGE_CHANNELS = (64, 128, 256, 512)
-# Kernel, strides and padding, of a convolution or of its transpose.
+# Kernel, strides and padding of a convolution or a transposed convolution.
 _BOTH_SIDES = ((4, 4), (2, 2), (1, 1))
 _COLUMNS = ((1, 4), (1, 2), (0, 1))
 _ONE_TO_FOUR = ((4, 4), (1, 1), (0, 0))
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality: text for tokens, else image.
+    """Return the encoder and the decoder of a modality, of captions for tokens and of images otherwise.
 
     Raises:
-      UserError: an image that is not 64 x 64 or has a Bernoulli likelihood, or a caption that has not 32 tokens.
+      UserError: an image is not 64 x 64 or has a Bernoulli likelihood, or a caption does not have 32 tokens.
     """
     if modality.kind == "tokens":
         check_shape("cub", modality, (LENGTH,))
@@ -41,7 +41,7 @@ def make(modality, config):
 
 
 class Encoder(nn.Module):
-    """Posterior of an image: [N, 64, 64, C] -> DiagonalGaussian [N, D]."""
+    """Encode images: [N, 64, 64, C] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
 
@@ -54,14 +54,14 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Image of a latent: [N, D] -> [N, 64, 64, channels] in 0..1."""
+    """Decode images: [N, D] -> [N, 64, 64, channels] in 0..1."""
 
     channels: int = 3
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
         *others, last = _IMAGE_CHANNELS
-        # Every pixel of the first layer sees one of the kernel's 16.
+        # Every pixel of the first layer receives one of the 16 pixels of the kernel.
         x = nn.relu(ConvTranspose(last, *_ONE_TO_FOUR, gain=32.0)(z[:, None, None]))
         for features in reversed(others):
             x = nn.relu(ConvTranspose(features, *_BOTH_SIDES)(x))
@@ -69,7 +69,7 @@ class Decoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Posterior of a caption: [N, 32] token ids -> DiagonalGaussian [N, D]."""
+    """Encode captions: token ids [N, 32] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
     vocabulary_size: int
@@ -84,7 +84,7 @@ class TextEncoder(nn.Module):
 
 
 class TextDecoder(nn.Module):
-    """Caption of a latent: [N, D] -> logits [N, 32, V]."""
+    """Decode captions: [N, D] -> logits [N, 32, V]."""
 
     vocabulary_size: int
 

@@ -1,6 +1,6 @@
-"""Hippocampal spike counts: fully connected networks as wide as their n inputs.
+"""Hippocampal spike counts: fully connected networks whose layers are as wide as the n inputs.
 
-Leaky ReLUs of slope 0.01, and one more layer as wide as the latent before the two heads. With latent
+The networks have leaky ReLUs of slope 0.01, and one layer as wide as the latent before the two heads. With latent
 dimension 2 and n = 920, 790, 1,040, 490 and 460 (the neurons of five rats times 10 bins) the encoders have
 1,696,494, 1,251,374, 2,167,374, 482,174 and 425,054 parameters and the decoders 1,697,400, 1,252,150,
 2,168,400, 482,650 and 425,500, as many as the published ones.
@@ -21,12 +21,12 @@ _he = nn.initializers.he_normal
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality."""
+    """Return the encoder and the decoder of a modality."""
     return Encoder(config.latent_dim), Decoder(modality.shape)
 
 
 class Encoder(nn.Module):
-    """Posterior of counts: [N, ...] -> DiagonalGaussian [N, D]."""
+    """Encode counts: [N, ...] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
 
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Output of a latent: [N, D] -> [N, *shape], without an output activation."""
+    """Decode counts: [N, D] -> [N, *shape], without output activation."""
 
     shape: tuple[int, ...]
 

@@ -1,9 +1,9 @@
-"""Inception-v3 up to its last pooling, with given weights: the features of the Fréchet Inception distance.
+"""Inception-v3 up to its last pooling, with weights from a file: the features of the Fréchet Inception distance.
 
-The variant that published distances are computed with (Heusel et al. 2017, arXiv 1706.08500; Szegedy et al. 2015,
-arXiv 1512.00567): average pools leave out padding, and the last block has a maximum where the others average. A
-module and its parameters have the names that pytorch-fid and torchvision give them, so that the parameters, joined by
-dots, are the tensors of the file: ``Mixed_5b.branch1x1.conv.weight`` [out, in, height, width].
+This is the variant with which published distances are computed (Heusel et al. 2017, arXiv 1706.08500; Szegedy et al.
+2015, arXiv 1512.00567): average pooling excludes padding, and the last block has a maximum instead of an average.
+Modules and parameters have the same names as in pytorch-fid and torchvision. A name joined by dots is therefore the
+name of a tensor of the file: ``Mixed_5b.branch1x1.conv.weight`` [out, in, height, width].
 """
 
 import flax.linen as nn
@@ -18,14 +18,14 @@ from mmvm_jax.errors import UserError
 from mmvm_jax.types import Array
 
 NUM_FEATURES = 2048
-_SIDE = 299  # of the images it was trained on
+_SIDE = 299  # side of the images on which it was trained
 _EPSILON = 1e-3
 _REAL_TYPES = ("F16", "F32", "F64")
 _FIELD = "config.evaluation.inception_weights"
 
 
 class _Layer(nn.Module):
-    """Convolution, normalisation by fixed statistics, and what is positive of it."""
+    """Convolution, normalisation by fixed statistics, and ReLU."""
 
     features: int
     kernel: tuple[int, int]
@@ -46,7 +46,7 @@ class _Layer(nn.Module):
 
 
 def _layer(name: str, features: int, height: int = 1, width: int = 1, stride: int = 1) -> _Layer:
-    """A layer that keeps the size of the image, or that moves by its stride and pads nothing."""
+    """Return a layer that keeps the size of the image if the stride is 1; otherwise it has no padding."""
     padding = (height // 2, width // 2) if stride == 1 else (0, 0)
     return _Layer(features, (height, width), stride, padding, name=name)
 
@@ -124,7 +124,7 @@ class _Block8(nn.Module):
 
 
 class Inception(nn.Module):
-    """Features of images: [N, 299, 299, 3] in -1 to 1 -> [N, 2048]."""
+    """Compute features of images: [N, 299, 299, 3] in -1 to 1 -> [N, 2048]."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -144,38 +144,37 @@ class Inception(nn.Module):
 
 
 def features(variables: dict, images: Array) -> Array:
-    """Features of images of any size, which are resized bilinearly; grey ones count as three equal channels.
+    """Compute features of images of any size. Images are resized bilinearly; grey images get three equal channels.
 
     Args:
-      variables: of ``Inception``.
+      variables: variables of ``Inception``.
       images: [N, H, W, 1 or 3], in 0 to 1.
 
     Returns:
       [N, 2048].
     """
+    return Inception().apply(variables, _resized(images))
 
-    return Inception().apply(variables, _as_read(images))
 
-
-def _as_read(images: Array) -> Array:
-    """[N, H, W, 1 or 3] in 0 to 1 -> [N, 299, 299, 3] in -1 to 1; no low-pass filter before images get smaller."""
+def _resized(images: Array) -> Array:
+    """Resize images [N, H, W, 1 or 3] in 0 to 1 -> [N, 299, 299, 3] in -1 to 1, without antialiasing."""
     count, *_, channels = images.shape
     resized = jax.image.resize(images, (count, _SIDE, _SIDE, channels), "bilinear", antialias=False)
     return 2.0 * jnp.broadcast_to(resized, (count, _SIDE, _SIDE, 3)) - 1.0
 
 
 def check_weights(path: str) -> None:
-    """Reads the head of a weights file.
+    """Check the header of a weights file.
 
     Raises:
-      UserError: it is no safetensors file, or lacks a tensor of the shape that the network has.
+      UserError: it is not a safetensors file, or a tensor is missing or has the wrong shape or type.
     """
     with _opened(path) as file:
-        there = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, no dictionary
+        found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, not a dictionary
         for name, shape in _shapes().items():
-            if name not in there:
-                raise UserError(f"{_FIELD} is {path!r}: no tensor '{name}' in it; allowed: pytorch-fid's Inception")
-            given, kind = tuple(there[name].get_shape()), there[name].get_dtype()
+            if name not in found:
+                raise UserError(f"{_FIELD} is {path!r}: it has no tensor '{name}'; allowed: pytorch-fid's Inception")
+            given, kind = tuple(found[name].get_shape()), found[name].get_dtype()
             if given != shape or kind not in _REAL_TYPES:
                 raise UserError(
                     f"{_FIELD} is {path!r}: tensor '{name}' is {kind} {list(given)}; "
@@ -184,10 +183,10 @@ def check_weights(path: str) -> None:
 
 
 def read_weights(path: str) -> dict:
-    """The variables of ``Inception``, float32; tensors that it does not have are left out.
+    """Read the variables of ``Inception`` as float32; other tensors of the file are ignored.
 
     Raises:
-      UserError: the file cannot be used, as in ``check_weights``.
+      UserError: ``check_weights`` rejects the file.
     """
     check_weights(path)
     with _opened(path) as file:
@@ -203,13 +202,13 @@ def _opened(path: str):
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:
-    """Of every tensor, by its name in the file."""
+    """Return the shape of every tensor, by its name in the file."""
     image = jax.ShapeDtypeStruct((1, _SIDE, _SIDE, 3), jnp.float32)
     params = jax.eval_shape(Inception().init, jax.random.key(0), image)["params"]
     return {name: leaf.shape for name, leaf in flatten_dict(params, sep=".").items()}
 
 
 def _path(name: str) -> tuple[str, ...]:
-    """The modules and the parameter that a name is made of: the parameter's own has a dot."""
+    """Split a name into modules and parameter; the name of a parameter contains a dot."""
     *modules, layer, leaf = name.split(".")
     return (*modules, f"{layer}.{leaf}")

@@ -9,31 +9,30 @@ NetworksImgMimicCXR with image size 224).
 
 import flax.linen as nn
 
-from mmvm_jax.networks.celeba import Heads
 from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import Training
-from mmvm_jax.networks.residual import ResidualBlock
+from mmvm_jax.networks.residual import Heads, ResidualBlock
 from mmvm_jax.networks.shape_checks import check_shape
 from mmvm_jax.types import Array, DiagonalGaussian
 
 KINDS = ("image",)
-CHANNELS = 64  # of the first layer; the others have multiples of it
+CHANNELS = 64  # channels of the first layer; the other layers have multiples of it
 SIDE = 224
-_MARGIN = 16  # cut off on each side of the 256 x 256 pixels that the decoder makes
+_MARGIN = 16  # pixels that are cropped from each side of the decoder's 256 x 256 output
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality.
+    """Return the encoder and the decoder of a modality.
 
     Raises:
-      UserError: an image that is not 224 x 224.
+      UserError: an image is not 224 x 224.
     """
     check_shape("mimic_cxr", modality, (SIDE, SIDE, modality.shape[-1]))
     return Encoder(config.latent_dim), Decoder(modality.shape[-1])
 
 
 class Encoder(nn.Module):
-    """Posterior of an image: [N, 224, 224, C] -> DiagonalGaussian [N, D]."""
+    """Encode images: [N, 224, 224, C] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
 
@@ -48,7 +47,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Image of a latent: [N, D] -> [N, 224, 224, channels], without an output activation."""
+    """Decode images: [N, D] -> [N, 224, 224, channels], without output activation."""
 
     channels: int = 1
 

@@ -1,4 +1,4 @@
-"""Fully connected networks, for vectors and for anything that can be flattened into one."""
+"""Fully connected networks, for vectors and for data that can be flattened to vectors."""
 
 import math
 
@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from mmvm_jax.types import Array, DiagonalGaussian
 
 KINDS = ("image", "vector", "counts")
-# A ReLU halves the second moment and He's initialiser doubles it, so activations keep their scale through
-# the layers; a linear head has no ReLU to make up for and takes LeCun's.
+# A ReLU halves the second moment and He's initialiser doubles it, so activations keep their scale. A linear head has
+# LeCun's initialiser, because no ReLU follows it.
 _he, _lecun = nn.initializers.he_normal, nn.initializers.lecun_normal
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality, from ``config.network``."""
+    """Return the encoder and the decoder of a modality, from ``config.network``."""
     hidden_dims = tuple(config.mlp.hidden_dims)
     typical = modality.scale if modality.likelihood == "poisson" else 1.0
     encoder = Encoder(config.latent_dim, hidden_dims, typical if modality.kind == "counts" else None)
@@ -22,10 +22,11 @@ def make(modality, config):
 
 
 class Encoder(nn.Module):
-    """Posterior of an input: [N, ...] -> DiagonalGaussian [N, D].
+    """Encode an input: [N, ...] -> DiagonalGaussian [N, D].
 
-    Of counts it reads arcsinh(x / typical_count), which is linear near 0 and logarithmic far from it, as the largest
-    would swamp all others. It is defined for negative inputs too, which a method may learn.
+    Counts are first transformed to arcsinh(x / typical_count), which is linear near 0 and logarithmic for large counts.
+    Otherwise the largest counts would dominate. The transform is also defined for negative inputs, which a method may
+    learn.
     """
 
     latent_dim: int
@@ -43,7 +44,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Output of a latent: [N, D] -> [N, *shape], without an output activation; hidden layers in order of use."""
+    """Decode an output: [N, D] -> [N, *shape], without output activation. ``hidden_dims`` are in the order of use."""
 
     shape: tuple[int, ...]
     hidden_dims: tuple[int, ...] = (400, 400)

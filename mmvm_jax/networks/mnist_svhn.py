@@ -1,8 +1,8 @@
 """MNIST and SVHN: fully connected networks for 28 x 28 pixels, convolutions for 32 x 32.
 
 With latent dimension 64 the networks have 730,240 (MNIST encoder), 698,128 (MNIST decoder), 1,281,824 (SVHN
-encoder) and 296,675 (SVHN decoder) parameters. The published ones have as many, but for two more heads of
-the SVHN encoder, of 32,832 parameters each, that nothing reads.
+encoder) and 296,675 (SVHN decoder) parameters. The published ones have as many, except for two more
+heads of the SVHN encoder with 32,832 parameters each, whose output is not used.
 
 Source: the code released with Joy et al. 2022, arXiv 2106.12570 (thwjoy/meme, MLPEncoder, MLPDecoder,
 MSEncoder and MSDecoder).
@@ -22,17 +22,17 @@ KINDS = ("image",)
 MNIST_SHAPE, SVHN_SHAPE = (28, 28, 1), (32, 32, 3)
 _HIDDEN = 512
 _CHANNELS = (32, 64, 128)
-# Kernel, strides and padding, of a convolution or of its transpose.
+# Kernel, strides and padding of a convolution or a transposed convolution.
 _HALF = ((4, 4), (2, 2), (1, 1))
 _FOUR_AND_ONE = ((4, 4), (1, 1), (0, 0))
 _he = nn.initializers.he_normal
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality, by its shape.
+    """Return the encoder and the decoder of a modality, by its shape.
 
     Raises:
-      UserError: a shape that is neither 28 x 28 x 1 nor 32 x 32 x 3, or a Bernoulli likelihood.
+      UserError: the shape is neither 28 x 28 x 1 nor 32 x 32 x 3, or the likelihood is Bernoulli.
     """
     check_shape("mnist_svhn", modality, MNIST_SHAPE, SVHN_SHAPE)
     check_likelihood("mnist_svhn", modality, "laplace", "normal")  # the decoders end in a sigmoid
@@ -42,19 +42,19 @@ def make(modality, config):
 
 
 class Heads(nn.Module):
-    """Mean and standard deviation, the latter a softplus: [N, F] -> DiagonalGaussian [N, D]."""
+    """Mean, and standard deviation by a softplus: [N, F] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
-    least_deviation: float
+    min_std: float
 
     @nn.compact
     def __call__(self, x: Array) -> DiagonalGaussian:
         mean, raw = jnp.split(nn.Dense(2 * self.latent_dim)(x), 2, axis=-1)
-        return DiagonalGaussian(mean, 2.0 * jnp.log(jnp.maximum(nn.softplus(raw), self.least_deviation)))
+        return DiagonalGaussian(mean, 2.0 * jnp.log(jnp.maximum(nn.softplus(raw), self.min_std)))
 
 
 class Encoder(nn.Module):
-    """Posterior of an image of MNIST: [N, ...] -> DiagonalGaussian [N, D]."""
+    """Encode images of MNIST: [N, ...] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
 
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Image of a latent: [N, D] -> [N, *shape] in 0..1."""
+    """Decode images of MNIST: [N, D] -> [N, *shape] in 0..1."""
 
     shape: tuple[int, ...] = MNIST_SHAPE
 
@@ -77,7 +77,7 @@ class Decoder(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Posterior of an image of SVHN: [N, 32, 32, C] -> DiagonalGaussian [N, D]."""
+    """Encode images of SVHN: [N, 32, 32, C] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
 
@@ -90,14 +90,14 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Image of a latent: [N, D] -> [N, 32, 32, channels] in 0..1."""
+    """Decode images of SVHN: [N, D] -> [N, 32, 32, channels] in 0..1."""
 
     channels: int = 3
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
         *others, last = _CHANNELS
-        # Every pixel of the first layer sees one of the kernel's 16.
+        # Every pixel of the first layer receives one of the 16 pixels of the kernel.
         x = nn.relu(ConvTranspose(last, *_FOUR_AND_ONE, gain=32.0)(z[:, None, None]))
         for features in reversed(others):
             x = nn.relu(ConvTranspose(features, *_HALF)(x))

@@ -1,7 +1,8 @@
-"""Layers that behave differently in training: batch normalisation and dropout, blind to absent inputs.
+"""Layers that differ between training and evaluation: batch normalisation and dropout, which ignore absent inputs.
 
-A network with such layers is called with its input and a ``Training`` in training, with its input alone in
-evaluation. The model knows it by its running statistics, so dropout comes only with batch normalisation.
+A network with such layers is called with its input and a ``Training`` during training, and with its input alone in
+evaluation. The model recognises such a network by its running statistics, so a network with dropout must also have
+batch normalisation.
 """
 
 import zlib
@@ -14,17 +15,17 @@ import jax.numpy as jnp
 
 from mmvm_jax.types import Array
 
-STATISTICS = "batch_stats"  # the collection that holds running statistics
+STATISTICS = "batch_stats"  # name of the collection of running statistics
 
 
 @flax.struct.dataclass
 class Training:
-    """What is known in training of the N inputs of a network.
+    """Information about the N inputs of a network during training.
 
     Attributes:
-      present: [N] bool; the absent take no part in batch statistics.
-      keys: [N] random keys of the noise; none depends on the inputs beside its own.
-      total: adds up over all devices what each of them has.
+      present: [N] bool; absent inputs do not enter batch statistics.
+      keys: [N] random keys of the noise; a key depends only on its own input.
+      total: sums over all devices.
     """
 
     present: Array
@@ -33,12 +34,12 @@ class Training:
 
 
 class BatchNorm(nn.Module):
-    """Every channel brought to mean 0 and variance 1, then scaled and shifted: [N, ..., C] -> [N, ..., C].
+    """Normalise every channel to mean 0 and variance 1, then scale and shift it: [N, ..., C] -> [N, ..., C].
 
-    Mean and variance are those of the observed inputs on all devices in training, running ones in
-    evaluation, and never computed in less than float32. A batch with nothing observed leaves the running ones
-    as they are; an absent input is normalised to 0. Momentum, epsilon and the unbiased running variance are
-    PyTorch's defaults.
+    In training, mean and variance are those of the observed inputs on all devices; in evaluation, the running
+    statistics. They are computed in float32 at least. A batch without observed inputs leaves the running statistics
+    unchanged. An absent input is normalised to 0. Momentum, epsilon and the unbiased running variance are PyTorch's
+    defaults.
 
     Source: Ioffe & Szegedy 2015, arXiv 1502.03167.
     """
@@ -70,13 +71,13 @@ class BatchNorm(nn.Module):
 
 
 def masked_moments(x: Array, mask: Array, total: Callable) -> tuple[Array, Array, Array]:
-    """Number of observed values of a channel, their mean and their variance: [], [C], [C].
+    """Return the number of observed values per channel, their mean and their variance: [], [C], [C].
 
     Args:
       x: [N, ..., C].
-      mask: [N, ..., 1], the axes between of size 1; bool.
-      total: adds up over all devices. Sums and counts leave a device, never means: masks differ between
-      devices.
+      mask: [N, 1, ..., 1] bool.
+      total: sums over all devices. It is applied to sums and counts, not to means, because masks differ between
+        devices.
     """
     axes = tuple(range(x.ndim - 1))
     values_each = x[0, ..., 0].size
@@ -87,10 +88,10 @@ def masked_moments(x: Array, mask: Array, total: Callable) -> tuple[Array, Array
 
 
 class Dropout(nn.Module):
-    """Each value of an input 0 with probability ``rate``, else 1 / (1 - rate) of itself, in training.
+    """In training, set each value to 0 with probability ``rate``, and multiply the others by 1 / (1 - rate).
 
-    [N, ..., C] -> [N, ..., C]. With ``channels`` whole channels fall out together. The noise depends on the
-    keys and on the place of the layer in its network.
+    [N, ..., C] -> [N, ..., C]. With ``channels``, whole channels are set to 0 together. The noise depends on the keys
+    and on the position of the layer in its network.
 
     Source: Srivastava et al. 2014, JMLR 15.
     """

@@ -1,7 +1,7 @@
-"""PolyMNIST: residual networks of 64, 128 and 256 channels on 28, 14 and 7 pixels a side.
+"""PolyMNIST: residual networks with 64, 128 and 256 channels at 28, 14 and 7 pixels per side.
 
-Leaky ReLUs of slope 0.2 and residuals weighted by 0.1. With images of 28 x 28 x 3 and latent dimension 512
-the encoder has 13,516,224 parameters and the decoder 7,104,963 (256: 7,093,184 and 3,893,699), as many as
+The networks have leaky ReLUs of slope 0.2 and residuals with weight 0.1. With images of 28 x 28 x 3 and latent
+dimension 512 the encoder has 13,516,224 parameters and the decoder 7,104,963 (256: 7,093,184 and 3,893,699), as many as
 the published ones.
 
 Source: the code released with Sutter et al. 2024, arXiv 2403.05300 (thomassutter/mmvmvae, ResnetEncoder and
@@ -26,14 +26,14 @@ _POINT = ((1, 1), (1, 1), (0, 0))
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality.
+    """Return the encoder and the decoder of a modality.
 
     Raises:
-      UserError: a side of the image is no multiple of 4.
+      UserError: a side of the image is not a multiple of 4.
     """
     if any(side % 4 for side in modality.shape[:2]):
         raise UserError(
-            f"network 'polymnist_resnet' halves images twice; {modality.name!r} has shape {modality.shape}, "
+            f"network 'polymnist_resnet' halves images twice; {modality.name!r} has shape {modality.shape}; "
             "allowed: sides that are multiples of 4"
         )
     return Encoder(config.latent_dim), Decoder(modality.shape)
@@ -44,7 +44,7 @@ def _active(x: Array) -> Array:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside the identity or a 1 x 1 one: [N, H, W, C] -> [N, H, W, features]."""
+    """Two 3 x 3 convolutions plus the identity or a 1 x 1 convolution: [N, H, W, C] -> [N, H, W, features]."""
 
     features: int
 
@@ -58,7 +58,7 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Posterior of an image: [N, H, W, C] -> DiagonalGaussian [N, D]."""
+    """Encode images: [N, H, W, C] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
 
@@ -74,7 +74,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Image of a latent: [N, D] -> [N, *shape], without an output activation."""
+    """Decode images: [N, D] -> [N, *shape], without output activation."""
 
     shape: tuple[int, int, int]
 

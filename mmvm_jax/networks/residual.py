@@ -1,24 +1,24 @@
-"""The residual block of the CelebA and MIMIC-CXR networks, for sequences and images, down or up."""
+"""Parts shared by the CelebA and MIMIC-CXR networks: a residual block for sequences and images, and the heads."""
 
 import flax.linen as nn
 
 from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.networks.normalization import BatchNorm, Dropout, Training
-from mmvm_jax.types import Array
+from mmvm_jax.types import Array, DiagonalGaussian
 
 
 class ResidualBlock(nn.Module):
-    """A wide convolution beside normalisation, ReLU, a narrow convolution, and the same with a wide one.
+    """Residual block: [N, *sides, C] -> [N, *sides', features], with one side for sequences and two for images.
 
-    [N, *sides, C] -> [N, *sides', features], with one side for a sequence and two for an image. Both
-    convolutions of the longer path are followed by dropout; for images they have no bias, and whole
-    channels fall out.
+    The short path is a wide convolution and normalisation. The long path is normalisation, ReLU and a narrow
+    convolution, then normalisation, ReLU and a wide convolution. Dropout follows both convolutions of the long path.
+    For images these convolutions have no bias, and dropout removes whole channels.
 
     Attributes:
-      features: channels of the output.
-      stride: of the wide convolution, whose kernel has 4 pixels a side.
-      padding: of the wide convolution, on either end of each side.
-      up: whether the wide convolution is a transposed one.
+      features: number of output channels.
+      stride: stride of the wide convolution, whose kernel has 4 pixels per side.
+      padding: padding of the wide convolution, at both ends of each side.
+      up: use a transposed wide convolution.
     """
 
     features: int
@@ -41,3 +41,14 @@ class ResidualBlock(nn.Module):
     def _wide(self, ndim: int, use_bias: bool) -> nn.Module:
         make = ConvTranspose if self.up else Conv
         return make(self.features, (4,) * ndim, (self.stride,) * ndim, (self.padding,) * ndim, use_bias)
+
+
+class Heads(nn.Module):
+    """Linear heads without bias for mean and log-variance: [N, ...] -> DiagonalGaussian [N, D]."""
+
+    latent_dim: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> DiagonalGaussian:
+        x = x.reshape(x.shape[0], -1)
+        return DiagonalGaussian(*(nn.Dense(self.latent_dim, use_bias=False)(x) for _ in range(2)))

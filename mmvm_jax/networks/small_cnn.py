@@ -1,4 +1,4 @@
-"""Three strided convolutions and their mirror image, for small images."""
+"""Three strided convolutions, and three transposed convolutions in reverse order, for small images."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -7,19 +7,19 @@ from mmvm_jax.networks.layers import Conv, ConvTranspose
 from mmvm_jax.types import Array, DiagonalGaussian
 
 KINDS = ("image",)
-# A ReLU halves the second moment and He's initialiser doubles it, so activations keep their scale through
-# the layers; a linear head has no ReLU to make up for and takes LeCun's.
+# A ReLU halves the second moment and He's initialiser doubles it, so activations keep their scale. A linear head has
+# LeCun's initialiser, because no ReLU follows it.
 _he, _lecun = nn.initializers.he_normal, nn.initializers.lecun_normal
 
 
 def make(modality, config):
-    """The pair (encoder, decoder) of a modality, from ``config.network``."""
+    """Return the encoder and the decoder of a modality, from ``config.network``."""
     channels = tuple(config.small_cnn.channels)
     return Encoder(config.latent_dim, channels), Decoder(modality.shape, channels)
 
 
 class Encoder(nn.Module):
-    """Posterior of an image: [N, H, W, C] -> DiagonalGaussian [N, D]."""
+    """Encode images: [N, H, W, C] -> DiagonalGaussian [N, D]."""
 
     latent_dim: int
     channels: tuple[int, ...] = (32, 64, 128)
@@ -33,7 +33,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Image of a latent: [N, D] -> [N, *shape], without an output activation."""
+    """Decode images: [N, D] -> [N, *shape], without output activation."""
 
     shape: tuple[int, int, int]
     channels: tuple[int, ...] = (32, 64, 128)

@@ -1,17 +1,14 @@
 """Evidence lower bounds put together from likelihoods and divergences."""
 
-import math
 from collections.abc import Callable
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mmvm_jax.distributions import BOUNDS, importance_weighted_bound, masked_logsumexp, sample, where_present
-from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.distributions import BOUNDS, importance_weighted_bound, masked_logsumexp
+from mmvm_jax.errors import unknown_name
 from mmvm_jax.objectives.interface import check_at_least
-from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
+from mmvm_jax.types import Array, LossOutput
 
 GRADIENTS = ("reparametrised", "dreg")
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 
 from mmvm_jax.distributions import gaussian_kl, sample, where_present
 from mmvm_jax.objectives.bounds import per_modality_bound
-from mmvm_jax.objectives.interface import Functions, no_parameters
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, no_parameters
 from mmvm_jax.objectives.latents import draw, with_sources
 from mmvm_jax.objectives.noise import modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
-HYPERPARAMETERS = ()
+HYPERPARAMETERS: dict[str, Hyperparameter] = {}
 init = no_parameters
 
 

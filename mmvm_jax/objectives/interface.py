@@ -1,16 +1,9 @@
 """What an objective may ask of a model, and what most methods answer alike."""
 
-import math
-from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from mmvm_jax.distributions import BOUNDS, importance_weighted_bound, masked_logsumexp, sample, where_present
-from mmvm_jax.errors import UserError, unknown_name
-from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
+from mmvm_jax.errors import Range, UserError
+from mmvm_jax.types import Array, Batch, DiagonalGaussian
 
 
 class Functions(Protocol):
@@ -29,6 +22,13 @@ class Functions(Protocol):
         Latents of sources that are absent are not ``active``, bool [M, ..., B] or to be broadcast to it: they are
         kept out of the decoders' batch statistics.
         """
+
+
+class Hyperparameter(NamedTuple):
+    """A traced number of a method, which may be annealed and which runs of one program may differ in."""
+
+    default: float
+    allowed: Range
 
 
 def no_parameters(key: Array, batch: Batch, functions: Functions, options) -> dict:

@@ -16,14 +16,22 @@ from mmvm_jax import aggregation
 from mmvm_jax.distributions import gaussian_kl, sample
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.objectives.bounds import joint_bound
-from mmvm_jax.objectives.interface import Functions
-from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_prior, with_sources
+from mmvm_jax.objectives.interface import Functions, Hyperparameter
+from mmvm_jax.objectives.latents import (
+    draw,
+    single_latent,
+    standard_normal_log_ratio,
+    standard_normal_prior,
+    with_sources,
+)
 from mmvm_jax.objectives.noise import example_keys, random_member, random_subset
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 AGGREGATIONS = ("average", "poe", "moe", "mopoe")
-HYPERPARAMETERS = ()
+VARIANTS = {name: {"aggregation": name} for name in AGGREGATIONS}
+HYPERPARAMETERS: dict[str, Hyperparameter] = {}
 prior = standard_normal_prior
+log_prior_ratio = standard_normal_log_ratio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +81,7 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """The joint posterior given the observed: components [K, 1, B, D], K = 1, M or 2**M - 1.
 
-    The source of a product is the sum of its members' identifiers, which has no order.
+    The source of a product is the sum of its members' identifiers, which does not depend on their order.
     """
     if options.aggregation == "average":
         return single_latent(aggregation.average_of_experts(posteriors, present))

@@ -1,18 +1,18 @@
 """Latents as decoders read them: mixtures of posteriors, draws, and the standard normal prior."""
 
-import math
-from collections.abc import Callable
-from typing import Protocol
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mmvm_jax.distributions import BOUNDS, importance_weighted_bound, masked_logsumexp, sample, where_present
-from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.distributions import (
+    gaussian_log_density,
+    mixture_log_density,
+    sample,
+    standard_normal_like,
+    where_present,
+)
 from mmvm_jax.objectives.interface import Functions
 from mmvm_jax.objectives.noise import example_keys
-from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
+from mmvm_jax.types import Array, DiagonalGaussian, LatentMixture
 
 
 def own_or_mixture(
@@ -96,6 +96,13 @@ def standard_normal_prior(functions: Functions, options, num_examples: int, late
     """``prior`` of the methods whose one latent is N(0, I): components [1, 1, B, D]."""
     zeros = jnp.zeros((num_examples, latent_dim))
     return single_latent(DiagonalGaussian(zeros, zeros))
+
+
+def standard_normal_log_ratio(mixture: LatentMixture, z: Array, options) -> tuple[Array, Array]:
+    """``log_prior_ratio`` of the methods whose one latent is N(0, I); nothing of it is private to a modality."""
+    log_prior = gaussian_log_density(standard_normal_like(DiagonalGaussian(z, z)), z)
+    shared = log_prior - mixture_log_density(mixture.components, z, mixture.log_weights)
+    return shared[0], jnp.zeros_like(shared)
 
 
 def single_latent(q: DiagonalGaussian) -> LatentMixture:

@@ -23,14 +23,14 @@ import jax
 import jax.numpy as jnp
 
 from mmvm_jax.distributions import gaussian_kl, gaussian_log_density, sample, where_present
-from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.errors import NOT_NEGATIVE, UserError, unknown_name
 from mmvm_jax.objectives.bounds import log_mean_density
-from mmvm_jax.objectives.interface import Functions, check_at_least
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, check_at_least
 from mmvm_jax.objectives.latents import draw, own_or_mixture, with_sources
 from mmvm_jax.objectives.noise import modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
-HYPERPARAMETERS = ("label_weight",)
+HYPERPARAMETERS = {"label_weight": Hyperparameter(1.0, NOT_NEGATIVE)}
 DIVERGENCES = ("monte_carlo", "closed_form")
 MAX_MODALITIES = 10
 

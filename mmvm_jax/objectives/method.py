@@ -1,5 +1,6 @@
 """From ``config.method`` to a method: its module, its static options, and its hyper-parameters at any step."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -7,11 +8,15 @@ from types import ModuleType
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
-from mmvm_jax.errors import unknown_name
+from mmvm_jax.errors import NOT_NEGATIVE, Range, UserError, unknown_name
 from mmvm_jax.objectives import METHODS
-from mmvm_jax.objectives.annealing import anneal
+from mmvm_jax.objectives.annealing import SHAPES, anneal
 from mmvm_jax.types import Array
+
+_FRACTION = Range(1e-6, 1.0)  # of the training
+_FUNCTIONS = ("init", "loss", "posterior", "draw", "prior")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,30 +31,120 @@ class Method:
     posterior: Callable = dataclasses.field(init=False)
     draw: Callable = dataclasses.field(init=False)
     prior: Callable = dataclasses.field(init=False)
+    log_prior_ratio: Callable | None = dataclasses.field(init=False)
 
     def __post_init__(self):
-        for name in ("init", "loss", "posterior", "draw", "prior"):
-            function = functools.partial(getattr(self.module, name), options=self.options)
-            object.__setattr__(self, name, function)
+        fill = lambda name: functools.partial(getattr(self.module, name), options=self.options)
+        for name in _FUNCTIONS:
+            object.__setattr__(self, name, fill(name))
+        has_ratio = hasattr(self.module, "log_prior_ratio")
+        object.__setattr__(self, "log_prior_ratio", fill("log_prior_ratio") if has_ratio else None)
 
     @property
     def is_gaussian(self) -> bool:
         """Whether encoders give the means and log-variances of Gaussians."""
-        return getattr(self.options, "latent_distribution", "normal") == "normal"
+        return not hasattr(self.module, "is_gaussian") or self.module.is_gaussian(self.options)
+
+
+def variants() -> dict[str, tuple[str, dict]]:
+    """Return the names of methods in a sweep, each with the name in ``METHODS`` and the options that it stands for."""
+    return {
+        variant: (name, options)
+        for name, module in METHODS.items()
+        for variant, options in getattr(module, "VARIANTS", {name: {}}).items()
+    }
+
+
+def default_fields(annealing: dict) -> dict[str, dict]:
+    """Return the fields of ``config.method``: per method its options and hyper-parameters, with their schedules.
+
+    Args:
+      annealing: the fields of a schedule, of which each hyper-parameter gets its own copy as ``anneal_<name>``.
+    """
+    fields = {}
+    for name, module in METHODS.items():
+        hyper = {key: value.default for key, value in module.HYPERPARAMETERS.items()}
+        schedules = {f"anneal_{key}": copy.copy(annealing) for key in hyper}
+        fields[name] = dataclasses.asdict(module.Options()) | hyper | schedules
+    return fields
 
 
 def make_method(config_method) -> Method:
-    """The method that ``config.method`` asks for.
+    """Return the method that ``config.method`` asks for.
 
     Raises:
       UserError: unknown name, or an option with a value that is not allowed.
     """
-    if config_method.name not in METHODS:
-        raise unknown_name("config.method.name", config_method.name, METHODS)
-    module = METHODS[config_method.name]
-    chosen = config_method[config_method.name]
+    module, chosen = _module(config_method), config_method[config_method.name]
     names = [field.name for field in dataclasses.fields(module.Options)]
     return Method(config_method.name, module, module.Options(**{name: chosen[name] for name in names}))
+
+
+def check_method(config_method, latent_dim: int) -> None:
+    """Check the chosen method, and the numbers of all methods.
+
+    Raises:
+      UserError: one of them, or two together, are not allowed.
+    """
+    make_method(config_method)
+    NOT_NEGATIVE.check("config.method.beta", config_method.beta)
+    for name, module in METHODS.items():
+        for key, hyperparameter in module.HYPERPARAMETERS.items():
+            hyperparameter.allowed.check(f"config.method.{name}.{key}", config_method[name][key])
+            _check_schedule(f"config.method.{name}.anneal_{key}", config_method[name][f"anneal_{key}"], hyperparameter)
+    module, chosen = _module(config_method), config_method[config_method.name]
+    if hasattr(module, "check"):
+        module.check(chosen, latent_dim)
+
+
+def _check_schedule(field: str, schedule, hyperparameter) -> None:
+    if schedule.shape not in SHAPES:
+        raise unknown_name(f"{field}.shape", schedule.shape, SHAPES)
+    _FRACTION.check(f"{field}.fraction", schedule.fraction)
+    hyperparameter.allowed.check(f"{field}.start", schedule.start)
+
+
+def warning(config_method, present: np.ndarray) -> str:
+    """Return the method's warning about training data that are ``present`` [M, N], "" if it has none."""
+    module = _module(config_method)
+    return module.warning(config_method[config_method.name], present) if hasattr(module, "warning") else ""
+
+
+def find_variant(variant: str) -> tuple[str, dict]:
+    """Return the name in ``METHODS`` and the options of a method by its name in a sweep.
+
+    Raises:
+      UserError: unknown name.
+    """
+    if variant not in variants():
+        raise unknown_name("--methods", variant, variants())
+    return variants()[variant]
+
+
+def choose(config_method, variant: str) -> None:
+    """Set ``config.method`` to a method by its name in a sweep."""
+    config_method.name, options = find_variant(variant)
+    config_method[config_method.name].update(options)
+
+
+def variant_name(config_method) -> str:
+    """Return the name of the configured method in a sweep: ``joint`` goes by its aggregation."""
+    chosen = config_method[config_method.name]
+    for variant, (name, options) in variants().items():
+        if name == config_method.name and all(chosen[key] == value for key, value in options.items()):
+            return variant
+    return config_method.name
+
+
+def _module(config_method) -> ModuleType:
+    name = config_method.name
+    if name in METHODS:
+        return METHODS[name]
+    if name in variants():
+        of, options = variants()[name]
+        fields = [f"config.method.name={of}", *(f"config.method.{of}.{key}={value}" for key, value in options.items())]
+        raise UserError(f"config.method.name is {name!r}, which is an option of {of!r}; allowed: {' '.join(fields)}")
+    raise unknown_name("config.method.name", name, METHODS)
 
 
 def hyper_at(config_method, hyper: dict[str, Array], step: Array, num_steps: int) -> dict[str, Array]:
@@ -71,7 +166,7 @@ def hyper_at(config_method, hyper: dict[str, Array], step: Array, num_steps: int
 
 
 def final_hyper(config_method) -> dict[str, Array]:
-    """Final values of the hyper-parameters of the chosen method, as arrays."""
+    """Return the final values of the hyper-parameters of the chosen method, as arrays."""
     chosen = config_method[config_method.name]
     names = METHODS[config_method.name].HYPERPARAMETERS
     values = {"beta": config_method.beta} | {name: chosen[name] for name in names}

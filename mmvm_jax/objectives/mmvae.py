@@ -19,14 +19,15 @@ import jax.numpy as jnp
 from mmvm_jax.aggregation import mixture_of_experts
 from mmvm_jax.distributions import gaussian_log_density, sample, where_present
 from mmvm_jax.objectives.bounds import check_importance_options, importance_weighted_loss, log_mean_density
-from mmvm_jax.objectives.interface import Functions, no_parameters
-from mmvm_jax.objectives.latents import draw, standard_normal_prior, with_sources
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, no_parameters
+from mmvm_jax.objectives.latents import draw, standard_normal_log_ratio, standard_normal_prior, with_sources
 from mmvm_jax.objectives.noise import modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
-HYPERPARAMETERS = ()
+HYPERPARAMETERS: dict[str, Hyperparameter] = {}
 init = no_parameters
 prior = standard_normal_prior
+log_prior_ratio = standard_normal_log_ratio
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,12 +22,12 @@ import jax.numpy as jnp
 from mmvm_jax.distributions import gaussian_log_density, sample, where_present
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.objectives.bounds import check_importance_options, importance_weighted_loss, log_mean_density
-from mmvm_jax.objectives.interface import Functions
+from mmvm_jax.objectives.interface import Functions, Hyperparameter
 from mmvm_jax.objectives.latents import choose, with_sources
 from mmvm_jax.objectives.noise import example_keys, modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
-HYPERPARAMETERS = ()
+HYPERPARAMETERS: dict[str, Hyperparameter] = {}
 LATENT_DISTRIBUTIONS = ("normal", "laplace")
 ABSENT_PRIVATE = ("prior", "auxiliary")
 _LEAST_SCALE = 1e-6  # of a Laplace posterior
@@ -60,8 +60,17 @@ class Options:
                 raise unknown_name(f"config.method.mmvae_plus.{field}", getattr(self, field), allowed)
 
 
-def check_private_dim(private_dim: int, latent_dim: int) -> None:
+def check(fields, latent_dim: int) -> None:
     """Raises UserError if the private part leaves nothing of the latent, or is nothing."""
+    _check_private_dim(fields.private_dim, latent_dim)
+
+
+def is_gaussian(options: Options) -> bool:
+    """Return whether posteriors are Gaussian."""
+    return options.latent_distribution == "normal"
+
+
+def _check_private_dim(private_dim: int, latent_dim: int) -> None:
     if not 1 <= private_dim < latent_dim:
         raise UserError(
             f"config.method.mmvae_plus.private_dim is {private_dim}; "
@@ -75,7 +84,7 @@ def init(key: Array, batch: Batch, functions: Functions, options: Options) -> di
     Raises:
       UserError: the private part leaves nothing of the latent, or is nothing.
     """
-    check_private_dim(options.private_dim, jax.eval_shape(functions.encode, batch.inputs).mean.shape[-1])
+    _check_private_dim(options.private_dim, jax.eval_shape(functions.encode, batch.inputs).mean.shape[-1])
     zeros = jnp.zeros((len(functions.names), options.private_dim))
     if options.latent_distribution == "laplace":
         return {"log_variance": zeros + math.log(2.0)}

@@ -11,16 +11,18 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmvm_jax.distributions import ESTIMATORS, kl_to_mixture, sample, where_present
-from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.errors import SHARE, Range, UserError, unknown_name
 from mmvm_jax.objectives.bounds import per_modality_bound
-from mmvm_jax.objectives.interface import Functions, check_at_least
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, check_at_least
 from mmvm_jax.objectives.latents import draw, own_or_mixture
 from mmvm_jax.objectives.noise import highest, keyed_uniforms, modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
-HYPERPARAMETERS = ("alpha", "temperature")
+_TEMPERATURE = Range(1e-6, 1e9)  # divergences are divided by it
+HYPERPARAMETERS = {"alpha": Hyperparameter(0.0, SHARE), "temperature": Hyperparameter(1.0, _TEMPERATURE)}
 GATES = ("none", "global", "per_example")
 _GATE_WIDTH = 64
 
@@ -56,6 +58,26 @@ class Options:
         check_at_least(0, "mmvm", "num_experts", self)
         if self.hard and self.gate == "none":
             raise UserError("config.method.mmvm.hard is True without a gate; allowed: with gate=global or per_example")
+
+
+def check(fields, latent_dim: int) -> None:
+    """Raises UserError if the prior has no component but N(0, I) from the start."""
+    if fields.alpha == 1 and fields.anneal_alpha.shape == "constant":
+        raise UserError(
+            "config.method.mmvm.alpha is 1 from the start, which leaves nothing of the mixture; allowed: less than 1, "
+            "or config.method.name=independent"
+        )
+
+
+def warning(fields, present: np.ndarray) -> str:
+    """The warning about examples whose posterior nothing but their own likelihood holds, "" if there are none."""
+    alone = np.mean(np.sum(present, axis=0) == 1)
+    if fields.alpha != 0 or not alone:
+        return ""
+    return (
+        f"{100 * alone:.0f} % of the training examples have a single modality; with config.method.mmvm.alpha=0 "
+        "nothing bounds their posteriors' variance from below: set it to 0.1"
+    )
 
 
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:

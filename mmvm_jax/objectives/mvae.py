@@ -14,14 +14,15 @@ import jax.numpy as jnp
 from mmvm_jax.aggregation import product_of_experts
 from mmvm_jax.distributions import gaussian_kl, sample
 from mmvm_jax.objectives.bounds import joint_bound
-from mmvm_jax.objectives.interface import Functions, check_at_least, no_parameters
-from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_prior
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, check_at_least, no_parameters
+from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_log_ratio, standard_normal_prior
 from mmvm_jax.objectives.noise import example_keys, modality_keys, random_subset
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
-HYPERPARAMETERS = ()
+HYPERPARAMETERS: dict[str, Hyperparameter] = {}
 init = no_parameters
 prior = standard_normal_prior
+log_prior_ratio = standard_normal_log_ratio
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,15 +16,17 @@ import jax.numpy as jnp
 
 from mmvm_jax.aggregation import product_of_experts
 from mmvm_jax.distributions import gaussian_kl, sample, where_present
+from mmvm_jax.errors import SHARE
 from mmvm_jax.objectives.bounds import joint_bound
-from mmvm_jax.objectives.interface import Functions, no_parameters
-from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_prior
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, no_parameters
+from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_log_ratio, standard_normal_prior
 from mmvm_jax.objectives.noise import example_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
-HYPERPARAMETERS = ("alpha",)
+HYPERPARAMETERS = {"alpha": Hyperparameter(5.0 / 6.0, SHARE)}
 init = no_parameters
 prior = standard_normal_prior
+log_prior_ratio = standard_normal_log_ratio
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,17 +1,13 @@
 """Random numbers keyed by example and modality: noise, members and subsets."""
 
 import math
-from collections.abc import Callable
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmvm_jax.distributions import BOUNDS, importance_weighted_bound, masked_logsumexp, sample, where_present
-from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.objectives.interface import Functions
-from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
+from mmvm_jax.types import Array, Batch
 
 
 def example_keys(key: Array, index: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Figures and the pages that show them; drawn into files, so no screen is needed."""
+"""Figures and pages of a report. Figures are drawn into files, so no display is needed."""
 
 import matplotlib
 
@@ -9,6 +9,6 @@ matplotlib.rcParams.update(
         "axes.spines.top": False,
         "axes.spines.right": False,
         "figure.dpi": 110,
-        "text.parse_math": False,  # names and captions are what they are, dollars included
+        "text.parse_math": False,  # names and captions may contain dollar signs
     }
 )

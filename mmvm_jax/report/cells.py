@@ -1,4 +1,4 @@
-"""Examples side by side, whatever they are: images, captions, traces and rasters, each in its cell of one axis."""
+"""Grids of examples of any kind: images, texts, line plots and rasters, each in one cell of one axis."""
 
 import textwrap
 from typing import NamedTuple
@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from mmvm_jax.data.text import ALPHABET, BLANK
 from mmvm_jax.types import Modality
 
-_SIDE = 0.75  # inches, of a cell
-_TEXT_WIDTH = 1.9  # inches, of a cell in a figure that has captions
-_TEXT_COLUMNS = 5  # as many as are readable
-_CHARACTERS = 34  # in a line of a caption
+_SIDE = 0.75  # side of a cell, inches
+_TEXT_WIDTH = 1.9  # width of a cell in a figure with texts, inches
+_TEXT_COLUMNS = 5  # more are not readable
+_CHARACTERS = 34  # per line of a text
 
 
 class Row(NamedTuple):
@@ -21,17 +21,17 @@ class Row(NamedTuple):
 
     label: str
     modality: Modality
-    values: np.ndarray  # [E, ...] as the network sees them, images in [0, 1]; token ids
+    values: np.ndarray  # [E, ...] in the units of the network: images in [0, 1], token ids
     is_given: bool = False  # real rather than generated
     shown: np.ndarray | None = None  # [E] bool; all if None
 
 
 def draw_rows(rows: list[Row], vocabularies: dict[str, tuple[str, ...]]) -> Figure:
-    """One figure of all rows, one column an example; what is real has a bold label.
+    """Draw all rows in one figure, one column per example. Rows of real examples have a bold label.
 
     Args:
-      rows: of equally many examples.
-      vocabularies: the words of token ids, by modality; ids themselves are shown where there are none.
+      rows: rows with the same number of examples.
+      vocabularies: {modality name: the word of each token id}; without a vocabulary, ids are shown.
     """
     has_text = any(row.modality.kind == "tokens" for row in rows)
     width = _TEXT_WIDTH if has_text else _SIDE
@@ -64,7 +64,7 @@ def _draw_cell(axis, box, row: Row, value: np.ndarray, limits, vocabularies) -> 
 
 
 def _limits(rows: list[Row]) -> dict[str, tuple[float, float]]:
-    """The range of each modality in all its rows: that of its real values where there are any."""
+    """Return the range of values of each modality: that of its real examples if there are any."""
     limits = {}
     for row in sorted(rows, key=lambda row: row.is_given):
         values = row.values if row.shown is None else row.values[row.shown]
@@ -80,7 +80,7 @@ def _draw_text(axis, box, text: str) -> None:
 
 
 def _draw_image(axis, box, image: np.ndarray) -> None:
-    """As large as the cell allows: three channels or more as colours, one or two as the grey of their mean."""
+    """Draw an image that fills its cell: three or more channels as colours, one or two as the grey of their mean."""
     left, right, top, bottom = box
     scale = 0.95 * min((right - left) / image.shape[1], (bottom - top) / image.shape[0])
     half_width, half_height = 0.5 * scale * image.shape[1], 0.5 * scale * image.shape[0]
@@ -91,7 +91,7 @@ def _draw_image(axis, box, image: np.ndarray) -> None:
 
 
 def _draw_numbers(axis, box, value: np.ndarray, limits: tuple[float, float]) -> None:
-    """A vector as a trace, anything with more axes as a raster, rows its first axis."""
+    """Draw a vector as a line, and an array with more axes as a raster whose rows are its first axis."""
     left, right, top, bottom = box
     low, high = limits
     if value.ndim > 1:
@@ -107,6 +107,6 @@ def _draw_numbers(axis, box, value: np.ndarray, limits: tuple[float, float]) -> 
 def _words(ids: np.ndarray, modality: Modality, vocabularies: dict[str, tuple[str, ...]]) -> str:
     words = vocabularies.get(modality.name)
     kept = [int(one) for one in ids if one != modality.padding]
-    if words and all(len(word) == 1 for word in words):  # letters, with blanks for whatever surrounds a text
+    if words and all(len(word) == 1 for word in words):  # characters; blanks surround a text
         return " ".join("".join(words[one] for one in kept).replace(ALPHABET[BLANK], " ").split())
     return " ".join(words[one] if words else str(one) for one in kept)

@@ -1,4 +1,4 @@
-"""The report of a sweep: methods compared over betas and seeds."""
+"""The report of a sweep: it compares methods over betas and seeds."""
 
 from typing import NamedTuple
 
@@ -22,19 +22,19 @@ COLUMNS = {
     OBJECTIVE: "objective",
     "examples/s": "train/examples_per_second",
 }
-_SEVERAL_LABELS = "coherence/classifier_average_precision/mean"  # which is there for these alone
+_SEVERAL_LABELS = "coherence/classifier_average_precision/mean"  # exists only for data with several labels
 _MARKERS = "os^Dv<>PX*hp"
 _CAPTIONS = {
-    "trade_off": "Mean over seeds, bars are standard errors; the points of a method are joined from its smallest beta "
-    "(small marker) to its largest. Up and to the left is better.",
-    "objective": "What each method maximises, at the end of training, against beta. The dashed line is the plain "
-    "autoencoder (beta 0), which no evidence lower bound of the same networks can be expected to exceed. Methods whose "
-    "objective is another one (importance weighting, several bounds added up) compare only with themselves.",
+    "trade_off": "Mean over seeds; bars are standard errors. A line joins the points of a method, from its smallest "
+    "beta (small marker) to its largest. Up and to the left is better.",
+    "objective": "The objective that each method maximises, at the end of training, against beta. The dashed line is "
+    "the plain autoencoder (beta 0). No evidence lower bound of the same networks can be expected to exceed it. If a "
+    "method has another objective (importance weighting, a sum of several bounds), compare it only with itself.",
 }
 
 
 class Result(NamedTuple):
-    """What one run ended with."""
+    """The metrics of one finished run."""
 
     method: str
     beta: float
@@ -43,16 +43,16 @@ class Result(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The runs of a method and a beta: {column: (mean, standard error over seeds)}; NaN error for one seed."""
+    """The runs of one method and beta; the standard error is NaN for a single seed."""
 
     method: str
     beta: float
     num_seeds: int
-    cells: dict[str, tuple[float, float]]
+    cells: dict[str, tuple[float, float]]  # {column: (mean, standard error over seeds)}
 
 
 def summarise(results: list[Result]) -> list[Summary]:
-    """Means and standard errors over seeds, in the order in which methods appear, by beta."""
+    """Return means and standard errors over seeds, sorted by first appearance of the method, then by beta."""
     summaries = []
     for method in dict.fromkeys(result.method for result in results):
         mine = [result for result in results if result.method == method]
@@ -75,15 +75,15 @@ def _mean_and_error(numbers: list[float]) -> tuple[float, float]:
 def write_comparison(
     config, results: list[Result], bound: float | None, failures: dict[str, str], workdir: str, command: str
 ) -> str:
-    """Writes ``figures/*.png`` and ``report.html`` into the workdir of a sweep; returns the page's path.
+    """Write ``figures/*.png`` and ``report.html`` into the workdir of a sweep; return the path of the page.
 
     Args:
-      config: that all runs share.
-      results: of the finished runs, one or more.
+      config: the configuration that all runs share.
+      results: metrics of the finished runs, one or more.
       bound: objective of the plain autoencoder, if it was trained.
-      failures: {run: what went wrong}.
-      workdir: the folder.
-      command: what reproduces the sweep.
+      failures: {run: error message}.
+      workdir: folder of the sweep.
+      command: the command that started the sweep.
     """
     summaries = summarise(results)
     columns = [column for column in COLUMNS if any(column in summary.cells for summary in summaries)]
@@ -102,7 +102,7 @@ def write_comparison(
 
 
 def _draw(summaries, columns, bound, several_labels):
-    # Of several labels each, accuracy is high for whoever answers always the same.
+    # With several labels per example, always predicting the more frequent value already has a high accuracy.
     probe = "probe average precision" if several_labels else "probe accuracy"
     scores = [column for column in (probe, "cross coherence") if column in columns]
     if scores and RECONSTRUCTION in columns:
@@ -112,7 +112,7 @@ def _draw(summaries, columns, bound, several_labels):
 
 
 def trade_off(summaries: list[Summary], scores: list[str]) -> Figure:
-    """Reconstruction error against each score, one marker a method, one point a beta."""
+    """Draw the reconstruction error against each score: one marker per method, one point per beta."""
     size = (5.0 * len(scores) + 1.5, 4.2)
     figure, axes = plt.subplots(1, len(scores), figsize=size, squeeze=False, layout="constrained")
     for axis, score in zip(axes[0], scores):
@@ -128,7 +128,7 @@ def trade_off(summaries: list[Summary], scores: list[str]) -> Figure:
 
 
 def objectives(summaries: list[Summary], bound: float | None) -> Figure:
-    """The objective against beta on a logarithmic axis."""
+    """Draw the objective against beta on a logarithmic axis."""
     figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     for style, method, points in _by_method(summaries, (OBJECTIVE,)):
         y, error = np.array([point.cells[OBJECTIVE] for point in points]).T
@@ -145,7 +145,7 @@ def objectives(summaries: list[Summary], bound: float | None) -> Figure:
 
 
 def _by_method(summaries, columns):
-    """(style, method, its summaries that have the columns), one method after the other."""
+    """Yield (style, method, its summaries that have all columns) for each method."""
     for place, method in enumerate(dict.fromkeys(summary.method for summary in summaries)):
         points = [s for s in summaries if s.method == method and all(column in s.cells for column in columns)]
         if points:
@@ -153,7 +153,7 @@ def _by_method(summaries, columns):
 
 
 def _style(place: int) -> dict[str, str]:
-    """Of Matplotlib's lines; where colours come round again, markers are hollow and lines dashed."""
+    """Return the Matplotlib line style of a method. If a colour repeats, markers are hollow and lines dashed."""
     color, again = CLASS_COLORS[place % len(CLASS_COLORS)], place >= len(CLASS_COLORS)
     inside, line = ("white", "--") if again else (color, "-")
     return {

@@ -1,4 +1,4 @@
-"""The figures of a report; each function draws one and returns it."""
+"""The figures of a report. Each function draws one figure and returns it."""
 
 import functools
 
@@ -13,16 +13,16 @@ from threadpoolctl import threadpool_limits
 from mmvm_jax.data.batches import some_rows
 from mmvm_jax.report.cells import Row, draw_rows
 
-# Okabe & Ito's colours, and two more greys, tell ten classes apart for colour-blind readers too.
+# Okabe and Ito's colours and two more: colour-blind readers can distinguish ten classes.
 CLASS_COLORS = (
     "#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999", "#6b3d00",
 )  # fmt: skip
 _MARKERS = "os^Dv"
-_LEGEND_CLASSES = 20  # more names than these are not readable
+_LEGEND_CLASSES = 20  # a legend with more names is not readable
 
 
 def learning_curves(history: list[dict]) -> Figure:
-    """Loss, log-likelihoods and divergences against the step: of training as lines, of other splits as dots."""
+    """Draw loss, log-likelihoods and divergences against the step: lines for training, dots for held-out examples."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
     training = [line for line in history if line["split"] == "train"]
     held_out = [line for line in history if line["split"] != "train"]
@@ -40,7 +40,7 @@ def learning_curves(history: list[dict]) -> Figure:
 
 
 def _series(lines, name):
-    """(steps, values) of one metric; NaN where a value is not finite."""
+    """Return (steps, values) of one metric; values that are not finite are NaN."""
     return [line["step"] for line in lines], [np.nan if line.get(name) is None else line[name] for line in lines]
 
 
@@ -49,34 +49,34 @@ def _names(history, prefix):
 
 
 def reconstructions(modalities, examples, vocabularies) -> Figure:
-    """For every modality its test examples above their reconstructions."""
+    """Draw the test examples of every modality above their reconstructions."""
     rows = []
     for modality in modalities:
-        name, there = modality.name, examples.present[modality.name]
-        rows.append(Row(name, modality, examples.inputs[name], is_given=True, shown=there))
-        rows.append(Row("reconstructed", modality, examples.generated[name][name], shown=there))
+        name, present = modality.name, examples.present[modality.name]
+        rows.append(Row(name, modality, examples.inputs[name], is_given=True, shown=present))
+        rows.append(Row("reconstructed", modality, examples.generated[name][name], shown=present))
     return draw_rows(rows, vocabularies)
 
 
 def cross_generation(modalities, examples, vocabularies) -> Figure:
-    """Every modality generated from every other: one block of rows a source, its real examples on top."""
+    """Draw every modality generated from every other: one block of rows per source, its real examples on top."""
     rows = []
     for source in modalities:
-        there = examples.present[source.name]
-        rows.append(Row(f"given {source.name}", source, examples.inputs[source.name], is_given=True, shown=there))
+        present = examples.present[source.name]
+        rows.append(Row(f"given {source.name}", source, examples.inputs[source.name], is_given=True, shown=present))
         targets = [target for target in modalities if target != source]
-        rows += [Row(f"→ {t.name}", t, examples.generated[source.name][t.name], shown=there) for t in targets]
+        rows += [Row(f"→ {t.name}", t, examples.generated[source.name][t.name], shown=present) for t in targets]
     return draw_rows(rows, vocabularies)
 
 
 def unconditional(modalities, samples, vocabularies) -> Figure:
-    """Draws from the prior, one a column, seen through every decoder."""
+    """Draw samples from the prior: one sample per column, decoded to every modality."""
     return draw_rows([Row(m.name, m, samples[m.name]) for m in modalities], vocabularies)
 
 
-@threadpool_limits.wrap(limits=1)  # threads that wait for each other make t-SNE tens of times slower
+@threadpool_limits.wrap(limits=1)  # more threads wait for each other and make t-SNE tens of times slower
 def latents(names, evaluation, class_names, count: int, seed: int) -> Figure:
-    """Posterior means by class, one column a modality: the latent itself at two dimensions, else two maps of it."""
+    """Draw posterior means by class, one column per modality: directly up to two dimensions, else by PCA and t-SNE."""
     means, present, labels = evaluation.test_means, evaluation.test_present, evaluation.test_labels
     maps = {"latent": _first_two} if means.shape[-1] <= 2 else _maps(seed)
     size = (3.2 * len(names) + 1.0, 3.2 * len(maps))
@@ -102,12 +102,12 @@ def _scatter(axis, points, classes, class_names) -> None:
 
 
 def _first_two(features):
-    """Latents of one or two dimensions as they are: [N, 1 or 2] -> [N, 2]."""
+    """Pad latents of one or two dimensions: [N, 1 or 2] -> [N, 2]."""
     return np.pad(features, ((0, 0), (0, 2 - features.shape[1])))
 
 
 def _maps(seed):
-    """{name: function [N, D] -> [N, 2]}; few examples have few neighbours."""
+    """Return {name: function [N, D] -> [N, 2]}; the perplexity of t-SNE is lower for few examples."""
     makers = {
         "PCA": lambda count: PCA(2),
         "t-SNE": lambda count: TSNE(perplexity=min(30.0, count / 4), init="pca", random_state=seed),
@@ -116,14 +116,14 @@ def _maps(seed):
 
 
 def _map(make, features):
-    """Equal features, of which t-SNE makes a segmentation fault, all lie in one point."""
+    """Apply a map; if all features are equal, with which t-SNE crashes, return the origin for all."""
     if not np.ptp(features, axis=0).any():
         return np.zeros((len(features), 2))
     return make(len(features)).fit_transform(features)
 
 
 def coherence_table(names, values: dict[str, float]) -> Figure:
-    """The coherence table as a heat map, the classifiers' own score beside it."""
+    """Draw the coherence table as a heat map; the last row is the score of the classifiers on real examples."""
     score = "accuracy" if "coherence/classifier_accuracy/mean" in values else "average_precision"
     table = [[values.get(f"coherence/{s}_to_{t}", np.nan) for t in names] for s in names]
     table = np.array([*table, [values.get(f"coherence/classifier_{score}/{t}", np.nan) for t in names]])
@@ -141,7 +141,7 @@ def coherence_table(names, values: dict[str, float]) -> Figure:
 
 
 def relatedness(pairs, class_names) -> Figure:
-    """A row for every two modalities: distances of matched and other pairs, those between classes, and their tree."""
+    """Draw one row per pair of modalities: distances of examples, distances between classes, and a tree of classes."""
     figure, axes = plt.subplots(len(pairs), 3, figsize=(11, 3.0 * len(pairs)), squeeze=False, layout="constrained")
     for (histogram, matrix, tree), ((a, b), pair) in zip(axes, pairs.items()):
         bins = np.linspace(0.0, max(pair.matched.max(), pair.unmatched.max()), 41)

@@ -1,4 +1,4 @@
-"""A page in one file: pictures inside, tables that sort by a click, nothing from the network."""
+"""A page in one HTML file: it contains its pictures, its tables sort by a click, and it loads nothing."""
 
 import base64
 import io
@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 from mmvm_jax.artifacts import run_folder
 from mmvm_jax.config import evaluated_split
 from mmvm_jax.runtime import environment
+from mmvm_jax.runtime.files import write_text
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("mmvm_jax.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -21,18 +22,18 @@ _EXAMPLES = {"test": "the whole test split", "validation": "training examples se
 
 
 def write_page(template: str, workdir: str, pictures, captions: dict[str, str], config, **content) -> str:
-    """Writes ``figures/*.png`` and ``report.html`` into the workdir.
+    """Write ``figures/*.png`` and ``report.html`` into the workdir.
 
     Args:
-      template: file name of the page's template, which extends ``page.html.jinja``.
-      workdir: the folder.
+      template: file name of the template, which extends ``page.html.jinja``.
+      workdir: folder of the run or the sweep.
       pictures: iterable of (name, figure), in the order of the page.
       captions: ``{name: caption}``.
-      config: shown at the end.
-      content: what else the template shows.
+      config: configuration, shown at the end of the page.
+      content: further variables of the template.
 
     Returns:
-      The page's path.
+      The path of the page.
     """
     os.makedirs(os.path.join(workdir, "figures"), exist_ok=True)
     split = evaluated_split(config)
@@ -46,18 +47,18 @@ def write_page(template: str, workdir: str, pictures, captions: dict[str, str], 
         **content,
     )
     path = os.path.join(workdir, run_folder.REPORT_FILE)
-    run_folder.write(path, page)
+    write_text(path, page)
     return path
 
 
 def format_number(value: float) -> str:
-    """Four significant digits, and none after the point of large numbers."""
+    """Format a number with four significant digits; from 1,000 on without decimals."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def format_with_error(mean: float, error: float) -> str:
-    """Mean ± standard error, both to the error's second digit; the mean alone without an error."""
-    if not error > 0:  # NaN too
+    """Format mean ± standard error, both to the second digit of the error; only the mean if there is no error."""
+    if not error > 0:  # also NaN
         return format_number(mean)
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{mean:,.{digits}f} ± {error:,.{digits}f}"

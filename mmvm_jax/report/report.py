@@ -1,29 +1,31 @@
-"""The report of one run: what the model makes of test examples, and every number."""
+"""The report of one run: figures of test examples, and all metrics."""
 
 import os
 
 from mmvm_jax.artifacts import run_folder
+from mmvm_jax.objectives.method import variant_name
 from mmvm_jax.report import figures
 from mmvm_jax.report.comparison import Result
 from mmvm_jax.report.page import write_page
-from mmvm_jax.report.table import as_csv, method_name
+from mmvm_jax.report.table import as_csv
+from mmvm_jax.runtime.files import write_text
 
 CAPTIONS = {
-    "cross_generation": "Cross-generation. Bold rows are real test examples; below each, the other modalities "
-    "generated from it alone. Agreement in the label is what coherence counts; the rest is free.",
-    "coherence": "Coherence: how well the target's classifier finds the true label in generated examples. "
-    "The last row is the classifier on real ones: nothing above it means anything.",
-    "reconstructions": "Reconstructions: real test examples, and each decoded from its own modality.",
-    "unconditional": "Unconditional generation: one draw a column, seen through every decoder; what is private to a "
-    "modality, all of it in independent autoencoders, is drawn for each. Where the method has no prior of its own, a "
-    "mixture of Gaussians fitted to draws from the training posteriors stands in.",
-    "latents": "Posterior means of test examples, coloured by class where there is one.",
-    "relatedness": "Relatedness: distances between two modalities' posteriors of the same and of different test "
-    "examples, their means between classes, and the classes joined by these.",
-    "learning_curves": "Learning curves: lines are means over the training batches since the last point; dots are of "
-    "some of the evaluated examples, always the same, in evaluation mode. Where they part, the model overfits.",
+    "cross_generation": "Cross-generation: bold rows are real test examples; the rows below are generated from them "
+    "in the other modalities. Coherence measures whether the label stays the same; all else may change.",
+    "coherence": "Coherence: how often a classifier of the target modality finds the true label in generated examples. "
+    "The last row is the score of the same classifier on real examples, which is an upper limit.",
+    "reconstructions": "Reconstructions: real test examples, and the same examples decoded from their own modality.",
+    "unconditional": "Unconditional generation: each column is one draw from the prior, decoded to every modality. "
+    "Private latents are drawn separately for each modality; with independent autoencoders all latents are private. "
+    "If the method has no prior, draws are from a mixture of Gaussians fitted to draws from the training posteriors.",
+    "latents": "Posterior means of test examples, coloured by class if there are classes.",
+    "relatedness": "Relatedness: distances between the posteriors of two modalities, of the same and of different test "
+    "examples; the mean distances between classes; and a tree of the classes from these distances.",
+    "learning_curves": "Learning curves: lines are means over the training batches since the previous point; dots are "
+    "a fixed sample of the evaluated examples, in evaluation mode. If the two diverge, the model overfits.",
 }
-_FEWEST_ON_A_MAP = 4  # examples
+_FEWEST_ON_A_MAP = 4  # examples per modality
 _HEADLINE = {
     "coherence/cross_mean": "cross coherence",
     "coherence/classifier_accuracy/mean": "classifiers on real data",
@@ -35,19 +37,19 @@ _HEADLINE = {
 
 
 def write_report(config, evaluation, description, history: list[dict], workdir: str, command: str) -> str:
-    """Writes ``figures/*.png``, ``evaluation.csv`` and ``report.html`` into the workdir; returns the page's path.
+    """Write ``figures/*.png``, ``evaluation.csv`` and ``report.html`` into the workdir; return the path of the page.
 
     Args:
-      config: of the run.
-      evaluation: what ``evaluate`` returned.
-      description: of the data set.
+      config: configuration of the run.
+      evaluation: result of ``evaluate``.
+      description: description of the data set.
       history: lines of ``metrics.jsonl``.
-      workdir: the folder of the run.
-      command: what reproduces the run.
+      workdir: folder of the run.
+      command: the command that started the run.
     """
     names = [modality.name for modality in description.modalities]
-    result = Result(method_name(config.method), config.method.beta, config.seed, evaluation.values)
-    run_folder.write(os.path.join(workdir, run_folder.TABLE_FILE), as_csv([result], names))
+    result = Result(variant_name(config.method), config.method.beta, config.seed, evaluation.values)
+    write_text(os.path.join(workdir, run_folder.TABLE_FILE), as_csv([result], names))
     return write_page(
         "report.html.jinja",
         workdir,
@@ -62,7 +64,7 @@ def write_report(config, evaluation, description, history: list[dict], workdir: 
 
 
 def group(values: dict[str, float]) -> dict[str, list[tuple[str, float]]]:
-    """The metrics by the first part of their names: {group: [(rest of the name, value)]}."""
+    """Group the metrics by the first part of their names: {group: [(rest of the name, value)]}."""
     groups = {}
     for name, value in sorted(values.items()):
         first, _, rest = name.partition("/")
@@ -71,7 +73,7 @@ def group(values: dict[str, float]) -> dict[str, list[tuple[str, float]]]:
 
 
 def _draw(config, evaluation, description, history):
-    """The figures that the data allow, in the order of the page: (name, figure)."""
+    """Yield (name, figure) for the figures that the data allow, in the order of the page."""
     modalities, words = description.modalities, description.vocabularies
     names = [modality.name for modality in modalities]
     if len(names) > 1:

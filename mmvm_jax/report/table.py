@@ -1,4 +1,4 @@
-"""Results as a table with one number a row, which pandas and others read as they are."""
+"""Results as a table with one number per row, for pandas."""
 
 import csv
 import io
@@ -10,14 +10,15 @@ COLUMNS = ("method", "beta", "seed", "metric", "from", "to", "value")
 
 
 def as_csv(results: Iterable[Result], names: Sequence[str]) -> str:
-    """A line for every number of every run, after a line of ``COLUMNS``.
+    """Return CSV text: a heading with ``COLUMNS``, then one line per number and run.
 
-    The modalities that the name of a number ends in stand in columns of their own: "coherence/a_to_b" is the metric
-    "coherence" from a to b, "relatedness/auroc/a_b" that of a and b, and "probe/accuracy/a" has no "to".
+    Modalities at the end of a metric's name have their own columns. "coherence/a_to_b" is the metric "coherence" and
+    "relatedness/auroc/a_b" the metric "relatedness/auroc", both with "from" a and "to" b. "probe/accuracy/a" has an
+    empty "to".
 
     Args:
-      results: of the runs.
-      names: of the modalities.
+      results: metrics of the runs.
+      names: names of the modalities.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -31,13 +32,8 @@ def as_csv(results: Iterable[Result], names: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def method_name(config_method) -> str:
-    """What a sweep calls a method: ``joint`` goes by its aggregation."""
-    return config_method.joint.aggregation if config_method.name == "joint" else config_method.name
-
-
 def _places(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """{last part of a metric's name: (from, to)}."""
+    """Return {last part of the name of a metric: (from, to)}."""
     places = {name: (name, "") for name in names}
     places |= {f"{a}_{b}": (a, b) for a in names for b in names}
     sources = [*names, "others"]

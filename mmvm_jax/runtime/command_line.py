@@ -13,6 +13,7 @@ from mmvm_jax.config import READ_BY_DATA_SETS, READ_BY_KIND
 from mmvm_jax.errors import RESTART, Disconnected, UserError, first_line, is_disk_full
 from mmvm_jax.runtime.progress import log, show_log
 from mmvm_jax.runtime.signals import obey_termination
+from mmvm_jax.versions import check_version
 
 _VERBOSE = flags.DEFINE_bool("verbose", False, "Where an error of the program itself comes from, line by line.")
 
@@ -33,6 +34,7 @@ def start(work: Callable[[], None], if_stopped: str, config: flags.FlagHolder | 
         try:
             if len(argv) > 1:
                 raise UserError(f"{argv[1]!r} is no flag; flags begin with --")
+            check_version()
             work()
         except Disconnected as error:
             _say(str(error))

@@ -67,6 +67,18 @@ def sum_over_devices(tree):
     return tree if num_devices() == 1 else jax.lax.psum(tree, _AXIS)  # XLA would copy what it sums
 
 
+def on_each_device(function: Callable, *arguments):
+    """Runs ``function(*arguments)`` on every device of this process, with the same arguments.
+
+    Returns:
+      Its outputs on the host, with a leading axis of devices.
+    """
+    local = jax.local_devices()[: _num_local()]
+    in_axes = (0, *(None,) * len(arguments))  # pmap wants an argument that is mapped
+    run = jax.pmap(lambda _, *arguments: function(*arguments), in_axes=in_axes, devices=local)
+    return jax.tree.map(np.asarray, run(np.arange(len(local)), *arguments))
+
+
 def spread(function: Callable, reduced: bool) -> Callable:
     """Runs ``function(state, batch, *rest)`` on all devices, each with its share of the examples.
 

@@ -10,7 +10,7 @@ import jax
 
 import mmvm_jax
 from mmvm_jax.errors import UserError, first_line
-from mmvm_jax.runtime import devices, processes
+from mmvm_jax.runtime import devices, processes, self_check
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -33,7 +33,8 @@ def describe_devices() -> str:
 
 
 def to_text() -> str:
-    """Versions and devices as JSON."""
+    """Return versions, devices and the outcome of the self-check as JSON."""
     versions = {"mmvm_jax": mmvm_jax.__version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return json.dumps(versions | {"devices": describe_devices()}, indent=2) + "\n"
+    passed = {"passed": True, "largest_errors": self_check.check()}  # whoever does not pass raises an error
+    return json.dumps(versions | {"devices": describe_devices(), "self_check": passed}, indent=2) + "\n"

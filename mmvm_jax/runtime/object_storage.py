@@ -5,6 +5,7 @@ A run therefore never waits for the network, and one that is cut off from it los
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -14,12 +15,13 @@ from collections.abc import Iterator
 import fsspec
 
 from mmvm_jax.errors import UserError, first_line
+from mmvm_jax.runtime.files import UNFINISHED
 from mmvm_jax.runtime.progress import log
 
 _EVERY_SECONDS = 30
 _ATTEMPTS = 4  # of bringing the last files there, each after twice the pause of the one before
 _FIRST_PAUSE = 2.0
-_IN_THE_MAKING = ("orbax-checkpoint-tmp", ".new", "incomplete.")  # parts of names of what is not complete yet
+_IN_THE_MAKING = ("orbax-checkpoint-tmp", UNFINISHED, "incomplete.")  # parts of names of what is not complete yet
 _WRITTEN_LAST = "dataset_info.json"  # of the files of prepared data: with it they are complete
 # A bucket that is away is given up after about a minute.
 _OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 3}}}}
@@ -31,7 +33,7 @@ def is_remote(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def local_copy(path: str, field: str) -> Iterator[str]:
+def local_copy(path: str | os.PathLike, field: str) -> Iterator[str]:
     """The folder itself where it is on this machine, else a copy of it that is brought back every half a minute.
 
     Args:
@@ -41,6 +43,11 @@ def local_copy(path: str, field: str) -> Iterator[str]:
     Raises:
       UserError: the storage cannot be read, or the last files could not be brought there.
     """
+    path = os.fspath(path)
+    if re.match(r"[a-z0-9]+:/[^/]", path):
+        raise UserError(
+            f"{field} is '{path}', of which pathlib took a slash; allowed: the text '{path.replace(':/', '://')}'"
+        )
     if not is_remote(path):
         yield os.path.expanduser(path)
         return

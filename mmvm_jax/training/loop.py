@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from mmvm_jax.training.feeding import feed
 from mmvm_jax.training.optimizer import hyper_parameters
 from mmvm_jax.training.state import TrainState, first_batch, init_state
 from mmvm_jax.training.step import make_step
-from mmvm_jax.training.step_checks import check_finite, enough_memory
+from mmvm_jax.training.step_checks import NotFinite, check_finite, enough_memory, explain
 
 _MOST_STEPS = 2**31 - 1  # what int32 can count
 _AT_ONCE = 10  # steps in one program, at most: between two of them nothing waits for the host
@@ -83,10 +84,21 @@ def train(
         with processes.first_then_others(MetricWriter, workdir, config, start) as writer:  # its tracker may fail
             steps = devices.spread_steps(make_step(config, model, method, total_steps), batches.read)
             loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress, held_out)
-            state = loop.run(state, start, total_steps)
+            try:
+                state = loop.run(state, start, total_steps)
+            except NotFinite as error:
+                raise loop.keep_last_good(error, model) from error
     if processes.in_any_process(interruption.requested):  # during the last steps
         raise Stopped(f"stopped and saved at step {total_steps}; the same command goes on from there")
     return state
+
+
+class _Good(NamedTuple):
+    """What training can continue from."""
+
+    step: int
+    state: TrainState
+    position: dict[str, int]  # in the data
 
 
 class _Loop:
@@ -103,6 +115,8 @@ class _Loop:
     def run(self, state: TrainState, done: int, total_steps: int) -> TrainState:
         """Trains until ``total_steps`` steps are done."""
         self._began, batch_size = time.monotonic(), self._config.train.batch_size
+        self._good = self._next_good = _Good(done, state, self._batches.position.get_state())
+        self._saved = done  # step of the newest checkpoint; 0 for none
         pending, ready, raised = [], [], 0
         with Progress(total_steps * batch_size, "examples", "train", initial=done * batch_size) as progress:
             while done < total_steps:
@@ -117,13 +131,14 @@ class _Loop:
                 save = stop or whole
                 if save or done % self._config.train.log_every == 0:
                     pending, ready = [], pending
+                    self._next_good = _Good(done, state, self._batches.position.get_state())
                 if save:
                     self._log(ready, progress)
                     ready = []
                     if whole and self._held_out:
                         values = self._held_out(state, self._hyper)
                         self._writer.write(done, evaluated_split(self._config), values)
-                    processes.from_first(self._save, done, state)
+                    self._save(self._next_good)
                 if stop:
                     raise Stopped(f"stopped and saved at step {done}; the same command goes on from there")
         return state
@@ -138,13 +153,25 @@ class _Loop:
         skipped = values.pop("skipped", np.zeros(count)).astype(bool)
         limit = self._config.train.skip_not_finite
         check_finite(values, done - count + 1, skipped & (self._skipped + np.cumsum(skipped) <= limit), limit)
+        self._good = self._next_good
         self._skipped += int(skipped.sum())
         means = {name: np.mean(steps[~skipped]) if not skipped.all() else np.nan for name, steps in values.items()}
         self._writer.write(done, "train", means | ({"skipped": self._skipped} if limit else {}))
         progress.update(count * self._config.train.batch_size, f"loss {means['loss']:.2f}")
 
-    def _save(self, done: int, state: TrainState) -> None:
+    def keep_last_good(self, error: NotFinite, model: Model) -> NotFinite:
+        """Saves the state of the last line of metrics, and returns the error with what to do about it."""
+        good = self._good
+        self._batches.position.set_state(good.position)
+        items = self._batches.take(error.step - good.step)
+        batch = self._batches.read(self._batches.table, items[-1])
+        if good.step > self._saved:
+            self._save(good)
+        return explain(error, self._config, model, good.state, batch, good.step)
+
+    def _save(self, good: "_Good") -> None:
         seconds = self._seconds + time.monotonic() - self._began
-        batches = self._batches.position.get_state()
-        progress = {"batches": batches, "seconds": seconds, "skipped": self._skipped}
-        self._checkpoints.save(done, state, progress, self._config.to_dict())
+        progress = {"batches": good.position, "seconds": seconds, "skipped": self._skipped}
+        save = lambda: self._checkpoints.save(good.step, good.state, progress, self._config.to_dict())
+        processes.from_first(save)
+        self._saved = good.step

@@ -20,8 +20,8 @@ _NETWORK_NOISE = 2**32 - 1
 def make_step(config, model: Model, method: Method, total_steps: int) -> Callable:
     """One step of training: (state, batch, hyper) -> (state, metrics), ``hyper_parameters`` given.
 
-    It is what each device does with its share of the batch, so it is called through ``parallel``. The metrics are
-    means over the whole batch, so the terms add up to the loss; ``grad_norm`` is that of the gradient. Where
+    Each device applies it to its share of the batch, through ``runtime.devices``. The metrics are means over the whole
+    batch, so the terms add up to the loss; ``grad_norm`` is the norm of the gradient. Where
     ``config.train.skip_not_finite`` allows it, a step whose gradient is not finite changes nothing but the number of
     steps, and its ``skipped`` is 1.
     """

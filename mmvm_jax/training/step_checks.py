@@ -6,15 +6,33 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
+from mmvm_jax.data.arrays import MASK
 from mmvm_jax.errors import UserError
+from mmvm_jax.models.model import Model
 from mmvm_jax.runtime import devices
+from mmvm_jax.training.state import TrainState
+from mmvm_jax.types import Batch
+
+
+class NotFinite(UserError):
+    """A step of training gave a number that is not finite.
+
+    Attributes:
+      step: its number, from 1.
+      terms: names of the metrics that are not finite, those of single modalities if there are any.
+      details: the rest of the message.
+    """
+
+    def __init__(self, step: int, terms: list[str], details: str = ""):
+        self.step, self.terms, self.details = step, terms, details
+        super().__init__(f"step {step}: {', '.join(terms)} is not finite{details}", exit_code=1)
 
 
 def check_finite(metrics: dict[str, np.ndarray], first_step: int, excused: np.ndarray, limit: int) -> None:
     """Looks at the metrics [K] of steps that follow each other, but not at those that are excused: [K] bool.
 
     Raises:
-      UserError: one is not finite; names the step and the terms. ``limit`` is ``config.train.skip_not_finite``.
+      NotFinite: one is not finite; names the step and the terms. ``limit`` is ``config.train.skip_not_finite``.
     """
     finite = np.all([np.isfinite(values) for values in metrics.values()], axis=0) | excused
     if finite.all():
@@ -23,10 +41,37 @@ def check_finite(metrics: dict[str, np.ndarray], first_step: int, excused: np.nd
     wrong = [name for name, values in metrics.items() if not np.isfinite(values[place])]
     parts = [name for name in wrong if "/" in name] or wrong
     so_often = f", and config.train.skip_not_finite={limit} allows no more of it" if limit else ""
-    raise UserError(
-        f"step {first_step + place}: {', '.join(parts)} is not finite{so_often}; stopped, the last good checkpoint is "
-        "kept. A smaller learning rate, or more of alpha at the start, may help",
-        exit_code=1,
+    raise NotFinite(first_step + place, parts, so_often)
+
+
+def explain(error: NotFinite, config, model: Model, state: TrainState, batch: Batch, kept: int) -> NotFinite:
+    """Return the error with what its batch holds, where the last good state is, and what helps.
+
+    Args:
+      error: of the step.
+      config: of the run.
+      model: that is trained.
+      state: the last good one.
+      batch: of the step, or the share of it that this process has.
+      kept: the step of the newest checkpoint; 0 for none.
+    """
+    batch, named = model.prepare(batch), {term.split("/")[-1] for term in error.terms}
+    log_variances = model.bind(jax.device_get(state).variables).encode(batch.inputs).log_variance
+    seen = []
+    for name, present, log_variance in zip(model.names, np.asarray(batch.present), np.asarray(log_variances)):
+        if present.any() and (name in named or not named & set(model.names)):
+            largest = np.abs(np.asarray(batch.inputs[name], float)[present]).max()
+            seen.append(
+                f"'{name}' largest value {largest:.3g}, smallest log-variance {log_variance[present].min():.3g}"
+            )
+    place = f"the checkpoint of step {kept} is kept" if kept else "no step before could be kept"
+    rate = config.optimizer.learning_rate
+    return NotFinite(
+        error.step,
+        error.terms,
+        f"{error.details}; in its batch, after standardisation: {'; '.join(seen)}. Stopped, {place}. To continue from "
+        f"there, repeat the command or fit with the same workdir and config.optimizer.learning_rate={rate / 10:.3g} or "
+        f"config.train.skip_not_finite=100. Codes for missing values, such as -999, belong into '<name>{MASK}'",
     )
 
 

@@ -21,6 +21,7 @@ from mmvm_jax.data import load_dataset, polydigits
 from mmvm_jax.errors import UserError
 from mmvm_jax.evaluation import classifiers
 from mmvm_jax.inference.prior import _read_prior
+from mmvm_jax.runtime.files import write_bytes
 
 HOLD = """import sys; from mmvm_jax.artifacts.run_folder import locked
 with locked(sys.argv[1]): print('held', flush=True); input()"""
@@ -117,7 +118,7 @@ def test_a_damaged_description(run, content):
 
 def test_every_part_of_a_description_is_needed(run):
     whole = json.loads((run / "data.json").read_text())
-    for part in whole:
+    for part in whole.keys() - {"columns"}:  # of which earlier versions knew nothing
         (run / "data.json").write_text(json.dumps({name: value for name, value in whole.items() if name != part}))
         assert f"{run}/data.json is damaged (" in refused(mmvm_jax.load, str(run))
 
@@ -127,6 +128,16 @@ def test_a_run_of_a_version_with_fewer_fields_is_read(run):
     del values["precision"], values["train"]["skip_not_finite"]
     (run / "config.json").write_text(json.dumps(values))
     assert mmvm_jax.load(str(run)).generate(1)["height"].shape == (1, 3)
+
+
+def test_a_run_of_a_version_with_fewer_fields_may_be_resumed(run):
+    values = json.loads((run / "config.json").read_text())
+    config = run_folder.read_config(str(run))
+    del values["data"]["validation"], values["method"]["mvtcae"], values["precision"]
+    (run / "config.json").write_text(json.dumps(values))
+    assert run_folder.check(str(run), config)
+    config.precision = "bfloat16"
+    assert "holds a run of another configuration" in refused(run_folder.check, str(run), config)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", "half", "objects", "incomplete", "scalar"])
@@ -231,7 +242,7 @@ def test_a_damaged_classifier_is_trained_again(tmp_path, caplog):
     path = str(tmp_path / "a.msgpack")
     whole = classifiers.flax.serialization.to_bytes(variables["a"])
     for content in (b"", b"text", whole[:-4], whole):
-        classifiers._write(path, content)
+        write_bytes(path, content)
         kept = classifiers._read({"a": path}, variables)
         assert kept == ({"a": whole} if content == whole else {})
     assert caplog.text.count(f"{path} is damaged (") == 3
@@ -242,6 +253,18 @@ def test_the_prior_is_read_as_it_was_written(run):
         prior = _read_prior(str(run), 3, 3)
         assert all((arrays[name] == value).all() for name, value in prior._asdict().items())
     assert _read_prior(str(run), 4, 3) is None and os.path.exists(run / "prior.npz")
+
+
+def test_a_run_of_a_version_without_rates_goes_on_from_where_its_decoders_started(run, tmp_path):
+    config, data = tiny.config(), mmvm_jax.data.dataset_from_arrays(tiny.arrays(), tiny.config().data)
+    assert run_folder.check_data(str(run), config, data) == data.modalities
+    path = run / run_folder.DATA_FILE
+    text = json.loads(path.read_text())
+    for modality in text["modalities"]:
+        del modality["rates"]
+    path.write_text(json.dumps(text))
+    earlier = {modality.name: modality for modality in run_folder.check_data(str(run), config, data)}["spikes"]
+    assert earlier.rates == () and earlier.scale == {m.name: m for m in data.modalities}["spikes"].scale
 
 
 def test_a_prior_that_was_fitted_to_means_is_not_used(run, caplog):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvm_jax.data import celeba, on_disk, text
+from mmvm_jax.data import celeba, on_disk, raw, text
 from mmvm_jax.errors import UserError
 
 ATTRIBUTES = [
@@ -98,6 +98,79 @@ def test_damaged_attributes(raw_files, load):
     path.write_text(path.read_text().rstrip()[:-3] + "\n")
     with pytest.raises(UserError, match="the row of 000001.jpg has 39 values; expected 40"):
         load("celeba")
+
+
+REWRITTEN = {
+    "real numbers": lambda line: line.replace(",1", ",1.0").replace(",-1", ",-1.0"),
+    "spaces after commas": lambda line: line.replace(",", ", "),
+    "trailing commas": lambda line: line + ",",
+    "semicolons": lambda line: line.replace(",", ";"),
+    "CRLF": lambda line: line + "\r",
+    "an index": lambda line: f"7,{line}" if line.startswith("0") or line.startswith("2") else f",{line}",
+    "folders": lambda line: f"img_align_celeba/{line}" if line.startswith(("0", "2")) else line,
+}
+
+
+@pytest.mark.parametrize("raw_files", ["csv"], indirect=True)
+@pytest.mark.parametrize("kind", REWRITTEN)
+def test_tables_as_others_write_them(kind, raw_files, files):
+    for path in raw_files.glob("*.csv"):
+        path.write_text("\n".join(map(REWRITTEN[kind], path.read_text().splitlines())) + "\n", newline="")
+    names, attributes = celeba.read_attributes(files())
+    assert names == ATTRIBUTES and {name: set(np.flatnonzero(row)) for name, row in attributes.items()} == PRESENT
+    assert celeba.read_partition(files()) == {
+        split: [name for name in FILES if PARTITION[name] == number] for split, number in (("train", 0), ("test", 2))
+    }
+
+
+@pytest.mark.parametrize("raw_files", ["csv"], indirect=True)
+@pytest.mark.parametrize(
+    ("table", "old", "new", "message"),
+    [
+        ("list_attr_celeba", ",1", ",yess", r"list_attr_celeba.csv cannot be read: line \d+ has 'yess'; expected 1"),
+        ("list_eval_partition", ",0", ",3", r"list_eval_partition.csv cannot be read: line \d+ is '.*jpg 3'; expected"),
+    ],
+)
+def test_cells_that_say_nothing(table, old, new, message, raw_files, load):
+    path = raw_files / f"{table}.csv"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UserError, match=message):
+        load("celeba")
+
+
+@pytest.fixture
+def files(tmp_path):
+    return lambda: raw.RawFiles("celeba", tmp_path, celeba.ORIGIN)
+
+
+@pytest.mark.parametrize("raw_files", ["txt"], indirect=True)
+def test_pictures_in_other_places(raw_files, files, manual):
+    (raw_files / "img_celeba").mkdir()
+    for place, name in enumerate(FILES):
+        path = raw_files / "img_align_celeba" / name
+        path.rename((raw_files if place % 2 else raw_files / "img_align_celeba") / name)
+        (raw_files / "img_celeba" / name).write_bytes(b"not aligned")
+    Image.open(raw_files / FILES[1]).save(raw_files / FILES[1].replace("jpg", "png"))
+    (raw_files / FILES[1]).unlink()
+    found = celeba.find_pictures(files(), FILES)
+    assert list(found.values())[:3] == [f"img_align_celeba/{FILES[0]}", "000002.png", f"img_align_celeba/{FILES[2]}"]
+
+
+def test_what_is_missing_is_said_before_a_picture_is_decoded(raw_files, load, monkeypatch):
+    for name in FILES[2], FILES[5]:  # of the last split
+        (raw_files / "img_align_celeba" / name).unlink()
+    monkeypatch.setattr(celeba, "read_picture", None)
+    with pytest.raises(
+        UserError, match="celeba: 2 of 7 files, such as img_align_celeba/000003.jpg, .*000012.jpg, are missing"
+    ):
+        load("celeba")
+
+
+@pytest.mark.parametrize("size", [(178, 218), (89, 109), (45, 55), (534, 654), (60, 60), (178, 100)])
+def test_the_crop_scales_with_the_picture(size, raw_files, files):
+    Image.new("RGB", size, (200, 100, 50)).save(raw_files / "one.png")
+    picture = celeba.read_picture(files(), "one.png")
+    assert picture.shape == (64, 64, 3) and np.abs(picture.astype(int) - [200, 100, 50]).max() <= 1
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """CUB: photographs, captions and attributes in the published layout, odd cases included."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from mmvm_jax.data import text
+from mmvm_jax.data import cub, cub_captions, raw, text
 from mmvm_jax.errors import UserError
 
 # Photographs in the order of their numbers, by class; the second number of a name has no fixed width.
@@ -162,6 +164,55 @@ def test_damaged_files(raw_files, load, manual):
     path.write_text("1\n")
     with pytest.raises(UserError, match="images.txt cannot be read: line 1 is '1'; expected 2 columns or more"):
         load("cub")
+
+
+@pytest.mark.parametrize(("is_training", "split"), [(1, "test"), (0, "train")])
+def test_an_empty_split(is_training, split, raw_files, load, manual):
+    path = manual("cub") / "CUB_200_2011" / "train_test_split.txt"
+    path.write_text("".join(f"{image} {is_training}\n" for image in raw_files))
+    with pytest.raises(UserError, match=f"cub: the raw files hold no example of the split '{split}'"):
+        load("cub")
+
+
+def test_a_split_that_leaves_images_out(raw_files, load, manual):
+    (manual("cub") / "CUB_200_2011" / "train_test_split.txt").write_text("1 1\n2 0\n")
+    with pytest.raises(UserError, match="train_test_split.txt cannot be read: it has no line for 10 images, such as 3"):
+        load("cub")
+
+
+@pytest.fixture
+def captions(raw_files, tmp_path):
+    """A function () -> the captions, by image."""
+    images = {image: f"{name}.jpg" for image, name in raw_files.items()}
+    return lambda: cub_captions.read_captions(raw.RawFiles("cub", tmp_path, cub.ORIGIN), images, 10)
+
+
+@pytest.mark.parametrize("folder", ["birds/text", "text", "captions/all"])
+def test_captions_in_another_folder(folder, raw_files, captions, manual):
+    wanted = captions()
+    (manual("cub") / folder).parent.mkdir(parents=True, exist_ok=True)
+    (manual("cub") / "cvpr2016_cub" / "text_c10").rename(manual("cub") / folder)
+    assert captions() == wanted
+
+
+def test_captions_of_all_photographs_in_one_file(raw_files, captions, manual):
+    wanted, root = captions(), manual("cub")
+    for part, file, classes in (("train", "trainval", ("001", "151")), ("test", "test", ("002", "200"))):
+        names = sorted(
+            (name for name in raw_files.values() if name.startswith(classes)), key=lambda name: name.split("/")
+        )
+        for name in names:
+            path = root / "cub" / part / f"{name}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        texts = [(root / "cvpr2016_cub" / "text_c10" / f"{name}.txt").read_text() for name in names]
+        (root / "cub" / f"text_{file}classes.txt").write_text("".join(texts))
+    shutil.rmtree(root / "cvpr2016_cub")
+    assert captions() == wanted
+    with (root / "cub" / "text_testclasses.txt").open("a") as file:
+        file.write("one more\n" * 10)
+    with pytest.raises(UserError, match="text_testclasses.txt cannot be read: it has captions of 7 photographs; exp"):
+        captions()
 
 
 def test_wrong_policy(load):

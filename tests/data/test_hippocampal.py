@@ -112,6 +112,13 @@ def test_wrong_files(name, change, message, raw_files, load):
         load("hippocampal")
 
 
+def test_all_missing_files_are_counted(raw_files, load):
+    for name in ("Mitt/mitt_trial_info.npy", "Mitt/mitt_spike_data_binned.npy"):
+        (raw_files / name).unlink()
+    with pytest.raises(UserError, match="2 of 10 files, such as mitt_trial_info.npy, .* are missing"):
+        load("hippocampal")
+
+
 def test_the_whole_path(raw_files, quicktest):
     for path in raw_files.glob("*/*spike_data_binned.npy"):
         np.save(path, np.load(path) % 3)  # as few spikes as neurons fire

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvm_jax.data import mimic_cxr, on_disk
+from mmvm_jax.data import mimic_cxr, on_disk, raw
 from mmvm_jax.errors import UserError
 
 # Views of each study; which are used is said by the names.
@@ -171,6 +171,31 @@ def test_wrong_requests(raw_files, load):
     path.unlink()
     with pytest.raises(UserError, match="mimic_cxr: mimic-cxr-2.0.0-metadata.csv.gz is missing"):
         load("mimic_cxr")
+
+
+def test_findings_as_others_write_them(raw_files, tmp_path):
+    files = lambda: raw.RawFiles("mimic_cxr", tmp_path, mimic_cxr.ORIGIN)
+    wanted, path = mimic_cxr.read_findings(files()), next(raw_files.glob("*chexpert*"))
+    text = gzip.decompress(path.read_bytes()).decode()
+    path.unlink()
+    for changed in (text.replace("1.0", "1"), text.replace(",", ", "), text.replace("\r", ",,\r")):
+        path.with_suffix("").write_text(changed)
+        found = mimic_cxr.read_findings(files())
+        assert found.keys() == wanted.keys() and all((found[study] == wanted[study]).all() for study in wanted)
+    path.with_suffix("").write_text(text.replace(",1.0", ",maybe", 1))
+    with pytest.raises(UserError, match=r"chexpert.csv cannot be read: line \d+ has 'maybe'; expected 1 or 0"):
+        mimic_cxr.read_findings(files())
+
+
+def test_pictures_in_one_folder_are_found_and_missing_ones_counted(raw_files, load, monkeypatch):
+    for path in raw_files.glob("files/**/*.jpg"):
+        path.rename(raw_files / path.name)
+    load("mimic_cxr")
+    for path in raw_files.glob("500001*.jpg"):
+        path.unlink()
+    monkeypatch.setattr(mimic_cxr, "read_views", None)
+    with pytest.raises(UserError, match=r"mimic_cxr: \d\d of \d\d files, such as p10/p1000.*, are missing"):
+        load("mimic_cxr", policy="all")
 
 
 @pytest.mark.slow

@@ -74,6 +74,15 @@ def test_missing_and_damaged_files(raw_files, manual, load):
         load("mnist_svhn")
 
 
+@pytest.mark.parametrize(
+    "content", [b"", bytes(9000), b"<html>", b"MATLAB 5.0 MAT-file" + bytes(200), b"\x89HDF\r\n\x1a\n"]
+)
+def test_what_is_no_mat_file(content, raw_files, manual, load):
+    (manual("mnist_svhn") / "test_32x32.mat").write_bytes(content)
+    with pytest.raises(UserError, match="test_32x32.mat cannot be read: "):
+        load("mnist_svhn")
+
+
 @pytest.mark.slow
 def test_the_whole_path(raw_files, quicktest):
     values = quicktest("mnist_svhn")

@@ -1,6 +1,7 @@
 """PolyMNIST: read from its files, and composed from MNIST and photographs."""
 
 import gzip
+import shutil
 import struct
 
 import numpy as np
@@ -100,6 +101,28 @@ def test_composed(name, manual, load):
         plain, inverted = (np.abs(pictures.astype(int) - c).max(axis=-1) <= 4 for c in (colour, 255 - colour))
         assert (plain | inverted).all() and plain.any() and inverted.any()
     assert dataset.fingerprint == load(name, num_modalities=4).fingerprint
+
+
+def test_composed_from_the_file_that_keras_ships(manual, load):
+    written = write_mnist(manual("polymnist"), {"train": 60, "test": 50})
+    write_photographs(manual("polymnist"), 2)
+    wanted = load("polymnist", num_modalities=2).fingerprint
+    for path in [*manual("polymnist").glob("*.gz"), manual("polymnist").parents[2] / "polymnist"]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    arrays = {
+        f"{axis}_{split}": array for split, pair in written.items() for axis, array in zip("xy", pair, strict=True)
+    }
+    np.savez(manual("polymnist") / "mnist.npz", **arrays)
+    assert load("polymnist", num_modalities=2).fingerprint == wanted
+
+
+def test_missing_pictures_of_both_splits_are_counted_before_any_is_decoded(manual, load, monkeypatch):
+    write_published(manual("polymnist"), 2)
+    for path in (manual("polymnist") / "test" / "m1").glob("10.*.png"):
+        path.unlink()
+    monkeypatch.setattr(polymnist, "_read_picture", None)
+    with pytest.raises(UserError, match=r"8 of 82 files, such as test/m1/10.1.png, test/m1/10.3.png, .* are missing"):
+        load("polymnist", num_modalities=2)
 
 
 def test_number_of_modalities_does_not_change_a_composed_example(manual, load):

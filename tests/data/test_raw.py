@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvm_jax.data import raw
+from mmvm_jax.data import mnist, raw
 from mmvm_jax.errors import UserError
 
 ORIGIN = raw.Origin("birds.zip", "Birds of Somewhere, doi 10.0/1", "CC0")
@@ -110,12 +110,12 @@ def test_idx(ending, files, manual):
     write = gzip.compress if ending else bytes
     (manual("birds") / f"some-idx3-ubyte{ending}").write_bytes(write(content))
     np.testing.assert_array_equal(
-        raw.read_idx(files(), "some-idx3-ubyte"), np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+        mnist.read_idx(files(), "some-idx3-ubyte"), np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     )
     for broken in (content[:-1], b"\0\0\x0d\x03" + content[4:], b""):
         (manual("birds") / f"some-idx3-ubyte{ending}").write_bytes(write(broken))
         with pytest.raises(UserError, match=f"some-idx3-ubyte{ending} cannot be read"):
-            raw.read_idx(files(), "some-idx3-ubyte")
+            mnist.read_idx(files(), "some-idx3-ubyte")
 
 
 def test_parallel_keeps_the_order_and_stays_near():
@@ -124,6 +124,22 @@ def test_parallel_keeps_the_order_and_stays_near():
     assert [next(results) for _ in range(3)] == [0, 1, 4]
     assert next(items) < 9999
     assert len(list(results)) == 10_000 - 3 - 1
+
+
+def test_parallel_names_all_that_cannot_be_used():
+    tried = []
+
+    def refuse(item):
+        tried.append(item)
+        if item % 100 == 50:
+            raise UserError(f"{item}.jpg cannot be read")
+        return item
+
+    results = raw.parallel(refuse, range(1000))
+    assert [next(results) for _ in range(50)] == list(range(50))
+    with pytest.raises(UserError, match="10 files cannot be used, such as: 50.jpg cannot be read; 150.jpg .*; 250.jpg"):
+        next(results)
+    assert sorted(tried) == list(range(1000))
 
 
 def test_parallel_passes_errors_on():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mmvm_jax.data import raw
 from mmvm_jax.data import uci_multiple_features as uci
 from mmvm_jax.errors import UserError
 
@@ -73,6 +74,23 @@ def test_wrong_files(raw_files, load):
     path.unlink()
     with pytest.raises(UserError, match="uci_multiple_features: mfeat-kar is missing"):
         load("uci_multiple_features")
+
+
+@pytest.mark.parametrize("raw_files", ["published", "csv"], indirect=True)
+@pytest.mark.parametrize("name", ["mfeat.{}", "mfeat_{}.txt", "data/MFEAT-{}.dat", "mfeat-{} (1)"])
+def test_names_and_columns_as_others_write_them(name, raw_files, tmp_path):
+    for path in list(raw_files.glob("mfeat-fou*")):
+        target = raw_files / name.format("fou")
+        target.parent.mkdir(exist_ok=True)
+        lines = path.read_text().splitlines()
+        if path.suffix == ".csv":  # an index in front, classes from one on, and names as a heading
+            lines = [f"{row},{line.rpartition(',')[0]},{1 + row // 200}" for row, line in enumerate(lines[1:])]
+            lines = [",".join(["", *(f"f{column}" for column in range(76)), "class"]), *lines]
+        target.write_text("\r\n".join(lines))
+        path.unlink()
+    found, labels, _ = uci.read_view(raw.RawFiles("uci_multiple_features", tmp_path, uci.ORIGIN), "fou")
+    np.testing.assert_allclose(found, table("fou"), rtol=1e-6)
+    np.testing.assert_array_equal(labels, np.arange(2000) // 200)
 
 
 def test_labels_must_agree(raw_files, load):

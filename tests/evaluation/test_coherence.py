@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 
 from mmvm_jax.config import base
 from mmvm_jax.data.dataset import DataSet, Split, complete_split
-from mmvm_jax.evaluation.classifiers import TextClassifier, judge, load_classifiers
+from mmvm_jax.evaluation.classifiers import TextClassifier, classify, load_classifiers
 from mmvm_jax.evaluation.coherence import coherence, label_score
 from mmvm_jax.evaluation.joint_coherence import agreement, joint_coherence
 from mmvm_jax.evaluation.translation import Translations, source_sets, translate_split
@@ -133,7 +133,7 @@ def trained(striped):
 
 @pytest.fixture(scope="module")
 def judged(trained, striped, tmp_path_factory):
-    """Classifiers, where they are kept, and the translations that they judge."""
+    """Classifiers, where they are kept, and the translations that they classify."""
     cache = tmp_path_factory.mktemp("classifiers")
     classifiers = load_classifiers(trained.model, striped, 1, str(cache))
     return classifiers, cache, translate_split(trained, classifiers, striped, 16, 7)
@@ -167,7 +167,7 @@ def test_classifiers_of_binary_labels_learn_what_is_known(trained, striped, tmp_
     data = _multilabel(striped)
     classifiers = load_classifiers(trained.model, data, 1, str(tmp_path))
     batch = trained.model.prepare(_batch(data.test))
-    probabilities, _ = judge(trained.model, data, classifiers, batch.inputs)
+    probabilities, _ = classify(trained.model, data, classifiers, batch.inputs)
     assert probabilities.shape == (2, 30, 2)
     for row, present in zip(np.asarray(probabilities), data.test.present):
         assert label_score(row[present], data.test.labels[present]) > 0.95
@@ -175,7 +175,7 @@ def test_classifiers_of_binary_labels_learn_what_is_known(trained, striped, tmp_
         assert ((row > 0.5) == data.test.labels)[known].mean() > 0.9
 
 
-def test_judging_translations_equals_judging_one_by_one(trained, striped, judged):
+def test_classifying_translations_equals_classifying_one_by_one(trained, striped, judged):
     """Predictions and features of what the text gives, recomputed without batches and devices."""
     classifiers, _, translations = judged
     batch = trained.model.prepare(_batch(striped.test))
@@ -188,11 +188,11 @@ def test_judging_translations_equals_judging_one_by_one(trained, striped, judged
 
     generated = generate(batch)
     assert generated["text"].dtype == jnp.int32
-    predictions, features = judge(trained.model, striped, classifiers, generated)
+    predictions, features = classify(trained.model, striped, classifiers, generated)
     np.testing.assert_array_equal(translations.predictions[translations.sources.index("text")], predictions)
     assert set(features) == {"image"}
     np.testing.assert_allclose(translations.features["image"][1], features["image"], rtol=1e-3, atol=1e-4)
-    real, features = judge(trained.model, striped, classifiers, batch.inputs)
+    real, features = classify(trained.model, striped, classifiers, batch.inputs)
     np.testing.assert_array_equal(translations.real_predictions, real)
     np.testing.assert_allclose(translations.real_features["image"], features["image"], rtol=1e-3, atol=1e-4)
     assert np.isnan(translations.squared_error[:, 1]).all()  # token ids have no distance
@@ -235,7 +235,7 @@ class SameForAll:
 @pytest.mark.parametrize("signs, expected", [((1.0, 1.0), 1.0), ((1.0, -1.0), 0.0)])
 def test_joint_coherence_of_decoders_that_agree_and_that_do_not(signs, expected, monkeypatch):
     says = lambda model, data, classifiers, inputs: (jnp.stack([inputs[n][:, 0] > 0 for n in NAMES]), {})
-    monkeypatch.setattr("mmvm_jax.evaluation.joint_coherence.judge", says)
+    monkeypatch.setattr("mmvm_jax.evaluation.joint_coherence.classify", says)
     fitted = GaussianMixturePrior(np.ones(1), np.zeros((1, 1)), np.ones((1, 1)))
     data = DataSet((), None, complete_split({}, np.zeros(30, int)), 2, "class", "")
     trained = Trained(SameForAll(signs), make_method(base().method), {})

@@ -122,12 +122,17 @@ def test_a_misspelt_field_is_named(field):
     assert refused(config).startswith(f"a field of {place} is {name!r}; allowed: ")
 
 
-def test_a_method_that_was_added_may_have_fields(monkeypatch):
+def test_a_method_that_was_added_has_its_own_fields(monkeypatch):
     config = base()
     config.method.mine = {"alpha": 0.5}
     assert "a field of config.method is 'mine'" in refused(config)
-    monkeypatch.setitem(METHODS, "mine", METHODS["independent"])
+    monkeypatch.setitem(METHODS, "mine", METHODS["mvtcae"])
+    config = base()
+    assert config.method.mine.alpha == config.method.mvtcae.alpha
+    config.method.mine.alpha = 0.5
     validate(config)
+    config.method.mine.alhpa = 0.5
+    assert "a field of config.method.mine is 'alhpa'" in refused(config)
 
 
 def test_alpha_may_end_at_1_and_what_is_not_chosen_may_be_anything():

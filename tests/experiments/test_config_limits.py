@@ -11,9 +11,10 @@ from small_run import config, data  # noqa: F401, fixtures
 
 from mmvm_jax.config import base
 from mmvm_jax.data import missing
-from mmvm_jax.errors import UserError
+from mmvm_jax.errors import NOT_NEGATIVE, UserError
 from mmvm_jax.experiments.config_checks import RANGES, validate
 from mmvm_jax.models.model import make_model
+from mmvm_jax.objectives import METHODS
 from mmvm_jax.objectives.method import make_method
 from mmvm_jax.runtime import devices
 from mmvm_jax.training.loop import num_steps
@@ -21,7 +22,13 @@ from mmvm_jax.training.optimizer import hyper_parameters
 from mmvm_jax.training.state import first_batch, init_state
 from mmvm_jax.training.step import make_step
 
-LIMITS = [(field, limit) for field, allowed in RANGES.items() for limit in (allowed.lowest, allowed.highest)]
+ALL = RANGES | {"method.beta": NOT_NEGATIVE}
+ALL |= {
+    f"method.{name}.{key}": hyperparameter.allowed
+    for name, module in METHODS.items()
+    for key, hyperparameter in module.HYPERPARAMETERS.items()
+}
+LIMITS = [(field, limit) for field, allowed in ALL.items() for limit in (allowed.lowest, allowed.highest)]
 # Those that enter a step as numbers, and what must be chosen for them to be read.
 CHOICES = {
     "seed": {},
@@ -52,13 +59,14 @@ def configured(config, fields: dict):
 
 @pytest.mark.parametrize(("field", "limit"), LIMITS)
 def test_the_limits_are_allowed_and_nothing_beyond(field, limit):
-    allowed = RANGES[field]
+    allowed = ALL[field]
     whole = isinstance(functools.reduce(getattr, field.split("."), base()), int)
     fields = {field: int(limit) if whole else float(limit)}
     if fields[field] == 0 and field in ("train.epochs", "train.steps"):  # one of them must be more
         fields |= {"train.epochs": 1.0} if field == "train.steps" else {"train.steps": 1}
     if field == "train.accumulate":
         fields["train.batch_size"] = fields[field] * devices.num_devices()
+    fields = CHOICES.get(field, {}) | fields  # alpha may not be 1 throughout
     validate(configured(base(), fields))
     outwards = math.inf if limit == allowed.highest else -math.inf
     beyond = fields[field] + int(math.copysign(1, outwards)) if whole else math.nextafter(limit, outwards)

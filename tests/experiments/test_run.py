@@ -119,6 +119,7 @@ def test_a_run_says_what_made_it(config, run, tmp_path):
     run(config, "train")
     made = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert made["devices"] == "4 x cpu" and made["jax"] == jax.__version__ and made["mmvm_jax"]
+    assert made["self_check"]["passed"] and max(made["self_check"]["largest_errors"].values()) < 1e-5
 
 
 def test_data_may_be_moved(config, run, tmp_path):

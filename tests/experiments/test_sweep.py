@@ -12,6 +12,7 @@ from mmvm_jax.config import base, quick
 from mmvm_jax.data.description import Description, to_text
 from mmvm_jax.errors import UserError
 from mmvm_jax.experiments import sweep
+from mmvm_jax.objectives.method import variants
 from mmvm_jax.report import comparison
 from mmvm_jax.report.comparison import Result, Summary, objectives, summarise, trade_off
 from mmvm_jax.types import Modality
@@ -64,11 +65,11 @@ def test_of_several_labels_the_average_precision_is_drawn(several):
 
 
 def test_no_two_methods_look_alike():
-    summaries = [Summary(method, 1.0, 1, {"objective": (0.0, 0.0)}) for method in sweep.METHODS]
+    summaries = [Summary(method, 1.0, 1, {"objective": (0.0, 0.0)}) for method in variants()]
     lines = [bar.lines[0] for bar in objectives(summaries, None).axes[0].containers]
     looks = {(line.get_color(), line.get_markerfacecolor(), line.get_marker(), line.get_linestyle()) for line in lines}
     solid = [line for line in lines if line.get_linestyle() == "-"]
-    assert len(looks) == len(lines) == len(sweep.METHODS) > len({line.get_color() for line in lines}) == len(solid)
+    assert len(looks) == len(lines) == len(variants()) > len({line.get_color() for line in lines}) == len(solid)
     plt.close("all")
 
 
@@ -145,8 +146,8 @@ def test_what_failed_before_and_works_now_is_no_failure(tmp_path, finished):
 def test_among_several_processes_an_error_of_one_ends_the_sweep(tmp_path, finished, monkeypatch):
     """The others would wait for it; what all of them have, such as a loss that is not finite, it survives."""
     finished[1].update({("mmvm", 1.0, 0): UserError("not finite"), ("mmvm", 1.0, 1): OSError("no space left")})
-    monkeypatch.setattr(sweep.parallel, "num_processes", lambda: 2)
-    monkeypatch.setattr(sweep.parallel, "from_first", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(sweep.processes, "num_processes", lambda: 2)
+    monkeypatch.setattr(sweep.processes, "from_first", lambda function, *arguments: function(*arguments))
     with pytest.raises(OSError, match="no space left"):
         sweep.sweep(base(), str(tmp_path), ["mmvm"], [1.0], [0, 1, 2], "")
     assert len(finished[0]) == 2
@@ -181,14 +182,14 @@ def test_a_method_that_cannot_be_trained_together_stops_no_other(tmp_path, finis
     def refuse(runs, *rest):
         raise UserError("one modality is too few")
 
-    monkeypatch.setattr(sweep.replicas, "pay_off", lambda config: True)
-    monkeypatch.setattr(sweep.replicas, "train_together", refuse)
+    monkeypatch.setattr(sweep.side_by_side, "pay_off", lambda config: True)
+    monkeypatch.setattr(sweep.side_by_side, "train_together", refuse)
     sweep.sweep(_config(tmp_path), str(tmp_path), ["meme"], [0.5, 1.0], [0], "")
     assert len(finished[0]) == 3 and "sweep: meme cannot be trained side by side (one modality" in caplog.text
 
 
 def test_runs_of_a_method_are_trained_together_where_that_pays(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(sweep.replicas, "pay_off", lambda config: True)
+    monkeypatch.setattr(sweep.side_by_side, "pay_off", lambda config: True)
     with caplog.at_level("INFO", logger="mmvm_jax"):
         sweep.sweep(_config(tmp_path), str(tmp_path), ["mmvm"], [0.5, 1.0], [0], "")
     assert "2 runs at once: 2/2 steps" in caplog.text

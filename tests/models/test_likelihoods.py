@@ -99,6 +99,15 @@ def test_an_output_of_zero_is_the_rate_that_the_modality_names(x64):
     np.testing.assert_allclose(LIKELIHOODS["poisson"].mean(output, modality), 150.0 * np.exp(output), rtol=1e-12)
 
 
+def test_every_entry_may_have_a_rate_of_its_own(x64):
+    x, output, rates = np.arange(6.0).reshape(1, 2, 3), np.full((1, 2, 3), 0.3), (0.1, 1.0, 10.0, 2.0, 3.0, 4000.0)
+    modality = Modality("spikes", (2, 3), "counts", "poisson", scale=150.0, rates=rates)
+    expected = np.reshape(rates, (2, 3)) * np.exp(output)
+    value = LIKELIHOODS["poisson"].log_likelihood(jnp.array(x), jnp.array(output), modality)
+    np.testing.assert_allclose(value, stats.poisson.logpmf(x, expected).sum(axis=(1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(LIKELIHOODS["poisson"].mean(output, modality), expected, rtol=1e-12)
+
+
 def test_what_is_made_ends_where_a_sequence_does():
     scores = jax.nn.one_hot(jnp.array([[1, 2, 3, 2], [3, 1, 1, 3]]), 4)
     make = lambda **ids: LIKELIHOODS["categorical"].mean(scores, Modality("text", (4,), "tokens", "categorical", **ids))

@@ -101,7 +101,8 @@ def test_unsuitable_kind_names_what_fits():
 @pytest.mark.parametrize(("network", "shape"), [("cub", (64, 64, 3)), ("mnist_svhn", (28, 28, 1))])
 def test_a_sigmoid_is_not_followed_by_another(network, shape):
     networks.make(Modality("x", shape, "image", "laplace"), _renamed(network))
-    with pytest.raises(UserError, match=f"'{network}' has a decoder for .* laplace or normal; 'x' has bernoulli"):
+    message = f"'{network}': modality 'x' has the likelihood 'bernoulli'; allowed: laplace or normal"
+    with pytest.raises(UserError, match=message):
         networks.make(Modality("x", shape, "image", "bernoulli"), _renamed(network))
 
 

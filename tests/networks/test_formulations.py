@@ -35,10 +35,9 @@ CASES = [
 TOLERANCE = {"float32": {"patches": 2e-6, "winograd": 2e-5}, "float64": {"patches": 1e-12, "winograd": 1e-12}}
 
 
-@pytest.fixture(params=TOLERANCE)
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield request.param
+@pytest.fixture
+def dtype(precision):
+    return precision.dtype
 
 
 def _arrays(form, dtype, channels=3, features=5, n=4):

@@ -60,7 +60,7 @@ def test_features_of_grey_images_are_those_of_equal_channels(weights):
     assert features.shape == (4, inception.NUM_FEATURES) and features.std() > 0
     np.testing.assert_array_equal(features[:2], features[2:])
     assert np.abs(features[0] - features[1]).max() > 1e-3
-    np.testing.assert_allclose(inception._as_read(images), inception._as_read(images.repeat(3, axis=-1)), atol=1e-6)
+    np.testing.assert_allclose(inception._resized(images), inception._resized(images.repeat(3, axis=-1)), atol=1e-6)
 
 
 @pytest.mark.parametrize("side", [28, 600])
@@ -69,7 +69,7 @@ def test_images_are_resized_linearly_between_the_centres_of_pixels(side):
     row = np.random.default_rng(2).random(side).astype(np.float32)
     centres = (np.arange(299) + 0.5) * side / 299 - 0.5
     expected = 2.0 * np.interp(centres, np.arange(side), row) - 1.0
-    actual = inception._as_read(jnp.asarray(np.tile(row[None, :, None, None], (1, 1, 4, 3))))
+    actual = inception._resized(jnp.asarray(np.tile(row[None, :, None, None], (1, 1, 4, 3))))
     np.testing.assert_allclose(actual[0, :, 7, 2], expected, atol=2e-4)  # positions in float32
 
 
@@ -140,7 +140,7 @@ def test_files_that_cannot_be_used_are_one_error_before_any_work(tensors, tmp_pa
         validate(config)
     name = "Mixed_6b.branch7x7_2.conv.weight"
     save_file({other: tensor for other, tensor in tensors.items() if other != name}, path)
-    with pytest.raises(UserError, match=f"no tensor '{name}' in it; allowed: pytorch-fid's Inception"):
+    with pytest.raises(UserError, match=f"it has no tensor '{name}'; allowed: pytorch-fid's Inception"):
         validate(config)
     save_file(tensors | {name: np.zeros((128, 128, 7, 1), np.float32)}, path)
     with pytest.raises(UserError, match=rf"'{name}' is F32 \[128, 128, 7, 1\]; allowed: \[128, 128, 1, 7\] of F16"):

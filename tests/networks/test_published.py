@@ -103,11 +103,15 @@ def test_residual_blocks_add_what_they_learn_to_the_shortcut():
 @pytest.mark.parametrize(
     "name, modality, message",
     [
-        ("celeba", _image(28, 28, 3), "'celeba' reads.*of shape 64 x 64 x 3; 'image' has shape 28 x 28 x 3"),
-        ("celeba", Modality("t", (32,), vocabulary_size=9, **TEXT), "shape 256; 't' has shape 32"),
-        ("cub", Modality("t", (256,), vocabulary_size=9, **TEXT), "shape 32; 't' has shape 256"),
-        ("cub", _image(32, 32, 3), "shape 64 x 64 x 3"),
-        ("mimic_cxr", _image(128, 128, 1), "shape 224 x 224 x 1"),
+        (
+            "celeba",
+            _image(28, 28, 3),
+            "modality 'image' has shape 28 x 28 x 3; allowed.*'image': 64 x 64 x 3",
+        ),
+        ("celeba", Modality("t", (32,), vocabulary_size=9, **TEXT), "'t' has shape 32; allowed.*'tokens': 256"),
+        ("cub", Modality("t", (256,), vocabulary_size=9, **TEXT), "'t' has shape 256; allowed.*'tokens': 32"),
+        ("cub", _image(32, 32, 3), "allowed for the kind 'image': 64 x 64 x 3"),
+        ("mimic_cxr", _image(128, 128, 1), "allowed for the kind 'image': 224 x 224 x 1"),
         ("mnist_svhn", _image(32, 32, 1), "28 x 28 x 1 or 32 x 32 x 3"),
         ("polymnist_resnet", _image(30, 28, 3), "multiples of 4"),
         ("polymnist_resnet", _counts(5), "of kind 'counts'; networks that fit: by_kind, hippocampal, mlp"),

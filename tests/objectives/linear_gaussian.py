@@ -1,6 +1,6 @@
 """A model in which everything is known: z ~ N(0, I), x_m | z ~ N(A_m z + b_m, s_m^2 I), encoders linear too.
 
-It implements ``objectives.common.Functions`` without any of the package's networks, and answers in numpy what
+It implements ``objectives.interface.Functions`` without any of the package's networks, and answers in numpy what
 the objectives only estimate: the log-evidence and the posterior. Also the cases that most tests go through:
 every method with the options that change its loss.
 """

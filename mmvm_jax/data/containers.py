@@ -1,0 +1,128 @@
+"""The containers in which people hold arrays (lists, frames, sparse and masked arrays) as plain NumPy arrays."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mmvm_jax.data.arrays import MASK, RESERVED
+from mmvm_jax.errors import UserError, first_line
+from mmvm_jax.runtime.progress import log
+
+
+def as_arrays(data: Mapping) -> dict[str, np.ndarray]:
+    """Return plain arrays by name, with masks for the examples that a container says are absent.
+
+    Read are NumPy and JAX arrays, nested lists, DataFrames and Series, sparse matrices, masked arrays of which whole
+    examples are masked, and lists of arrays with None where an example has none. A modality that is None has no array.
+
+    Raises:
+      UserError: something is no array, or tables are indexed differently.
+    """
+    _check_indexes(data)
+    arrays = {}
+    for name, values in data.items():
+        if values is None:
+            log.info("array '%s' is None and left out", name)
+            continue
+        array, present = _plain(str(name), values)
+        arrays[name] = array
+        if present is not None and f"{name}{MASK}" not in data:
+            arrays[f"{name}{MASK}"] = present
+    return arrays
+
+
+def columns_of(values) -> tuple[str, ...]:
+    """Return the names of the columns of a DataFrame; empty for anything else."""
+    columns = getattr(values, "columns", None)
+    return () if columns is None or callable(columns) else tuple(map(str, columns))
+
+
+def _plain(name: str, values) -> tuple[np.ndarray, np.ndarray | None]:
+    """An array, and which of its examples are present where the container says so."""
+    if hasattr(values, "toarray"):  # sparse matrices and arrays of SciPy
+        values = values.toarray()
+    if np.ma.is_masked(values):
+        return _unmasked(name, values)
+    if isinstance(values, (list, tuple)) and any(value is None for value in values):
+        return _with_gaps(name, values)
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:  # lists of different lengths
+        raise UserError(f"array '{name}' is none ({first_line(error)}); allowed: numbers [N, ...]") from error
+    if array.dtype.kind == "V" and not array.dtype.fields and array.dtype.name.startswith(("bfloat", "float")):
+        return array.astype(np.float32), None
+    if array.dtype.kind == "O" and name not in RESERVED:
+        return _of_objects(name, array, getattr(values, "columns", None))
+    return array, None
+
+
+def _unmasked(name: str, values: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndarray]:
+    masked = np.ma.getmaskarray(values).reshape(len(values), -1)
+    partly = masked.any(axis=1) & ~masked.all(axis=1)
+    if partly.any():
+        raise UserError(
+            f"array '{name}' has masked values in a part of {partly.sum()} examples, the first is {partly.argmax()}; "
+            "allowed: examples masked as a whole; single entries are to be filled in before"
+        )
+    return np.ma.getdata(values), np.logical_not(masked.all(axis=1))
+
+
+def _with_gaps(name: str, values) -> tuple[np.ndarray, np.ndarray]:
+    """Examples of equal shape, some of which are None."""
+    present = np.array([value is not None for value in values])
+    try:
+        known = np.stack([np.asarray(value) for value in values if value is not None])
+    except ValueError as error:
+        raise UserError(f"array '{name}' is none ({first_line(error)}); allowed: examples of one shape") from error
+    array = np.zeros((len(values), *known.shape[1:]), known.dtype)
+    array[present] = known
+    return array, present
+
+
+def _of_objects(name: str, array: np.ndarray, columns) -> tuple[np.ndarray, np.ndarray | None]:
+    """Numbers that are stored as Python objects; a missing one becomes NaN."""
+    if array.ndim == 1 and len(array) and any(np.ndim(value) for value in array):
+        return _plain(name, list(array))
+    if array.ndim < 2:
+        return array, None
+    try:
+        of_integers = all(isinstance(value, (int, np.integer)) for value in array.flat)
+        return array.astype(np.int64) if of_integers else np.vectorize(_number, otypes=[np.float64])(array), None
+    except (TypeError, ValueError, OverflowError) as error:
+        wrong = [place for place in range(array.shape[1]) if not _all_numbers(array[:, place])]
+        named = [str(columns[place]) if columns is not None else str(place) for place in wrong]
+        raise UserError(
+            f"array '{name}' holds other things than numbers in column {', '.join(named[:5])} "
+            f"({array[0, wrong[0]]!r:.40}); allowed: numbers only, text and dates left out or encoded"
+        ) from error
+
+
+def _number(value) -> float:
+    if isinstance(value, (str, bytes)):
+        raise TypeError("text")
+    return np.nan if value is None or type(value).__name__ in ("NAType", "NaTType") else float(value)
+
+
+def _all_numbers(values: np.ndarray) -> bool:
+    try:
+        [_number(value) for value in values.ravel()]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _check_indexes(data: Mapping) -> None:
+    """Raise UserError where tables name the same examples in another order, as arrays are paired by position."""
+    first = None
+    for name, values in data.items():
+        index = getattr(values, "index", None)
+        if index is None or callable(index):  # lists have a method of this name
+            continue
+        labels = list(index)
+        first = first or (name, labels)
+        if labels != first[1] and set(labels) & set(first[1]):
+            raise UserError(
+                f"tables '{first[0]}' and '{name}' have the same index in another order, or not all of it; allowed: "
+                f"the same examples in the same order, as by {name}.loc[{first[0]}.index]; or, paired by position, "
+                "arrays, as by .to_numpy()"
+            )
