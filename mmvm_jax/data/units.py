@@ -31,7 +31,8 @@ def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtyp
     Returns:
       mean and scale, both [*shape] float64.
     """
-    count, mean, squares, first, varies = 0, np.zeros(shape), np.zeros(shape), None, np.zeros(shape, bool)
+    count, first = 0, None
+    mean, squares, varies = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
     for block in blocks:
         if not len(block):
             continue
@@ -50,7 +51,7 @@ def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtyp
     precision = np.finfo(dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.float64).eps
     rounding = steps * precision * np.abs(mean)
     scale = np.where(varies, np.where(scale > rounding, scale, np.maximum(1, rounding)), 1)
-    return np.where(varies, mean, first), scale
+    return np.where(varies, mean, np.asarray(first)), scale
 
 
 def apply(values: np.ndarray, present: np.ndarray, unit: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
