@@ -138,7 +138,8 @@ def train(data: dict[str, np.ndarray], method: str, precision: str, steps: int, 
         lines = [line for line in read_metrics(workdir) if line["split"] == "train"]
     losses, norms = (np.array([line[name] for line in lines]) for name in ("loss", "grad_norm"))
     first, last = np.array_split(losses, 10)[0].mean(), np.array_split(losses, 10)[-1].mean()
-    finite = all(np.isfinite(array).all() for array in encoded.values())
+    observed = {name: data.get(name.split("__")[0] + "__present", slice(None)) for name in encoded}  # elsewhere NaN
+    finite = all(np.isfinite(rows[observed[name]]).all() for name, rows in encoded.items())
     verdict = "ok" if finite and last < losses[0] else "FAILED"
     spike = norms.max() / np.median(norms)
     return f"{verdict} loss {first:.4g} to {last:.4g}, gradient up to {spike:.2g} times the median"

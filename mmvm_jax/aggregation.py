@@ -2,6 +2,7 @@
 
 ``experts`` are the posteriors of M modalities, [M, ..., D], and ``present`` [M, ...] says which of them were
 observed; an absent one, whatever it holds, takes no part. Where nothing is present the result is N(0, I).
+Shapes that do not fit together raise a ValueError.
 
 Sources: product, MVAE, Wu & Goodman 2018, arXiv 1802.05335; mixture, MMVAE, Shi et al. 2019, arXiv 1911.03393;
 mixture of products, MoPoE, Sutter et al. 2021, arXiv 2105.02470.
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from mmvm_jax.distributions import where_present
+from mmvm_jax.distributions import check_posteriors, where_present
 from mmvm_jax.types import Array, DiagonalGaussian, LatentMixture
 
 MAX_SUBSET_MODALITIES = 12
@@ -149,4 +150,5 @@ def _observed(experts: DiagonalGaussian, present: Array | None) -> tuple[Array, 
     """The mask, all true if None, and the experts with their absent entries made harmless."""
     if present is None:
         present = jnp.ones(experts.mean.shape[:-1], bool)
+    check_posteriors(experts, present)
     return present, where_present(present, experts)

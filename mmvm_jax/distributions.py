@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln, logsumexp
 
+from mmvm_jax.errors import check_shape
 from mmvm_jax.types import Array, DiagonalGaussian
 from mmvm_jax.versions import warn_of_version
 
@@ -25,6 +26,18 @@ warn_of_version()
 def standard_normal_like(gaussian: DiagonalGaussian) -> DiagonalGaussian:
     """N(0, I) with the shape of ``gaussian``."""
     return DiagonalGaussian(jnp.zeros_like(gaussian.mean), jnp.zeros_like(gaussian.log_variance))
+
+
+def check_posteriors(posteriors: DiagonalGaussian, present: Array, log_weights: Array | None = None) -> None:
+    """Raise ValueError unless mean, log-variance, mask [M, ...] and weights [M] or [M, ...] fit together.
+
+    Arrays of other shapes might broadcast, and give a wrong value without an error.
+    """
+    shape = posteriors.mean.shape
+    check_shape("log_variance", posteriors.log_variance, shape)
+    check_shape("present", present, shape[:-1])
+    if log_weights is not None:
+        check_shape("log_weights", log_weights, shape[:1], shape[:-1])
 
 
 def where_present(present: Array, gaussian: DiagonalGaussian) -> DiagonalGaussian:
@@ -165,10 +178,11 @@ def kl_to_mixture(
       [M, ...] nats: 0 where absent, and throughout where nothing is present.
 
     Raises:
-      ValueError: unknown estimator, or "monte_carlo" without a key.
+      ValueError: unknown estimator, "monte_carlo" without a key, or shapes that do not fit together.
     """
     if present is None:
         present = jnp.ones(posteriors.mean.shape[:-1], bool)
+    check_posteriors(posteriors, present, log_weights)
     posteriors = where_present(present, posteriors)
     components, weights = _prior_components(posteriors, *mixture_weights(present, log_weights, prior_weight))
     if not prior_gradient:
@@ -278,10 +292,11 @@ def importance_weighted_bound(log_weights: Array, bound: str = "loose", present:
       [...] nats; 0 where nothing is present.
 
     Raises:
-      ValueError: unknown bound.
+      ValueError: unknown bound, or a mask of another shape.
     """
     if present is None:
         present = jnp.ones(log_weights.shape[:1] + log_weights.shape[2:], bool)
+    check_shape("present", present, log_weights.shape[:1] + log_weights.shape[2:])
     mask = jnp.broadcast_to(present[:, None], log_weights.shape)
     log_weights = jnp.where(mask, log_weights, 0.0)
     count = jnp.maximum(jnp.sum(present, axis=0), 1)

@@ -41,6 +41,16 @@ def unknown_name(what: str, name: object, allowed) -> UserError:
     return UserError(f"{what} is {name!r}; allowed: {', '.join(sorted(allowed))}")
 
 
+def check_shape(what: str, array, *allowed: tuple[int, ...]) -> None:
+    """Raise ValueError unless an array has one of the allowed shapes.
+
+    Shapes are known when a function is traced, so the check takes no time in a compiled function.
+    """
+    if array.shape not in allowed:
+        shapes = " or ".join(str(list(shape)) for shape in dict.fromkeys(allowed))
+        raise ValueError(f"{what} has shape {list(array.shape)}; allowed: {shapes}")
+
+
 class Range(NamedTuple):
     """The lowest and the highest value of a field. Compiled programs can compute with both, in int32 and float32."""
 

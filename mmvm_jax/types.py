@@ -95,6 +95,11 @@ class Modality:
         return self.shape[:-1] if self.without_channels else self.shape
 
     @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of what the decoder gives for one example: tokens have logits over the vocabulary."""
+        return (*self.shape, self.vocabulary_size) if self.kind == "tokens" else self.shape
+
+    @property
     def identifier(self) -> int:
         """A number that depends on the name alone: keys the noise and the initial weights."""
         return zlib.crc32(self.name.encode())

@@ -80,6 +80,12 @@ def use_float64(use: bool = True):
 
 
 @pytest.fixture
+def in_float64():
+    """``with in_float64():`` is for tests of which only a part is to be in float64."""
+    return use_float64
+
+
+@pytest.fixture
 def x64():
     """Float64 for one test."""
     with use_float64():

@@ -21,6 +21,8 @@ def as_arrays(data: Mapping) -> dict[str, np.ndarray]:
     _check_indexes(data)
     arrays = {}
     for name, values in data.items():
+        if isinstance(name, str) and name.endswith(MASK) and data.get(name.removesuffix(MASK), name) is None:
+            continue
         if values is None:
             log.info("array '%s' is None and left out", name)
             continue
@@ -84,7 +86,8 @@ def _of_objects(name: str, array: np.ndarray, columns) -> tuple[np.ndarray, np.n
     if array.ndim == 1 and len(array) and any(np.ndim(value) for value in array):
         return _plain(name, list(array))
     if array.ndim < 2:
-        return array, None
+        is_mask = name.endswith(MASK) and _all_numbers(array)
+        return array.astype(np.float64) if is_mask else array, None
     try:
         of_integers = all(isinstance(value, (int, np.integer)) for value in array.flat)
         return array.astype(np.int64) if of_integers else np.vectorize(_number, otypes=[np.float64])(array), None

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmvm_jax import networks
+from mmvm_jax.errors import check_shape
 from mmvm_jax.models.likelihoods import LIKELIHOODS
 from mmvm_jax.networks import bank
 from mmvm_jax.networks.normalization import STATISTICS, Training
@@ -128,7 +129,11 @@ class BoundModel:
         step = self.step if self.step is not None and inputs is self.step.batch.inputs else None
         for place, group in enumerate(self.model.groups):
             stacked = jnp.stack([inputs[self.names[row]] for row in group.rows])
-            outputs.append(self._apply("encoders", place, group.encoder, stacked, step))
+            posteriors = self._apply("encoders", place, group.encoder, stacked, step)
+            for name, leaf in posteriors._asdict().items():
+                what = f"{name} of the encoder of {self.names[group.rows[0]]!r}"
+                check_shape(what, leaf, (*stacked.shape[:2], self.model.latent_dim))
+            outputs.append(posteriors)
         posteriors = jax.tree.map(lambda *parts: self._in_order(jnp.concatenate(parts)), *outputs)
         return posteriors._replace(log_variance=without_blow_up(posteriors.log_variance))
 
@@ -172,6 +177,8 @@ class BoundModel:
             rows = flat if len(group.rows) == len(flat) else flat[np.array(group.rows)]
             decoded = self._apply("decoders", place, group.decoder, rows, self.step, active[np.array(group.rows)])
             for row, output in zip(group.rows, decoded):
+                what = f"output of the decoder of {self.names[row]!r}"
+                check_shape(what, output, (flat.shape[1], *self.model.modalities[row].output_shape))
                 outputs[self.names[row]] = output.reshape(*z.shape[1:-1], *output.shape[1:])
         return outputs
 

@@ -34,7 +34,6 @@ def start(work: Callable[[], None], if_stopped: str, config: flags.FlagHolder | 
         try:
             if len(argv) > 1:
                 raise UserError(f"{argv[1]!r} is no flag; flags begin with --")
-            check_version()
             work()
         except Disconnected as error:
             _say(str(error))
@@ -115,6 +114,7 @@ def command(module: str) -> str:
 def _parse_flags(argv: list[str], config: flags.FlagHolder | None) -> list[str]:
     """Reads the flags; anything wrong with them, the configuration's fields included, is one line."""
     try:
+        check_version()  # before a configuration is read, which imports the kernels
         rest = flags.FLAGS(argv)
         if config is not None and config.value is not None:
             config.value.keys()  # a file that could not be read shows only now

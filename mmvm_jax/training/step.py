@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mmvm_jax.errors import check_shape
 from mmvm_jax.models.model import Model, Step, join_statistics
 from mmvm_jax.objectives.method import Method, hyper_at
 from mmvm_jax.runtime import devices
@@ -33,7 +34,10 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
         in_networks = Step(batch, jax.random.fold_in(key, _NETWORK_NOISE), devices.sum_over_devices)
         functions = model.bind(join_statistics(params, statistics), in_networks)
         output = method.loss(key, batch, functions, hyper)
-        shares = jax.tree.map(lambda values: jnp.sum(values) / count, {"loss": output.loss, **output.terms})
+        values = {"loss": output.loss, **output.terms}
+        for name, one in values.items():
+            check_shape(f"{name!r} of method {method.name!r}", one, batch.index.shape)
+        shares = jax.tree.map(lambda one: jnp.sum(one) / count, values)
         return shares["loss"], (shares, functions.updated_statistics)
 
     def step(state: TrainState, batch: Batch, hyper: dict):

@@ -88,9 +88,14 @@ def test_an_example_without_values_is_absent(form):
     assert all(np.isfinite(values).all() for block in inputs.blocks(16) for values in block.batch.inputs.values())
 
 
+def test_a_mask_of_objects():
+    present = read({"a": X, "a__present": THERE.astype(object), "b": Y, "split": np.arange(N) >= 40}).train.present
+    np.testing.assert_array_equal(present, [THERE[:40], np.ones(40)])
+
+
 def test_a_modality_that_is_none_is_left_out(caplog):
     caplog.set_level("INFO", "mmvm_jax")
-    assert [modality.name for modality in read({"a": X, "b": None}).modalities] == ["a"]
+    assert [modality.name for modality in read({"a": X, "b": None, "b__present": THERE}).modalities] == ["a"]
     assert "array 'b' is None and left out" in caplog.messages
 
 

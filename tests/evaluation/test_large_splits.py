@@ -79,12 +79,12 @@ EVALUATORS = {  # method, (config, trained, split, batch_size) -> arrays
 
 
 @pytest.mark.parametrize("name", EVALUATORS)
-def test_an_evaluator(name, split, float32_noise):  # noqa: F811
+def test_an_evaluator(name, split, in_float64, float32_noise):  # noqa: F811
     method, evaluator = EVALUATORS[name]
     config, trained = make_trained(method)
     computed = evaluator(config, trained, split, NUM_EXAMPLES)
-    with jax.enable_x64(True):
-        in_float64 = jax.tree.map(lambda leaf: leaf.astype(np.float64), trained.params)
-        expected = evaluator(config, dataclasses.replace(trained, params=in_float64), split, SMALL)
+    with in_float64():
+        params = jax.tree.map(lambda leaf: leaf.astype(np.float64), trained.params)
+        expected = evaluator(config, dataclasses.replace(trained, params=params), split, SMALL)
     for one, other in zip(jax.tree.leaves(computed), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=0.0, atol=TOLERANCE * np.nanmax(np.abs(other)))

@@ -56,8 +56,8 @@ def check(one, other, allowed, message=""):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_loss_and_its_gradient(case, float32_noise):  # noqa: F811
-    with jax.enable_x64(True):
+def test_a_loss_and_its_gradient(case, in_float64, float32_noise):  # noqa: F811
+    with in_float64():
         inputs = jax.tree.map(np.asarray, make_inputs(case))
         right_values, right_gradient = expected(case, *inputs)
     inputs = jax.tree.map(lambda leaf: leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf, inputs)

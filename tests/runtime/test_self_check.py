@@ -74,9 +74,11 @@ def test_a_version_that_is_known_to_be_wrong_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("module", ["main", "sweep", "infer"])
-def test_a_command_on_such_a_version_ends_with_one_line(module):
+def test_a_command_on_such_a_version_ends_with_one_line(module, tmp_path):
+    flags = [f"--workdir={tmp_path}/run"]
+    flags += ["--task=generate", "--output=made.npz"] if module == "infer" else ["--config=configs/polydigits.py"]
     run_module = f"import runpy; runpy.run_module('mmvm_jax.{module}', run_name='__main__')"
-    result = subprocess.run([sys.executable, "-c", AS_0_10_2 + run_module], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", AS_0_10_2 + run_module, *flags], capture_output=True, text=True)
     (line,) = result.stderr.splitlines()
     assert line.startswith("mmvm_jax: error: jaxlib 0.10.2 computes wrong values") and result.returncode == 2
     assert line.endswith("install another version: pip install 'jax!=0.10.2' 'jaxlib!=0.10.2'")

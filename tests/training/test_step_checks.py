@@ -62,7 +62,7 @@ def run(config, data, workdir, method=None):
 
 def test_a_gradient_that_is_not_finite_is_named_with_its_step(config, data, tmp_path):
     first = poisoned_steps(config, data)[0]
-    with pytest.raises(UserError, match=rf"^step {first}: grad_norm is not finite; stopped") as caught:
+    with pytest.raises(UserError, match=rf"^step {first}: grad_norm is not finite; in its batch") as caught:
         run(config, data, tmp_path, steep(config))
     assert caught.value.exit_code == 1
 
