@@ -31,13 +31,12 @@ def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtyp
     Returns:
       mean and scale, both [*shape] float64.
     """
-    count, first = 0, None
-    mean, squares, varies = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
+    count, mean, squares, first, varies = 0, np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
     for block in blocks:
         if not len(block):
             continue
         values = block.astype(np.float64)
-        first = values[0] if first is None else first
+        first = first if count else values[0]
         varies |= (values != first).any(axis=0)
         shift = values.mean(axis=0) - mean
         added, count = len(values), count + len(values)
@@ -51,7 +50,7 @@ def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtyp
     precision = np.finfo(dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.float64).eps
     rounding = steps * precision * np.abs(mean)
     scale = np.where(varies, np.where(scale > rounding, scale, np.maximum(1, rounding)), 1)
-    return np.where(varies, mean, np.asarray(first)), scale
+    return np.where(varies, mean, first), scale
 
 
 def apply(values: np.ndarray, present: np.ndarray, unit: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
