@@ -115,7 +115,7 @@ class _Process:
         self._process.join(seconds)
         if self._process.exitcode is None:
             self._table.add(self._name, self._what, cut_off=f"after {seconds:.0f} s")
-        elif self._process.exitcode > 0:
+        elif self._process.exitcode:
             self._table.add(self._name, self._what, failed="see log.txt")
         self.__exit__()
         self._table.add("seconds", f"{self._name} {self._what}", took=time.monotonic() - began)

@@ -1,6 +1,8 @@
 """Steps that may overwrite the state they are given, against steps that may not: time and memory."""
 
+import concurrent.futures
 import statistics
+from collections.abc import Callable
 
 import jax
 
@@ -26,28 +28,34 @@ def run(table, options) -> None:
         batch = random_batch(modalities, 2 if options.toy else config.train.batch_size)
         model, method = make_model(modalities, config.network), make_method(config.method)
         state = jax.device_get(init_state(config, model, method, batch))
-        place = Resident.place(complete_split(batch.inputs, batch.labels))
-        step, hyper = make_step(config, model, method, 1_000_000), hyper_parameters(config)
-
-        def steps(state, index, step=step, place=place, hyper=hyper):
-            one = lambda state, _: step(state, Resident.read(place, index), hyper)
-            return jax.lax.scan(one, state, length=STEPS)
-
-        for donated in (True, False):  # this order, since the device only counts its highest peak
-            program = jax.jit(steps, donate_argnums=(0,) if donated else ())
-            values = _time_and_memory(program, state, batch.index, 3 if options.toy else 20)
-            table.add("donation", f"{what}, {'donated' if donated else 'kept'}", **values)
+        table_of_examples = Resident.place(complete_split(batch.inputs, batch.labels))
+        rest = batch.index, table_of_examples, hyper_parameters(config)
+        steps = _steps(make_step(config, model, method, 1_000_000))
+        compiled = lambda donated: jax.jit(steps, donate_argnums=donated).lower(state, *rest).compile()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            programs = dict(zip(("donated", "kept"), pool.map(compiled, ((0,), ()))))
+        for name, program in programs.items():  # in this order, since the device only counts its highest peak
+            table.add("donation", f"{what}, {name}", **_time_and_memory(program, state, rest, 3 if options.toy else 20))
 
 
-def _time_and_memory(program, state, index, rounds: int) -> dict[str, float]:
+def _steps(step: Callable) -> Callable:
+    """Several steps as one program: (state, index, examples, hyper) -> (state, metrics)."""
+
+    def steps(state, index, examples, hyper):
+        one = lambda state, _: step(state, Resident.read(examples, index), hyper)
+        return jax.lax.scan(one, state, length=STEPS)
+
+    return steps
+
+
+def _time_and_memory(compiled, state, rest, rounds: int) -> dict[str, float]:
     """Milliseconds of a step; MB that the program needs, and the highest peak so far on the device, if it counts."""
-    compiled = program.lower(state, index).compile()
     sizes = compiled.memory_analysis()
     needed = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
     carry = [jax.device_put(state)]
 
     def run():
-        carry[0], metrics = compiled(carry[0], index)
+        carry[0], metrics = compiled(carry[0], *rest)
         jax.block_until_ready(metrics)
 
     seconds = statistics.median(measure.time_in_turn({"": run}, rounds)[""]) / STEPS

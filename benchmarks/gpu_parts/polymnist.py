@@ -17,7 +17,7 @@ from mmvm_jax.objectives.method import make_method
 from mmvm_jax.training.loop import train
 from mmvm_jax.training.state import first_batch, restore
 
-FOR_EVALUATION = 50  # seconds left for it after training
+FOR_EVALUATION = 60  # seconds left for it after training
 CLASSIFIER_EPOCHS = 2
 SHOWN = ("cross_mean", "leave_one_out_mean", "classifier_accuracy/mean")
 

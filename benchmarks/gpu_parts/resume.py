@@ -1,7 +1,6 @@
 """A short training that is stopped and resumed, against the same training left alone."""
 
 import contextlib
-import copy
 import os
 import signal
 import tempfile
@@ -46,7 +45,7 @@ def _train(config, data, workdir, held_out=None) -> list[np.ndarray]:
     """All arrays of the state that training ends with."""
     os.makedirs(workdir, exist_ok=True)
     model, method = make_model(data.modalities, config.network), make_method(config.method)
-    state = train(copy.deepcopy(config), model, method, data, workdir, held_out)
+    state = train(config, model, method, data, workdir, held_out)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
