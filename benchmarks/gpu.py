@@ -1,6 +1,6 @@
 """All that is measured on a GPU, in at most nine minutes and without a network.
 
-    python -m benchmarks.gpu --output=gpu_table --config.data.dir=DIR
+    python -m benchmarks.gpu --output=gpu_table --config=configs/polymnist.py --config.data.dir=DIR
 
 Every part is a process of its own with a limit of its own, so that one that hangs or fails costs no other. A row is
 printed and written to ``<output>/table.txt`` and ``<output>/rows.jsonl`` as soon as it is known. What else the
