@@ -28,15 +28,12 @@ def run(table, options) -> None:
     """Adds, for a small MLP and a small CNN, the time of a step of one run and of all, and the gain."""
     options.wait()
     settings = {"mlp": (uci_multiple_features.get_config(), MODALITIES), "small_cnn": workload("small_cnn", 0)}
-    steps = {}
     for what, (config, modalities) in settings.items():
         batch = random_batch(modalities, 4 if options.toy else config.train.batch_size)
-        for number in (1, RUNS):
-            steps[what, number] = _steps(config, modalities, batch, number)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        list(pool.map(measure.first_call, steps.values()))  # which compiles
-    for what in settings:
-        seconds = {number: _seconds_of_a_step(steps[what, number], options.toy) for number in (1, RUNS)}
+        steps = {number: _steps(config, modalities, batch, number) for number in (1, RUNS)}
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(measure.first_call, steps.values()))  # which compiles
+        seconds = {number: _seconds_of_a_step(steps[number], options.toy) for number in steps}
         milliseconds = {f"ms_{number}": 1e3 * value for number, value in seconds.items()}
         gain = RUNS * seconds[1] / seconds[RUNS]
         table.add("runs", f"{what}, {RUNS} as one program", gain=gain, **milliseconds)
