@@ -6,22 +6,19 @@ from collections.abc import Callable
 import torch
 
 from benchmarks import measure
-from benchmarks.gpu_parts.steps import PRECISIONS, median_seconds, setting
+from benchmarks.gpu_parts.steps import PRECISIONS, initial_state, median_seconds, setting
 from benchmarks.peers.mmvm import MMVM
 from benchmarks.train_step import count_gflop, torch_inputs, torch_steps
 from mmvm_jax.errors import first_line
-from mmvm_jax.objectives.method import make_method
-from mmvm_jax.training.state import init_state
 
 
 def run(table, options) -> None:
     """Adds how long compiling took, waits, then adds the rates of both."""
     torch.set_float32_matmul_precision("high")
-    steps = {}
+    steps, variables = {}, initial_state(options.what, options.toy).variables
     for precision in PRECISIONS:
         config, model, batch = setting(options.what, precision, options.toy)
-        state = init_state(config, model, make_method(config.method), batch)
-        peer = MMVM(model, options.what, state.variables).to(_device())
+        peer = MMVM(model, options.what, variables).to(_device())
         inputs = [tensor.to(_device()) for tensor in torch_inputs(model, batch)]
         noise_shape = (len(inputs), len(batch.index), model.latent_dim)
         for name, loss in {"eager": peer, "compiled": torch.compile(peer)}.items():
