@@ -18,7 +18,7 @@ from mmvm_jax.training.loop import train
 from mmvm_jax.training.state import first_batch, restore
 
 FOR_EVALUATION = 60  # seconds left for it after training
-CLASSIFIER_EPOCHS = 2
+CLASSIFIER_EPOCHS, TOY_SECONDS = 2, 30.0
 SHOWN = ("cross_mean", "leave_one_out_mean", "classifier_accuracy/mean")
 
 
@@ -32,13 +32,14 @@ def run(table, options) -> None:
         return
     seconds = options.wait()
     began = time.monotonic()
-    config.train.update({"steps": 20 if options.toy else 10**9, "checkpoint_every": 10**9, "log_every": 100})
+    config.train.update({"steps": 10**9, "checkpoint_every": 10**9, "log_every": 100})
     cache = os.path.join(builders.data_directory(config.data.dir), "classifiers")
     model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)
     classifiers = load_classifiers(model, data, 1 if options.toy else CLASSIFIER_EPOCHS, cache)
     table.add("polymnist", "classifiers", seconds=time.monotonic() - began)
     with tempfile.TemporaryDirectory() as workdir:
-        _train_for(seconds - FOR_EVALUATION - (time.monotonic() - began), config, model, method, data, workdir)
+        left = seconds - FOR_EVALUATION - (time.monotonic() - began)
+        _train_for(TOY_SECONDS if options.toy else left, config, model, method, data, workdir)
         restored = restore(config, model, method, first_batch(config, data), workdir)
     examples, trained_for = restored.step * config.train.batch_size, restored.progress["seconds"]
     what = f"{config.data.name}, {config.network.name}, {len(model.names)} modalities"

@@ -20,26 +20,29 @@ from mmvm_jax.training.state import TrainState, init_state
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of the networks; the former multiply as TF32
 SECONDS = 2.0  # of timing, for each of them
+COMPILE_SHARE = 0.7  # of the time, at most
 
 
 def run(table, options) -> None:
     """Adds the peaks, then a row for every network and precision."""
-    options.wait()
+    seconds = options.wait()
     peaks = {name: measure.matrix_peak(512 if options.toy else 16_384, dtype) for name, dtype in PRECISIONS.items()}
     table.add("steps", "matrix product", **{f"{name}_TFLOP/s": peak / 1e3 for name, peak in peaks.items()})
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # XLA times candidate kernels one at a time all the same
-        states = dict(zip(NETWORKS, pool.map(lambda what: initial_state(what, options.toy), NETWORKS)))
-        pairs = itertools.product(NETWORKS, PRECISIONS)
-        programs = {(what, p): pool.submit(_program, what, p, states[what], options.toy) for what, p in pairs}
+    pool = concurrent.futures.ThreadPoolExecutor()  # XLA times candidate kernels one at a time all the same
+    states = {what: pool.submit(initial_state, what, options.toy) for what in NETWORKS}
+    pairs = list(itertools.product(NETWORKS, PRECISIONS))
+    programs = {(what, p): pool.submit(_program, what, p, states[what], options.toy) for what, p in pairs}
+    concurrent.futures.wait(programs.values(), COMPILE_SHARE * seconds)
     for (what, precision), program in programs.items():
         try:
-            step, size, values = program.result()
+            step, size, values = program.result(timeout=0)
         except Exception as error:  # the other rows are wanted all the same
             table.add("steps", f"{what} {precision}", failed=f"{type(error).__name__}: {first_line(error)}")
         else:
             rate = size / median_seconds(step, options.toy)
             compared = _compared(table, what, precision, rate, size, peaks[precision])
             table.add("steps", f"{what} {precision} batch {size}", examples_per_second=rate, **compared, **values)
+    pool.shutdown(wait=False, cancel_futures=True)
 
 
 def setting(what: str, precision: str, toy: bool):
@@ -61,10 +64,10 @@ def median_seconds(steps: Callable, toy: bool) -> float:
     return statistics.median(measure.time_in_turn({"": steps}, max(3, min(50, rounds)))[""]) / STEPS
 
 
-def _program(what: str, precision: str, state: TrainState, toy: bool) -> tuple[Callable, int, dict[str, float]]:
+def _program(what: str, precision: str, state: concurrent.futures.Future, toy: bool):
     """Steps that are compiled, the examples of a batch, and how far the first loss is from the peer's on the CPU."""
     config, model, batch = setting(what, precision, toy)
-    method = make_method(config.method)
+    method, state = make_method(config.method), state.result()
     steps, values = jax_steps(config, model, method, batch, state), {}
     if precision == "float32":
         ours, theirs = first_losses(config, model, method, batch, state, MMVM(model, what, state.variables))
