@@ -36,6 +36,8 @@ def run(table, options) -> None:
     for (what, precision), program in programs.items():
         try:
             step, size, values = program.result(timeout=0)
+        except TimeoutError:
+            table.add("steps", f"{what} {precision}", failed="not compiled in time")
         except Exception as error:  # the other rows are wanted all the same
             table.add("steps", f"{what} {precision}", failed=f"{type(error).__name__}: {first_line(error)}")
         else:
