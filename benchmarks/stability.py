@@ -8,18 +8,17 @@ loss of the first and the last tenth of the steps, and the largest gradient norm
 """
 
 import itertools
-import logging
 import tempfile
 import time
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 import mmvm_jax
-from benchmarks.objectives import AGGREGATIONS, METHODS
 from mmvm_jax.artifacts.metric_writers import read_metrics
 from mmvm_jax.config import own_data
 from mmvm_jax.errors import UserError
+from mmvm_jax.objectives.method import choose, variants
 
 EXAMPLES = 1_000
 
@@ -96,7 +95,7 @@ CASES = {
 }
 
 _CASES = flags.DEFINE_list("cases", list(CASES), "Cases.")
-_METHODS = flags.DEFINE_list("methods", list(METHODS), "Methods; an aggregation stands for the method joint.")
+_METHODS = flags.DEFINE_list("methods", list(variants()), "Methods; an aggregation stands for the method joint.")
 _PRECISIONS = flags.DEFINE_list("precisions", ["float32", "bfloat16"], "Precisions of the networks.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds, from 0 on.")
 _STEPS = flags.DEFINE_list("steps", ["1000", "5000"], "Lengths of training.")
@@ -105,7 +104,7 @@ _HIDDEN = flags.DEFINE_list("hidden", ["400", "400"], "Widths of the networks.")
 
 def main(argv):
     del argv
-    logging.getLogger("mmvm_jax").setLevel("ERROR")
+    logging.set_verbosity(logging.ERROR)  # of the library that saves checkpoints
     cells = list(
         itertools.product(_CASES.value, _METHODS.value, _PRECISIONS.value, map(int, _STEPS.value), range(_SEEDS.value))
     )
@@ -124,9 +123,7 @@ def train(data: dict[str, np.ndarray], method: str, precision: str, steps: int, 
     """One cell of the table."""
     config = own_data()
     config.seed, config.precision = seed, precision
-    config.method.name = "joint" if method in AGGREGATIONS else method
-    if method in AGGREGATIONS:
-        config.method.joint.aggregation = method
+    choose(config.method, method)
     config.network.mlp.hidden_dims = tuple(map(int, _HIDDEN.value))
     config.train.update({"steps": steps, "log_every": 10})
     config.evaluation.mixture_components = 1
