@@ -15,6 +15,7 @@ from mmvm_jax.artifacts.metric_writers import MetricWriter, read_metrics
 from mmvm_jax.data.batches import Batches
 from mmvm_jax.errors import Stopped, UserError
 from mmvm_jax.models.model import make_model
+from mmvm_jax.objectives import mmvm
 from mmvm_jax.objectives.method import make_method
 from mmvm_jax.runtime import devices
 from mmvm_jax.runtime.signals import Interruption, obey_termination
@@ -22,6 +23,7 @@ from mmvm_jax.training.loop import num_steps, train
 from mmvm_jax.training.optimizer import hyper_parameters
 from mmvm_jax.training.state import first_batch, init_state
 from mmvm_jax.training.step import make_step
+from mmvm_jax.types import LossOutput
 
 
 def _prepare(config, data):
@@ -74,6 +76,13 @@ def test_terms_add_up_to_the_loss(config, data):
         divergence = sum(value for name, value in metrics.items() if name.startswith("divergence/"))
         log_likelihood = sum(value for name, value in metrics.items() if name.startswith("log_likelihood/"))
         np.testing.assert_allclose(metrics["loss"], 0.5 * divergence - log_likelihood, rtol=1e-5)
+
+
+def test_a_loss_that_is_not_one_number_per_example_is_refused(config, data, monkeypatch):
+    loss = mmvm.loss
+    monkeypatch.setattr(mmvm, "loss", lambda *args, **options: LossOutput(jnp.mean(loss(*args, **options).loss), {}))
+    with pytest.raises(ValueError, match=r"^'loss' of method 'mmvm' has shape \[\]; allowed: \[4\]"):
+        _steps(config, data, 1)
 
 
 def test_a_step_is_adam_on_the_mean_loss(config, data):
