@@ -141,7 +141,7 @@ class Predictor:
         if self.prior is None and not has_prior(self.trained):
             raise UserError(
                 f"method '{self.trained.method.name}' has no prior of its own and the workdir no {PRIOR_FILE} of this "
-                "checkpoint and version; fit one: mmvm_jax.main --mode=evaluate, or mmvm_jax.fit with the same data, in "
+                "checkpoint and version; fit one: mmvm_jax.main --mode=evaluate, or mmvm_jax.fit on its data, in "
                 "the workdir of the run, which may then be exported again"
             )
         size, num_modalities = self._size(num_examples), len(self.trained.model.names)
