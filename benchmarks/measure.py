@@ -15,6 +15,7 @@ from mmvm_jax.training.state import init_state
 from mmvm_jax.training.step import make_step
 
 WARM_UP = 3
+STEPS = 10  # timed at once; as many as training runs in one program
 
 
 def time_in_turn(steps: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
@@ -50,9 +51,9 @@ def first_call(step: Callable) -> float:
     return time.perf_counter() - start
 
 
-def matrix_peak(side: int = 2048) -> float:
-    """GFLOP/s of a large float32 matrix product through XLA, the best of ten."""
-    a = jnp.ones((side, side))
+def matrix_peak(side: int = 2048, dtype=jnp.float32) -> float:
+    """GFLOP/s of a large matrix product of random numbers through XLA, the best of ten."""
+    a = jax.random.normal(jax.random.key(0), (side, side), dtype)
     product, best = jax.jit(jnp.matmul), float("inf")
     for _ in range(10):
         start = time.perf_counter()

@@ -20,6 +20,7 @@ from absl import app, flags
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import measure
+from benchmarks.measure import STEPS
 from benchmarks.peers import PEERS
 from benchmarks.peers.mmvm import MMVM, to_torch
 from benchmarks.workloads import random_batch, workload
@@ -41,8 +42,6 @@ _BATCH = flags.DEFINE_integer("batch", 128, "Examples in a batch.")
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "Repetitions that are timed.")
 _DEVICE = flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "Where both run.")
 
-STEPS = 10  # timed at once; as many as training runs in one program
-
 
 def main(argv):
     del argv
@@ -53,7 +52,9 @@ def main(argv):
     batch = random_batch(modalities, _BATCH.value)
     state = init_state(config, model, method, batch)
     peer = MMVM(model, _WHAT.value, state.variables)
-    check_same_loss(config, model, method, batch, state, peer)
+    ours, theirs = first_losses(config, model, method, batch, state, peer)
+    print(f"loss of the first batch: jax {ours:.4f}, torch {theirs:.4f}")
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
     peer.to(_torch_device())
     inputs = [tensor.to(_torch_device()) for tensor in torch_inputs(model, batch)]
     noise_shape = (len(modalities), _BATCH.value, model.latent_dim)
@@ -64,8 +65,8 @@ def main(argv):
     report(measure.time_in_turn(steps, _ROUNDS.value), memory, gflop)
 
 
-def check_same_loss(config, model, method, batch, state, peer):
-    """Both sides do the same work: as in evaluation, without dropout, they give the same loss for the same noise."""
+def first_losses(config, model, method, batch, state, peer) -> tuple[float, float]:
+    """Loss of the first batch, ours and the peer's: without dropout, as in evaluation, from the same noise."""
     key, prepared = jax.random.key(7), model.prepare(batch)
 
     def loss(variables):
@@ -80,8 +81,7 @@ def check_same_loss(config, model, method, batch, state, peer):
     with torch.no_grad():
         theirs = float(peer.eval()(torch_inputs(model, batch), torch.tensor(np.asarray(noise))))
     peer.train()
-    print(f"loss of the first batch: jax {ours:.4f}, torch {theirs:.4f}")
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    return ours, theirs
 
 
 def torch_inputs(model, batch) -> list[torch.Tensor]:
@@ -114,7 +114,7 @@ def torch_steps(config, peer, loss, inputs, noise_shape) -> Callable:
 
     def run(count=STEPS):
         for _ in range(count):
-            noise = torch.randn(noise_shape, device=_torch_device())
+            noise = torch.randn(noise_shape, device=inputs[0].device)
             optimizer.zero_grad()
             value = loss(inputs, noise)
             value.backward()

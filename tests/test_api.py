@@ -267,11 +267,12 @@ def test_what_a_mask_of_numpy_hides_is_not_read(model):
 
 
 def test_a_code_for_what_is_missing_is_not_answered_with_nonsense(model):
-    height = np.full((4, 3), -1e30)
+    height = np.full((4, 3), -1e39)
     for answer in (model.impute, lambda data: model.generate(given=data)):
-        with pytest.raises(UserError, match="not finite; is a code such as .* allowed: 0 in <name>__present") as caught:
+        with pytest.raises(
+            UserError, match="'height' has numbers beyond .* in 4 examples.* 'height__present' is 0, or NaN"
+        ):
             answer({"height": height})
-        assert "modality '" in str(caught.value) and "or NaN in all their entries" in str(caught.value)
         spikes = tiny.arrays()["spikes"][:4]
         for marked in ({"height": height, "height__present": np.zeros(4)}, {"height": np.full((4, 3), np.nan)}):
             assert all(np.isfinite(array).all() for array in answer(marked | {"spikes": spikes}).values())

@@ -8,7 +8,6 @@ import secrets
 from typing import Protocol
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from mmvm_jax.errors import UserError, first_line, unknown_name
 from mmvm_jax.runtime import processes
@@ -74,6 +73,8 @@ class _Lines:
 
 class _TensorBoard:
     def __init__(self, workdir: str, from_step: int):
+        from tensorboardX import SummaryWriter  # slow to import, and only training needs it
+
         self._writer = SummaryWriter(os.path.join(workdir, "tensorboard"), purge_step=from_step + 1)
 
     def write(self, step, split, numbers):

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 
-import grain.python as grain
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -118,6 +117,8 @@ def read_split(builder, split: str, names, memory_gb: float):
 
 def read_ahead(function: Callable[[int], object], steps: range) -> Iterator:
     """Yields ``function(step)`` in order, computed ahead by one thread a core."""
+    import grain.python as grain  # slow to import, and only splits on disk need it
+
     options = grain.ReadOptions(num_threads=os.cpu_count() or 1, prefetch_buffer_size=_AHEAD)
     return iter(grain.MapDataset.range(steps.start, steps.stop).map(function).to_iter_dataset(options))
 

@@ -31,12 +31,12 @@ def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtyp
     Returns:
       mean and scale, both [*shape] float64.
     """
-    count, mean, squares, first, varies = 0, np.zeros(shape), np.zeros(shape), None, np.zeros(shape, bool)
+    count, mean, squares, first, varies = 0, np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
     for block in blocks:
         if not len(block):
             continue
         values = block.astype(np.float64)
-        first = values[0] if first is None else first
+        first = first if count else values[0]
         varies |= (values != first).any(axis=0)
         shift = values.mean(axis=0) - mean
         added, count = len(values), count + len(values)

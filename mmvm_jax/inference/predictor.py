@@ -141,8 +141,8 @@ class Predictor:
         if self.prior is None and not has_prior(self.trained):
             raise UserError(
                 f"method '{self.trained.method.name}' has no prior of its own and the workdir no {PRIOR_FILE} of this "
-                "checkpoint and version; fit one: mmvm_jax.main --mode=evaluate, or mmvm_jax.fit on its data, in "
-                "the workdir of the run, which may then be exported again"
+                "checkpoint and version; fit one: mmvm_jax.main --mode=evaluate, or mmvm_jax.fit with the same data, "
+                "in the workdir of the run, which may then be exported again"
             )
         size, num_modalities = self._size(num_examples), len(self.trained.model.names)
         batches = (empty_batch(num_modalities, size, start) for start in range(0, num_examples, size))

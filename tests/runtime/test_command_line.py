@@ -9,7 +9,7 @@ import pytest
 from mmvm_jax.artifacts.run_folder import locked
 
 FAULTY = """
-from mmvm_jax import command_line
+from mmvm_jax.runtime import command_line
 
 def work():
     raise ZeroDivisionError("division of\\nsomething")
