@@ -44,5 +44,7 @@ def test_an_encoder(encoder, message):
 
 
 def test_a_decoder():
-    with pytest.raises(ValueError, match=r"^output of the decoder of .height. has shape \[20, 1\]; allowed: \[20, 3\]$"):
+    with pytest.raises(
+        ValueError, match=r"^output of the decoder of .height. has shape \[20, 1\]; allowed: \[20, 3\]$"
+    ):
         bound(Encoder(), nn.Dense(1)).decode(jnp.ones((1, 4, 5, 2)))
