@@ -17,8 +17,5 @@ def float32_noise(monkeypatch):
 
         monkeypatch.setattr(jax.random, name, draw)
 
-    for name in ("normal", "uniform", "laplace"):
+    for name in ("normal", "uniform", "laplace", "gumbel"):
         replace(name)
-    categorical = jax.random.categorical
-    in_float32 = lambda key, logits, axis=-1: categorical(key, logits.astype(jnp.float32), axis)
-    monkeypatch.setattr(jax.random, "categorical", in_float32)

@@ -25,6 +25,7 @@ class Linear:
     """x_m = A_m' z + noise, z ~ N(0, I); posteriors with the exact means and, widened, the exact variances."""
 
     names = NAMES
+    identifiers = jnp.array([3, 5], jnp.uint32)
     method_params = {"mean": jnp.array([[0.3], [-0.2]]), "log_variance": jnp.array([[0.2], [0.4]])}  # of MMVAE+
     modalities = tuple(
         Modality(name, (size,), "vector", "normal", weight=w) for name, size, w in zip(NAMES, SIZES, WEIGHTS)
