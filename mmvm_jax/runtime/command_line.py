@@ -15,6 +15,10 @@ from mmvm_jax.runtime.progress import log, show_log
 from mmvm_jax.runtime.signals import obey_termination
 from mmvm_jax.versions import check_version
 
+# JAX imports XLA later, which logs an error per program that it reads from the compilation cache of a CPU (0.10). What
+# is an error reaches Python as an exception, too.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 _VERBOSE = flags.DEFINE_bool("verbose", False, "Where an error of the program itself comes from, line by line.")
 
 
