@@ -40,7 +40,7 @@ def test_a_checkpoint_that_does_not_fit(in_small_disk, tmp_path):
         "; echo exit code $?; ls $DISK/run/checkpoints"
     )
     lines = in_small_disk(14, f"{train}; mount -o remount,size=50m $DISK; {train}")
-    (error,) = [line for line in lines if "error" in line]
+    (error,) = [line for line in lines if line.startswith("mmvm_jax: error")]
     assert "/disk/run/checkpoints: no space left on the disk for the checkpoint of step 15, which takes 8 MB" in error
     assert error.endswith("make room, and the same command goes on from step 10")
     codes = [place for place, line in enumerate(lines) if line.startswith("exit code")]
