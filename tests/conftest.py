@@ -45,6 +45,38 @@ from mmvm_jax.types import DiagonalGaussian
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Files whose tests neither train whole runs nor start processes: `pytest -m fast` runs them while one works.
+FAST = (
+    "kernels/test_aggregation.py",
+    "kernels/test_distributions.py",
+    "kernels/test_kl_to_mixture.py",
+    "kernels/test_masked_kernels.py",
+    "kernels/test_shapes.py",
+    "objectives/test_annealing.py",
+    "objectives/test_objective_values.py",
+    "networks/test_layers.py",
+    "networks/test_normalization.py",
+    "data/test_missing.py",
+    "data/test_own_data.py",
+    "data/test_raw.py",
+    "data/test_text.py",
+    "data/test_units.py",
+    "data/test_forms.py",
+    "data/test_labels.py",
+    "evaluation/test_probe.py",
+    "experiments/test_config_checks.py",
+    "runtime/test_files.py",
+    "test_launch.py",
+    "test_rooms.py",
+)
+
+
+def pytest_collection_modifyitems(config, items):
+    fast = {config.rootpath / "tests" / path for path in FAST}
+    for item in items:
+        if item.path in fast:
+            item.add_marker("fast")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_for_one_module_only():

@@ -75,7 +75,9 @@ def on_each_device(function: Callable, *arguments):
     """
     local = jax.local_devices()[: _num_local()]
     in_axes = (0, *(None,) * len(arguments))  # pmap wants an argument that is mapped
-    run = jax.pmap(lambda _, *arguments: function(*arguments), in_axes=in_axes, devices=local)
+    one = lambda _, *arguments: function(*arguments)
+    # Without a name JAX names the axis by an address, which makes another program of it in every process.
+    run = jax.pmap(one, axis_name=_AXIS, in_axes=in_axes, devices=local)
     return jax.tree.map(np.asarray, run(np.arange(len(local)), *arguments))
 
 

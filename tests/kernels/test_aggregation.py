@@ -94,7 +94,7 @@ def test_mergers_ignore_the_order_of_modalities(name, random_gaussian, precision
 
 def test_mixture_of_experts_weighs_the_observed_equally(random_gaussian, x64):
     experts = random_gaussian(55, 3, 6, 2)
-    components, log_weights = mixture_of_experts(experts, PRESENT)
+    components, log_weights, _ = mixture_of_experts(experts, PRESENT)
     assert components.mean.shape == (3, 1, 6, 2) and log_weights.shape == (3, 1, 6)
     count = np.maximum(PRESENT.sum(0), 1)
     expected = np.where(PRESENT | ~PRESENT.any(0), 1.0 / np.where(PRESENT.any(0), count, 3), 0.0)
@@ -141,7 +141,7 @@ def test_a_subset_counts_where_all_its_members_are_observed():
 
 def test_mixture_of_products_weighs_the_observed_subsets_equally(random_gaussian, x64):
     experts = random_gaussian(57, 3, 6, 2)
-    components, log_weights = mixture_of_products(experts, PRESENT)
+    components, log_weights, _ = mixture_of_products(experts, PRESENT)
     assert components.mean.shape == (7, 1, 6, 2) and log_weights.shape == (7, 1, 6)
     mask, expected = subset_mask(jnp.asarray(PRESENT)), subset_posteriors(experts, PRESENT)
     for actual, leaf in zip(components, expected):
@@ -154,8 +154,8 @@ def test_mixture_of_products_weighs_the_observed_subsets_equally(random_gaussian
 
 def test_the_prior_expert_joins_the_product_of_all_that_was_observed_alone(random_gaussian, x64):
     experts = random_gaussian(4, *PRESENT.shape, 2)
-    plain, _ = mixture_of_products(experts, PRESENT)
-    joined, _ = mixture_of_products(experts, PRESENT, prior_expert=True)
+    plain, *_ = mixture_of_products(experts, PRESENT)
+    joined, *_ = mixture_of_products(experts, PRESENT, prior_expert=True)
     whole = product_of_experts(experts, PRESENT, prior_expert=True)
     for example, observed in enumerate(np.asarray(PRESENT).T):
         changed = np.flatnonzero((plain.mean[:, 0, example] != joined.mean[:, 0, example]).any(axis=-1))
@@ -168,7 +168,7 @@ def test_the_prior_expert_joins_the_product_of_all_that_was_observed_alone(rando
 
 def test_mixture_of_products_of_one_modality_is_its_posterior(random_gaussian, precision):
     experts = random_gaussian(58, 1, 4, 2)
-    components, log_weights = mixture_of_products(experts)
+    components, log_weights, _ = mixture_of_products(experts)
     check_gaussian(precision, select(components, (0, 0)), select(experts, 0))
     np.testing.assert_array_equal(log_weights, np.zeros((1, 1, 4)))
 
