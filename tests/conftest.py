@@ -7,8 +7,9 @@ import os
 import signal
 import tempfile
 
-# JAX reads both when it is first imported, so they are set before.
+# JAX reads these when it is first imported, so they are set before.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as commands set it; JAX would set 1, for those that tests start too
 flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in flags:
     flags += " --xla_force_host_platform_device_count=4"
