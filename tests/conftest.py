@@ -9,7 +9,7 @@ import tempfile
 
 # JAX reads these when it is first imported, so they are set before.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as commands set it; JAX would set 1, for those that tests start too
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as commands do; JAX would set 1, also for their tests
 flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in flags:
     flags += " --xla_force_host_platform_device_count=4"
