@@ -29,6 +29,7 @@ class Hyperparameter(NamedTuple):
 
     default: float
     allowed: Range
+    zero_is_off: bool = False  # while it is 0 and not annealed, ``loss`` does not receive it and omits its terms
 
 
 def no_parameters(key: Array, batch: Batch, functions: Functions, options) -> dict:

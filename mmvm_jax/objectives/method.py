@@ -159,15 +159,17 @@ def hyper_at(config_method, hyper: dict[str, Array], step: Array, num_steps: int
     chosen, values = config_method[config_method.name], dict(hyper)
     for name in METHODS[config_method.name].HYPERPARAMETERS:
         schedule = chosen.get(f"anneal_{name}")
-        if schedule is not None:
+        if name in hyper and schedule is not None:
             progress = step / (schedule.fraction * num_steps)
             values[name] = anneal(schedule.shape, schedule.start, hyper[name], progress)
     return values
 
 
 def final_hyper(config_method) -> dict[str, Array]:
-    """Return the final values of the hyper-parameters of the chosen method, as arrays."""
-    chosen = config_method[config_method.name]
-    names = METHODS[config_method.name].HYPERPARAMETERS
-    values = {"beta": config_method.beta} | {name: chosen[name] for name in names}
+    """Return the final values of the hyper-parameters of the chosen method that are not off, as arrays."""
+    chosen, values = config_method[config_method.name], {"beta": config_method.beta}
+    for name, hyperparameter in METHODS[config_method.name].HYPERPARAMETERS.items():
+        is_constant = chosen[f"anneal_{name}"].shape == "constant"
+        if not (hyperparameter.zero_is_off and is_constant and chosen[name] == 0):
+            values[name] = chosen[name]
     return {name: jnp.asarray(value, jnp.result_type(float)) for name, value in values.items()}

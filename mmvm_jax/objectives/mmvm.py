@@ -5,25 +5,45 @@ loss = sum_m r_m ( -E_{q_m} log p(x_m | z_m) + beta KL(q_m || h) ),  h = sum_j v
 Source: Sutter et al. 2024, arXiv 2403.05300, equations 3 and 4, with uniform v. Without alpha an example with
 a single observed modality has divergence exactly 0, so nothing holds its variance up: with missing data end
 at alpha > 0. Ablations may learn v by a gate, or keep only some of the experts in h.
+
+With a cross share e, decoders also read the latents of other modalities (ours). Modality m has the posterior
+(1 - e) q_m + e o_m, where o_m is the mixture of the other observed posteriors. The divergence is convex, and h
+contains o_m with a weight of (M - 1) (1 - alpha) / M at least, so KL(o_m || h) <= log(M / ((M - 1) (1 - alpha))), a
+constant that is left out. Up to it,
+
+loss = sum_m r_m ( -(1 - e) E_{q_m} log p(x_m | z) - e E_{o_m} log p(x_m | z) + beta (1 - e) KL(q_m || h) )
+
+is minus a bound for each e in [0, 1]. Examples with a single observed modality have e = 0. The cross source
+"product" puts the products over random subsets of the other posteriors in the place of single ones. Their divergence
+to h has no such limit, so beta e KL(o_m || h) is added, estimated from one product as that of q_m is.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmvm_jax.aggregation import product_of_experts
 from mmvm_jax.distributions import ESTIMATORS, kl_to_mixture, sample, where_present
 from mmvm_jax.errors import SHARE, Range, UserError, unknown_name
 from mmvm_jax.objectives.bounds import per_modality_bound
 from mmvm_jax.objectives.interface import Functions, Hyperparameter, check_at_least
 from mmvm_jax.objectives.latents import draw, own_or_mixture
-from mmvm_jax.objectives.noise import highest, keyed_uniforms, modality_keys
+from mmvm_jax.objectives.noise import highest, keyed_uniforms, modality_keys, random_member, random_subset
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 _TEMPERATURE = Range(1e-6, 1e9)  # divergences are divided by it
-HYPERPARAMETERS = {"alpha": Hyperparameter(0.0, SHARE), "temperature": Hyperparameter(1.0, _TEMPERATURE)}
+HYPERPARAMETERS = {
+    "alpha": Hyperparameter(0.0, SHARE),
+    "temperature": Hyperparameter(1.0, _TEMPERATURE),
+    "cross_share": Hyperparameter(0.0, SHARE, zero_is_off=True),
+}
+VARIANTS = {"mmvm_cross": {"cross_share": 0.2}, "mmvm": {}}
 GATES = ("none", "global", "per_example")
+CROSS_SOURCES = ("single", "product")
 _GATE_WIDTH = 64
 
 
@@ -41,6 +61,8 @@ class Options:
         (straight-through).
       num_experts: kept in h, those with the largest weights, without a gate drawn at random; 0 for all of the
         observed, or for one if ``hard``.
+      cross_source: what decoders read in the cross share: the latent of a "single" other modality, or a latent
+        from the "product" of a random subset of the others.
     """
 
     estimator: str = "pairwise"
@@ -49,9 +71,10 @@ class Options:
     gate: str = "none"
     hard: bool = False
     num_experts: int = 0
+    cross_source: str = "single"
 
     def __post_init__(self):
-        for field, allowed in (("estimator", ESTIMATORS), ("gate", GATES)):
+        for field, allowed in (("estimator", ESTIMATORS), ("gate", GATES), ("cross_source", CROSS_SOURCES)):
             if getattr(self, field) not in allowed:
                 raise unknown_name(f"config.method.mmvm.{field}", getattr(self, field), allowed)
         check_at_least(1, "mmvm", "num_samples", self)
@@ -61,11 +84,17 @@ class Options:
 
 
 def check(fields, latent_dim: int) -> None:
-    """Raises UserError if the prior has no component but N(0, I) from the start."""
+    """Raises UserError if the prior has only N(0, I) from the start, or a cross share lacks the mixture of all."""
     if fields.alpha == 1 and fields.anneal_alpha.shape == "constant":
         raise UserError(
             "config.method.mmvm.alpha is 1 from the start, which leaves nothing of the mixture; allowed: less than 1, "
             "or config.method.name=independent"
+        )
+    crosses = fields.cross_share or fields.anneal_cross_share.shape != "constant"
+    if crosses and (fields.gate != "none" or fields.num_experts):
+        raise UserError(
+            f"config.method.mmvm.cross_share is {fields.cross_share} with gate={fields.gate} and "
+            f"num_experts={fields.num_experts}; allowed: 0, or gate=none and num_experts=0"
         )
 
 
@@ -109,27 +138,83 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     keys = lambda purpose: modality_keys(purpose, batch.index, functions.identifiers)
     posteriors = where_present(batch.present, functions.encode(batch.inputs))
     z = sample(keys(latent_key), posteriors)
+    divergence_to = functools.partial(_divergence, keys(divergence_key), hyper, options)
     # Through the gate's weights gradients would reach the encoders that neither option means to move.
     closed = options.hard or options.stop_prior_gradient
     scores = _scores(jax.lax.stop_gradient(posteriors) if closed else posteriors, functions, options)
-    divergence_to = lambda posteriors, log_weights: kl_to_mixture(
+    ranks = keyed_uniforms(gate_key, batch.index, functions.identifiers) if options.gate == "none" else scores
+    divergence = divergence_to(posteriors, _kept(scores, ranks, batch.present, options), batch.present)
+    if options.hard:
+        # Straight-through: value and posteriors' gradient of equal weights, the gate's gradient of its own.
+        soft = divergence_to(jax.lax.stop_gradient(posteriors), scores, batch.present)
+        divergence += soft - jax.lax.stop_gradient(soft)
+    if "cross_share" not in hyper:
+        return per_modality_bound(functions.names, functions.log_likelihood(batch, z), divergence, hyper["beta"])
+    cross_key = jax.random.fold_in(key, 3)  # none of the three keys above
+    return _cross_bound(cross_key, batch, functions, hyper, options, posteriors, z, divergence)
+
+
+def _divergence(keys: Array, hyper: dict, options: Options, posteriors, log_weights: Array, present: Array) -> Array:
+    """KL(q_m || h) as the options estimate it: [M, B] nats."""
+    return kl_to_mixture(
         posteriors,
         log_weights,
-        batch.present,
+        present,
         prior_weight=hyper["alpha"],
         estimator=options.estimator,
         temperature=hyper["temperature"],
-        key=keys(divergence_key),
+        key=keys,
         num_samples=options.num_samples,
         prior_gradient=not options.stop_prior_gradient,
     )
-    ranks = keyed_uniforms(gate_key, batch.index, functions.identifiers) if options.gate == "none" else scores
-    divergence = divergence_to(posteriors, _kept(scores, ranks, batch.present, options))
-    if options.hard:
-        # Straight-through: value and posteriors' gradient of equal weights, the gate's gradient of its own.
-        soft = divergence_to(jax.lax.stop_gradient(posteriors), scores)
-        divergence += soft - jax.lax.stop_gradient(soft)
-    return per_modality_bound(functions.names, functions.log_likelihood(batch, z), divergence, hyper["beta"])
+
+
+def _cross_bound(key, batch, functions, hyper, options, posteriors, z, divergence) -> LossOutput:
+    """The bound with a cross share, from the own latents z [M, B, D] and their divergences [M, B]."""
+    source_key, noise_key = jax.random.split(key)
+    has_other = jnp.sum(batch.present, axis=0) > 1
+    if options.cross_source == "single":
+        others = _other_modalities(source_key, batch, functions, random_member)
+        other_z = jnp.take_along_axis(z, jnp.argmax(others, axis=0)[..., None], axis=0)
+        other_divergence = 0.0
+    else:
+        others = _other_modalities(source_key, batch, functions, random_subset)
+        other_z, other_divergence = _from_products(noise_key, batch, functions, hyper, options, posteriors, others)
+    active = jnp.stack([jnp.ones_like(has_other), has_other])[None]
+    own, other = jnp.moveaxis(functions.log_likelihood(batch, jnp.stack([z, other_z], axis=1), active), 1, 0)
+    share = jnp.where(has_other, hyper["cross_share"], 0.0)[None]
+    mix = lambda own, other: (1.0 - share) * own + share * other
+    log_likelihood, divergence = mix(own, other), mix(divergence, other_divergence)
+    return per_modality_bound(functions.names, log_likelihood, divergence, hyper["beta"])
+
+
+def _other_modalities(key: Array, batch: Batch, functions: Functions, choose: Callable) -> Array:
+    """The observed modalities, except its own, that each decoder reads: [M, M, B] bool, axis 1 the decoder."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, functions.identifiers)
+    other = ~jnp.eye(len(functions.names), dtype=bool)[..., None]
+    choose_for = lambda key, other: choose(key, batch._replace(present=batch.present & other), functions)
+    return jax.vmap(choose_for, out_axes=1)(keys, other)
+
+
+def _from_products(key, batch, functions, hyper, options, posteriors, others) -> tuple[Array, Array]:
+    """Draws from the products of other posteriors [M, M, B], and their divergences to h: [M, B, D], [M, B]."""
+    num_modalities = len(others)
+    latent_key, divergence_key = jax.random.split(key)
+    keys = lambda purpose: modality_keys(purpose, batch.index, functions.identifiers)
+    repeat = lambda leaf: jnp.repeat(leaf[:, None], num_modalities, axis=1)
+    products = product_of_experts(jax.tree.map(repeat, posteriors), others)
+    # For their divergence they are further posteriors, which have no weight in h.
+    twice = lambda own, other: jnp.concatenate([own, other])
+    weights = jnp.zeros(batch.present.shape, posteriors.mean.dtype)
+    divergence = _divergence(
+        twice(keys(divergence_key), keys(divergence_key)),
+        hyper,
+        options,
+        jax.tree.map(twice, posteriors, products),
+        twice(weights, weights - jnp.inf),
+        twice(batch.present, batch.present),
+    )
+    return sample(keys(latent_key), products), divergence[num_modalities:]
 
 
 def _scores(posteriors: DiagonalGaussian, functions: Functions, options: Options) -> Array:

@@ -148,12 +148,19 @@ CASES = {
     "mmvm_per_example": ("mmvm", {"gate": "per_example"}),
     "mmvm_per_example_two": ("mmvm", {"gate": "per_example", "num_experts": 2}),
     "mmvm_hard": ("mmvm", {"gate": "per_example", "hard": True}),
+    "mmvm_cross": ("mmvm", {}),
+    "mmvm_cross_product": ("mmvm", {"cross_source": "product"}),
     "meme": ("meme", {"num_samples": 2, "num_pseudo_inputs": 4}),
     "meme_closed_form": ("meme", {"num_samples": 2, "num_pseudo_inputs": 4, "divergence": "closed_form"}),
     "mmjsd": ("mmjsd", {}),
     "mvtcae": ("mvtcae", {}),
 }
 HYPER = {"beta": 0.7, "alpha": 0.3, "temperature": 1.5, "label_weight": 2.0}
+
+
+def hyper_of(case):
+    """The hyper-parameters of a case; a share of cross-reconstruction is off unless the case is about it."""
+    return HYPER | ({"cross_share": 0.3} if "cross" in case else {})
 
 
 def make_case(case):
@@ -181,7 +188,7 @@ def loss_of(case, params, batch, key=None, names=(), model=None):
     """[B] nats."""
     module, options = make_case(case)
     model = LinearGaussian(params, names) if model is None else model
-    hyper = {name: jnp.asarray(value) for name, value in HYPER.items()}
+    hyper = {name: jnp.asarray(value) for name, value in hyper_of(case).items()}
     return module.loss(jax.random.key(3) if key is None else key, batch, model, hyper, options).loss
 
 

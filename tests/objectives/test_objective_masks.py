@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from linear_gaussian import (
     CASES,
-    HYPER,
+    hyper_of,
     jit_loss,
     loss_and_gradient,
     make_batch,
@@ -34,6 +34,8 @@ MASK_CASES += (
     "mmvm_random_experts",
     "mmvm_per_example_two",
     "mmvm_hard",
+    "mmvm_cross",
+    "mmvm_cross_product",
 )
 MASK_CASES += ("meme", "mmjsd", "mvtcae")
 
@@ -92,6 +94,7 @@ NETWORK_CASES = (
     "mmvae_dreg_loose",
     "mmvae_plus_laplace",
     "mmvm_hard",
+    "mmvm_cross_product",
     "meme",
     "mmjsd",
 )
@@ -125,7 +128,9 @@ def test_content_of_absent_inputs_changes_no_bit(case):
     @quick_jit
     def values_and_gradient(params, batch):
         def loss(params):
-            values = module.loss(jax.random.key(2), model.prepare(batch), model.bind(params), HYPER, options).loss
+            values = module.loss(
+                jax.random.key(2), model.prepare(batch), model.bind(params), hyper_of(case), options
+            ).loss
             return jnp.sum(values), values
 
         gradient, values = jax.grad(loss, has_aux=True)(params)

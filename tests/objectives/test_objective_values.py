@@ -11,6 +11,7 @@ from linear_gaussian import (
     CASES,
     HYPER,
     LinearGaussian,
+    hyper_of,
     loss_and_gradient,
     loss_of,
     make_batch,
@@ -29,6 +30,7 @@ PATTERNS = {
     3: np.array(list(itertools.product([True, False], repeat=3))).T,
 }
 BETA, ALPHA, TEMPERATURE, LABEL_WEIGHT = (HYPER[name] for name in ("beta", "alpha", "temperature", "label_weight"))
+CROSS_SHARE = hyper_of("mmvm_cross")["cross_share"]
 
 
 def kl(q, p=(0.0, 1.0)):
@@ -158,7 +160,19 @@ def mmvm(e, z, options):
             phi = weights * np.exp(-kls / TEMPERATURE)
             phi = phi / phi.sum()
         divergence += np.sum(phi * (kls + np.log(phi) - np.log(weights)))
+    if z.ndim == 3:
+        return mmvm_cross(e, z, divergence)
     return -sum(e.log_p(m, z[m]) for m in e.observed) + BETA * divergence
+
+
+def mmvm_cross(e, z, divergence):
+    """With own and other latents, z [M, 2, D]; the others are own latents of other observed modalities."""
+    share = CROSS_SHARE if len(e.observed) > 1 else 0.0
+    total = BETA * (1 - share) * divergence
+    for m in e.observed:
+        total -= (1 - share) * e.log_p(m, z[m, 0]) + share * e.log_p(m, z[m, 1])
+        assert share == 0 or any(np.array_equal(z[m, 1], z[j, 0]) for j in e.observed if j != m)
+    return total
 
 
 def gate_weights(e, options):
@@ -223,7 +237,7 @@ FORMULAS = {
     "mvtcae": mvtcae,
 }
 # These draw more than their decoders see: the first random choices, the second latents of the divergence.
-UNSEEN = ("mmvm_random_experts", "mmvm_monte_carlo")
+UNSEEN = ("mmvm_random_experts", "mmvm_monte_carlo", "mmvm_cross_product")
 # These let no latent be seen, but have the values of those without "dreg" (last test).
 DREG = tuple(case for case in CASES if "dreg" in case)
 
@@ -231,7 +245,8 @@ DREG = tuple(case for case in CASES if "dreg" in case)
 @pytest.mark.parametrize(
     ("case", "num_modalities"),
     [(case, 3) for case in CASES if case not in UNSEEN + DREG]
-    + [(case, 2) for case in ("mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd", "mvtcae")],
+    + [(case, 2) for case in ("mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "mmvm_cross")]
+    + [(case, 2) for case in ("meme", "mmjsd", "mvtcae")],
 )
 def test_loss_is_the_formula(case, num_modalities, x64, monkeypatch):
     names = ("alpha", "beta", "gamma")[:num_modalities]
@@ -260,7 +275,9 @@ def test_loss_is_the_formula(case, num_modalities, x64, monkeypatch):
         np.testing.assert_allclose(actual[b], expected, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("case", ["independent", "poe", "mvae_full", "mmvae_loose", "mmvae_plus", "mmvm", "mmjsd"])
+@pytest.mark.parametrize(
+    "case", ["independent", "poe", "mvae_full", "mmvae_loose", "mmvae_plus", "mmvm", "mmvm_cross", "mmjsd"]
+)
 def test_the_terms_that_are_logged_add_up_to_the_loss(case, x64):
     """Importance-weighted bounds too, with a single sample; of examples with nothing observed all are 0."""
     batch = make_batch(make_params(("alpha", "beta", "gamma")), PATTERNS[3])
@@ -268,7 +285,7 @@ def test_the_terms_that_are_logged_add_up_to_the_loss(case, x64):
     module, options = make_case(case)
     if case in ("mmvae_loose", "mmvae_plus"):
         options = dataclasses.replace(options, num_samples=1)
-    output = quick_jit(lambda: module.loss(jax.random.key(3), batch, LinearGaussian(params), HYPER, options))()
+    output = quick_jit(lambda: module.loss(jax.random.key(3), batch, LinearGaussian(params), hyper_of(case), options))()
     assert len({name for name in output.terms if name.startswith("log_likelihood/")}) == 3
     weights = {"log_likelihood": -1.0, "divergence": BETA}
     total = sum(weights[name.split("/")[0]] * term for name, term in output.terms.items())
