@@ -67,5 +67,10 @@ def _start(workdir: str) -> tuple[int, Iterator[dict]]:
     return inputs.length, tasks[str(_TASK.value)]()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Start the command."""
     command_line.start(work, "nothing was written, and the same command starts from the beginning")
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,9 @@ from mmvm_jax.runtime import command_line
 
 MODES = ("train_and_evaluate", "train", "evaluate")
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, e.g. configs/polydigits.py.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration: a file, or the name of one that comes with the package, e.g. polydigits."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, figures, report.")
 _MODE = flags.DEFINE_enum("mode", MODES[0], MODES, "What to do.")
 _join = command_line.process_flags()
@@ -30,5 +32,10 @@ def work() -> None:
     run(_CONFIG.value, _WORKDIR.value, _MODE.value, command_line.command("mmvm_jax.main"))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Start the command."""
     command_line.start(work, "the same command goes on from what it has saved", _CONFIG)
+
+
+if __name__ == "__main__":
+    main()

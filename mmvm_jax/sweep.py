@@ -13,7 +13,9 @@ from ml_collections import config_flags
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime import command_line
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file that all runs share.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration that all runs share: a file, or a name, e.g. polydigits."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep: a folder a run, figures, report.")
 _METHODS = flags.DEFINE_list("methods", [], "Methods; average, poe, moe and mopoe are those of joint. [all of them]")
 _BETAS = flags.DEFINE_list("betas", ["0.25", "1", "2.5"], "Values of config.method.beta.")
@@ -52,5 +54,10 @@ def _numbers(flag: str, values: list[str], kind: type) -> list:
     return numbers
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Start the command."""
     command_line.start(work, "the same command goes on from what it has saved", _CONFIG)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """What the commands share: flags that are wrong and work that fails are answered in one line with an exit code."""
 
 import os
+import pathlib
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -19,6 +20,9 @@ from mmvm_jax.versions import check_version
 # is an error reaches Python as an exception, too.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Installed, or beside the package in a clone.
+_PACKAGE = pathlib.Path(__file__).parents[1]
+_CONFIG_FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
 _VERBOSE = flags.DEFINE_bool("verbose", False, "Where an error of the program itself comes from, line by line.")
 
 
@@ -119,12 +123,35 @@ def _parse_flags(argv: list[str], config: flags.FlagHolder | None) -> list[str]:
     """Reads the flags; anything wrong with them, the configuration's fields included, is one line."""
     try:
         check_version()  # before a configuration is read, which imports the kernels
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(argv if config is None else _with_config_files(argv))
         if config is not None and config.value is not None:
             config.value.keys()  # a file that could not be read shows only now
         return rest
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, UserError) as error:
         _stop(_one_line(error, argv), 2)
+
+
+def _with_config_files(argv: list[str]) -> list[str]:
+    """Replace names of configurations that come with the package, such as polydigits:quicktest, by their files."""
+    arguments = list(argv)
+    for place, argument in enumerate(argv):
+        flag, sign, value = argument.partition("=")
+        if flag in ("--config", "-config") and sign:
+            arguments[place] = f"{flag}={_config_file(value)}"
+        elif flag in ("--config", "-config") and place + 1 < len(argv):
+            arguments[place + 1] = _config_file(argv[place + 1])
+    return arguments
+
+
+def _config_file(value: str) -> str:
+    name, colon, variant = value.partition(":")
+    if not name.isidentifier() or os.path.exists(name):
+        return value
+    folder = next(folder for folder in _CONFIG_FOLDERS if folder.is_dir())
+    files = {path.stem: path for path in folder.glob("*.py")}
+    if name not in files:
+        raise UserError(f"--config is {name!r}; allowed: a file, or one of {', '.join(sorted(files))}")
+    return f"{files[name]}{colon}{variant}"
 
 
 def _one_line(error: Exception, argv: list[str]) -> str:

@@ -49,7 +49,7 @@ def test_a_single_observed_modality_has_no_share(x64):
     batch = make_batch(params, ALL_PATTERNS)
     alone = ALL_PATTERNS.sum(axis=0) <= 1
     for source in mmvm.CROSS_SOURCES:
-        losses = quick_jit(lambda: [loss(params, batch, share, cross_source=source).loss for share in SHARES])  # noqa: B023
+        losses = quick_jit(lambda: [loss(params, batch, share, cross_source=source).loss for share in SHARES])
         plain, crossed = losses()
         np.testing.assert_array_equal(plain[alone], crossed[alone])
         assert np.all(np.abs(plain - crossed)[~alone] > 1e-3)
@@ -67,9 +67,9 @@ def test_the_product_variant_is_its_formula(x64):
         others = [j for j in range(3) if j != m]
         candidates = []
         for members in ([others[0]], [others[1]], others):
-            chosen = jax.tree.map(lambda leaf: leaf[np.array(members)], q)  # noqa: B023
+            chosen = jax.tree.map(lambda leaf: leaf[np.array(members)], q)
             p = product_of_experts(chosen)
-            to_h = (1 - alpha) * np.mean([gaussian_kl(p, jax.tree.map(lambda leaf: leaf[j], q)) for j in range(3)])  # noqa: B023
+            to_h = (1 - alpha) * np.mean([gaussian_kl(p, jax.tree.map(lambda leaf: leaf[j], q)) for j in range(3)])
             candidates.append((1 - share) * plain[f"divergence/{name}"][0] + share * (to_h + alpha * gaussian_kl(p)[0]))
         assert np.min(np.abs(np.array(candidates) - output[f"divergence/{name}"][0])) < 1e-12
 
@@ -106,7 +106,7 @@ def test_product_latents_are_draws_from_the_products(x64):
     z, _ = jax.jit(lambda key: mmvm._from_products(key, *arguments))(jax.random.key(1))
     for decoder in range(3):
         members = np.array([m for m in range(3) if m != decoder])
-        expected = product_of_experts(jax.tree.map(lambda leaf: leaf[members, 0], q))  # noqa: B023
+        expected = product_of_experts(jax.tree.map(lambda leaf: leaf[members, 0], q))
         deviation = np.exp(expected.log_variance / 2)
         np.testing.assert_allclose(
             z[decoder].mean(axis=0), expected.mean, atol=(4 * deviation / num_examples**0.5).max()
@@ -144,7 +144,7 @@ def test_the_divergence_left_out_is_bounded(num_modalities, alpha):
         )
         q = norm.pdf(z[None], means[:, None], deviations[:, None])
         h = (1 - alpha) * q.mean(axis=0) + alpha * norm.pdf(z)
-        kl = lambda p: np.trapezoid(p * (np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(h, 1e-300))), z)  # noqa: B023
+        kl = lambda p: np.trapezoid(p * (np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(h, 1e-300))), z)
         other = q[1:].mean(axis=0)
         limit = np.log(num_modalities / ((num_modalities - 1) * (1 - alpha)))
         assert kl(other) <= limit + 1e-9
@@ -173,7 +173,7 @@ def test_the_mean_over_draws_is_the_mean_over_sources(case, x64):
         sets = [[j] for j in others] + ([others] if options else [])
         draws = []
         for number, members in enumerate(sets):
-            chosen = product_of_experts(jax.tree.map(lambda leaf: leaf[np.array(members), 0], q))  # noqa: B023
+            chosen = product_of_experts(jax.tree.map(lambda leaf: leaf[np.array(members), 0], q))
             draws.append(sample(jax.random.key(10 + number), chosen, num_draws))
         z = jnp.concatenate(draws)
         z_all = jnp.broadcast_to(z[None], (3, *z.shape))
