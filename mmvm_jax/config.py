@@ -1,6 +1,8 @@
 """The base configuration: every field with its default. Files in ``configs/`` state what differs from it."""
 
+import importlib
 import os
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -30,9 +32,19 @@ class _Section(ConfigDict):
 _ANNEALING = {"shape": "constant", "start": 1.0, "fraction": 0.3}
 
 
-def base() -> ConfigDict:
-    """The defaults of every field."""
+def base(imports: Sequence[str] = ()) -> ConfigDict:
+    """Return the defaults of every field.
+
+    Args:
+      imports: names of modules that add methods, networks or metrics of your own to the tables of the package.
+        Evaluation, inference and ``load`` import them, too.
+
+    Raises:
+      UserError: a module cannot be imported.
+    """
+    import_modules(imports)
     config = ConfigDict()
+    config.imports = tuple(imports)
     config.seed = 0
     config.precision = "float32"  # of the networks: or "bfloat16"; all else is float32
     config.tracker = "none"  # of metrics, beside metrics.jsonl and TensorBoard: or "wandb"
@@ -103,13 +115,29 @@ def evaluated_split(config) -> str:
     return "validation" if config.data.validation else "test"
 
 
-def own_data() -> ConfigDict:
-    """The defaults for a user's own data, of which nothing is known.
+def import_modules(names: Sequence[str]) -> None:
+    """Import the modules of ``config.imports``.
+
+    Raises:
+      UserError: one cannot be imported.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UserError(
+                f"config.imports names {name!r}, which cannot be imported ({error}); allowed: modules in the current "
+                "folder of python -m, or in a folder of PYTHONPATH"
+            ) from error
+
+
+def own_data(imports: Sequence[str] = ()) -> ConfigDict:
+    """Return the defaults for a user's own data, of which nothing is known; ``imports`` as in ``base``.
 
     Images have a small convolutional network, all else fully connected ones. Alpha ends above 0, so that an
     example with a single modality has a prior too.
     """
-    config = base()
+    config = base(imports)
     config.data.name = "own_data"
     config.method.beta = 0.25
     config.method.mmvm.alpha = 0.1

@@ -19,6 +19,9 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import mmvm_jax
+from mmvm_jax.data import dataset_from_arrays
+from mmvm_jax.errors import UserError
+from mmvm_jax.evaluation import METRICS
 from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.models.model import make_model
 from mmvm_jax.networks import NETWORKS
@@ -36,7 +39,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/README.md"), *(ROOT / "doc
 def examples(monkeypatch):
     """The folder of the examples can be imported from; what they register is forgotten."""
     monkeypatch.syspath_prepend(EXAMPLES)
-    with mock.patch.dict(METHODS), mock.patch.dict(NETWORKS):
+    with mock.patch.dict(METHODS), mock.patch.dict(NETWORKS), mock.patch.dict(METRICS):
         yield
 
 
@@ -46,6 +49,27 @@ def test_an_example_trains_and_its_page_shows_it(name, examples, capsys):
     assert "latents (200, 32)" in capsys.readouterr().out
     pages = "".join(path.read_text() for path in (ROOT / "docs").glob("adding_*.md"))
     assert all(f"{{literalinclude}} examples/{file}.py" in pages for file in (name, f"train_{name}"))
+
+
+def test_parts_of_ones_own_are_imported_wherever_a_run_is_read(examples, tmp_path, monkeypatch):
+    """By the module that the configuration names: in training, in a later process, and in evaluation."""
+    monkeypatch.delitem(sys.modules, "own_parts", raising=False)
+    config = mmvm_jax.default_config(imports=("own_parts",))
+    config.method.name, config.network.latent_dim, config.network.mlp.hidden_dims = "geometric", 3, (4,)
+    config.train.update({"steps": 1, "batch_size": 8})
+    data = {"a": np.random.default_rng(0).normal(size=(16, 2)), "b": np.random.default_rng(1).normal(size=(16, 3))}
+    model = mmvm_jax.fit(data, config, tmp_path / "run")
+    del METHODS["geometric"], METRICS["active_dimensions"], sys.modules["own_parts"]
+    loaded = mmvm_jax.load(tmp_path / "run")
+    for name, expected in model.encode(data).items():
+        np.testing.assert_array_equal(loaded.encode(data)[name], expected)
+    values = METRICS["active_dimensions"](loaded.predictor.trained, dataset_from_arrays(data, config.data), config)
+    assert set(values) == {"a", "b"} and all(0 <= number <= 3 for number in values.values())
+
+    del METHODS["geometric"], sys.modules["own_parts"]
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(EXAMPLES)])
+    with pytest.raises(UserError, match="config.imports names 'own_parts', which cannot be imported"):
+        mmvm_jax.load(tmp_path / "run")
 
 
 def test_the_method_of_the_example_does_what_its_page_says(examples, random_gaussian):

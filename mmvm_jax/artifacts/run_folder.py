@@ -146,7 +146,7 @@ def read_config(workdir: str) -> ConfigDict:
 
 def _completed(values: dict) -> ConfigDict:
     """Return the configuration with the defaults of the fields that an earlier version did not have."""
-    config = base()
+    config = base(values.get("imports", ()))
     with config.unlocked():
         config.update(_with_tuples(values))
     return config
@@ -235,6 +235,7 @@ def _training_part(text: str) -> dict:
     values = json.loads(config_text(_completed(values)))
     values.pop("evaluation", None)
     values.pop("tracker", None)
+    values.pop("imports", None)
     for place in ("dir", "path"):  # own data are known by their fingerprint
         values.get("data", {}).pop(place, None)
     method, train = values["method"], values["train"]

@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from mmvm_jax.data import builders
 from mmvm_jax.data.dataset import DataSet, Split
+from mmvm_jax.evaluation import METRICS
 from mmvm_jax.evaluation.classifiers import load_classifiers
 from mmvm_jax.evaluation.clusters import clusters
 from mmvm_jax.evaluation.coherence import coherence
@@ -67,6 +68,8 @@ def evaluate(config, trained: Trained, data: DataSet, fitted: GaussianMixturePri
     if data.label_kind == "class":
         values |= clusters(names, test, seed)
     values |= _of_generated(config, trained, classifiers, fitted, data)
+    for name, metric in METRICS.items():
+        values |= {f"{name}/{key}": float(value) for key, value in metric(trained, data, config).items()}
     examples = example_translations(trained, data, settings.figure_examples, seed)
     unconditional = unconditional_examples(trained, fitted, settings.figure_examples, seed)
     means = test.posteriors.mean

@@ -5,7 +5,7 @@ import functools
 from ml_collections import ConfigDict
 
 from mmvm_jax.artifacts.metric_writers import check_tracker
-from mmvm_jax.config import base
+from mmvm_jax.config import base, import_modules
 from mmvm_jax.data import DATASETS, INCOMPLETE_SPLITS
 from mmvm_jax.data.missing import PATTERNS
 from mmvm_jax.errors import COUNT, COUNT_OR_NONE, NOT_NEGATIVE, POSITIVE, SEED, SHARE, Range, UserError, unknown_name
@@ -53,6 +53,7 @@ def validate(config: ConfigDict) -> None:
     Raises:
       UserError: a field has a value that is not allowed.
     """
+    import_modules(config.imports)
     _check_fields("config", config, base())
     if config.data.name not in DATASETS:
         raise unknown_name("config.data.name", config.data.name, DATASETS)

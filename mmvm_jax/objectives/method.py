@@ -138,8 +138,10 @@ def variant_name(config_method) -> str:
 
 def _module(config_method) -> ModuleType:
     name = config_method.name
-    if name in METHODS:
+    if name in METHODS and name in config_method:
         return METHODS[name]
+    if name in METHODS:
+        raise UserError(f"config.method has no fields of {name!r}; allowed: base(imports=...) with the method's module")
     if name in variants():
         of, options = variants()[name]
         fields = [f"config.method.name={of}", *(f"config.method.{of}.{key}={value}" for key, value in options.items())]

@@ -6,6 +6,7 @@ import pytest
 
 from mmvm_jax.config import base, quick
 from mmvm_jax.data.dataset import DataSet, Split
+from mmvm_jax.evaluation import METRICS
 from mmvm_jax.evaluation.evaluate import evaluate
 from mmvm_jax.models.model import make_model
 from mmvm_jax.models.priors import draw_aggregate, fit_prior, has_prior
@@ -92,6 +93,15 @@ def test_binary_labels_forests_and_likelihoods_of_a_joint_latent(data_dir):
         "relatedness", "correlation", "divergence", "likelihood",
     }  # fmt: skip
     assert {"probe_forest/auroc/joint", "coherence/classifier_average_precision/mean", "coherence/joint"} <= set(values)
+
+
+def test_a_metric_of_ones_own_stands_beside_the_others(data_dir, monkeypatch):
+    metric = lambda trained, data, config: {name: len(data.test.labels) for name in trained.model.names}
+    monkeypatch.setitem(METRICS, "size", metric)
+    values = _evaluate(_data("none"), data_dir).values
+    assert {name: value for name, value in values.items() if name.startswith("size/")} == {
+        f"size/{name}": float(len(_data("none").test.labels)) for name in NAMES
+    }
 
 
 @pytest.mark.parametrize("absent", [False, True])
