@@ -152,6 +152,11 @@ def _completed(values: dict) -> ConfigDict:
     return config
 
 
+def in_sweep(method: str, beta: float, seed: int | str) -> str:
+    """Return the folder of a run in the folder of its sweep; seed "*" stands for all in a pattern."""
+    return os.path.join(method, f"beta_{beta:g}", f"seed_{seed}")
+
+
 def read_description(workdir: str) -> Description:
     """What the data of the run in ``workdir`` are.
 

@@ -49,7 +49,7 @@ def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: l
     _train_together(configs, workdir)
     results, failures, bound = [], {}, None
     for number, ((method, beta, seed), one) in enumerate(configs.items()):
-        name = _folder(method, beta, seed)
+        name = run_folder.in_sweep(method, beta, seed)
         log.info("sweep: run %d of %d, %s", number + 1, len(configs), name)
         values = _run(one, os.path.join(workdir, name), command, failures, name)
         if values is not None and method == _AUTOENCODER:
@@ -75,7 +75,7 @@ def _train_together(configs: dict, workdir: str) -> None:
         return
     for method in dict.fromkeys(method for method, *_ in configs):
         runs = {key: one for key, one in configs.items() if key[0] == method}
-        folders = {key: os.path.join(workdir, _folder(*key)) for key in runs}
+        folders = {key: os.path.join(workdir, run_folder.in_sweep(*key)) for key in runs}
         begun = processes.from_first(lambda: {key for key in runs if os.path.exists(folders[key])})  # noqa: B023
         new = [side_by_side.Replica(runs[key], folders[key]) for key in runs if key not in begun]
         if len(new) > 1:
@@ -101,13 +101,10 @@ def _raise_unless_shared(error: Exception) -> None:
         raise error
 
 
-def _folder(method: str, beta: float, seed: int) -> str:
-    """Of one run, in that of the sweep."""
-    return os.path.join(method, f"beta_{beta:g}", f"seed_{seed}")
-
-
 def _modality_names(workdir: str, result: Result) -> list[str]:
-    description = run_folder.read_description(os.path.join(workdir, _folder(result.method, result.beta, result.seed)))
+    description = run_folder.read_description(
+        os.path.join(workdir, run_folder.in_sweep(result.method, result.beta, result.seed))
+    )
     return [modality.name for modality in description.modalities]
 
 

@@ -1,13 +1,19 @@
 """The report of a sweep: it compares methods over betas and seeds."""
 
+import csv
+import glob
+import io
+import os
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from mmvm_jax.artifacts import run_folder
 from mmvm_jax.report.figures import CLASS_COLORS
-from mmvm_jax.report.page import write_page
+from mmvm_jax.report.page import read_picture, write_page
+from mmvm_jax.runtime.files import write_text
 
 OBJECTIVE = "objective"
 RECONSTRUCTION = "reconstruction error"
@@ -23,10 +29,12 @@ COLUMNS = {
     "examples/s": "train/examples_per_second",
 }
 _SEVERAL_LABELS = "coherence/classifier_average_precision/mean"  # exists only for data with several labels
+SUMMARY_FILE = "summary.csv"
+_SAMPLES = "cross_generation.png"  # among the figures of a run
 _MARKERS = "os^Dv<>PX*hp"
 _CAPTIONS = {
-    "trade_off": "Mean over seeds; bars are standard errors. A line joins the points of a method, from its smallest "
-    "beta (small marker) to its largest. Up and to the left is better.",
+    "trade_off": "Reconstruction error against each score. Mean over seeds; bars are standard errors. A line joins the "
+    "points of a method, from its smallest beta (small marker) to its largest. Up and to the left is better.",
     "objective": "The objective that each method maximises, at the end of training, against beta. The dashed line is "
     "the plain autoencoder (beta 0). No evidence lower bound of the same networks can be expected to exceed it. If a "
     "method has another objective (importance weighting, a sum of several bounds), compare it only with itself.",
@@ -75,7 +83,7 @@ def _mean_and_error(numbers: list[float]) -> tuple[float, float]:
 def write_comparison(
     config, results: list[Result], bound: float | None, failures: dict[str, str], workdir: str, command: str
 ) -> str:
-    """Write ``figures/*.png`` and ``report.html`` into the workdir of a sweep; return the path of the page.
+    """Write ``figures/*``, ``summary.csv`` and ``report.html`` into the workdir of a sweep; return the page's path.
 
     Args:
       config: the configuration that all runs share.
@@ -87,12 +95,17 @@ def write_comparison(
     """
     summaries = summarise(results)
     columns = [column for column in COLUMNS if any(column in summary.cells for summary in summaries)]
+    scores = _scores(columns, any(_SEVERAL_LABELS in result.values for result in results))
+    write_text(os.path.join(workdir, SUMMARY_FILE), _as_csv(summaries, columns))
     return write_page(
         "comparison.html.jinja",
         workdir,
-        _draw(summaries, columns, bound, any(_SEVERAL_LABELS in result.values for result in results)),
+        _draw(summaries, columns, bound, scores),
         _CAPTIONS,
         config,
+        formats=("png", "pdf"),
+        fronts={score: pareto_front(summaries, score) for score in scores},
+        samples=list(_samples(summaries, workdir)),
         title=f"Methods compared on {config.data.name}",
         command=command,
         columns=columns,
@@ -101,11 +114,52 @@ def write_comparison(
     )
 
 
-def _draw(summaries, columns, bound, several_labels):
+def pareto_front(summaries: list[Summary], score: str) -> list[Summary]:
+    """Return those that no other beats in both mean reconstruction error and mean score, by ascending error."""
+    complete = [summary for summary in summaries if {score, RECONSTRUCTION} <= summary.cells.keys()]
+    place = {summary[:2]: (summary.cells[RECONSTRUCTION][0], -summary.cells[score][0]) for summary in complete}
+    beats = lambda one, other: (
+        place[one[:2]] != place[other[:2]] and all(a <= b for a, b in zip(place[one[:2]], place[other[:2]]))
+    )
+    front = [one for one in complete if not any(beats(other, one) for other in complete)]
+    return sorted(front, key=lambda summary: place[summary[:2]])
+
+
+def _scores(columns: list[str], several_labels: bool) -> list[str]:
+    """Return the scores that are drawn against the reconstruction error."""
     # With several labels per example, always predicting the more frequent value already has a high accuracy.
     probe = "probe average precision" if several_labels else "probe accuracy"
-    scores = [column for column in (probe, "cross coherence") if column in columns]
-    if scores and RECONSTRUCTION in columns:
+    wanted = (probe, "cross coherence", "leave-one-out coherence", "joint coherence")
+    return [score for score in wanted if score in columns and RECONSTRUCTION in columns]
+
+
+def _samples(summaries: list[Summary], workdir: str):
+    """Yield, per method, the translations of a run at the beta of its highest cross coherence."""
+    score = "cross coherence"
+    for method in dict.fromkeys(summary.method for summary in summaries):
+        mine = [summary for summary in summaries if summary.method == method and score in summary.cells]
+        if not mine:
+            continue
+        best = max(mine, key=lambda summary: summary.cells[score][0])
+        paths = glob.glob(os.path.join(workdir, run_folder.in_sweep(method, best.beta, "*"), "figures", _SAMPLES))
+        if paths:
+            caption = f"{method}, beta {best.beta:g}: real examples (bold rows), and the other modalities given them"
+            yield read_picture(min(paths), f"{method} at its best beta", caption)
+
+
+def _as_csv(summaries: list[Summary], columns: list[str]) -> str:
+    """Return the table of the page: per column a mean and a standard error."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "beta", "seeds", *(name for column in columns for name in (column, f"{column} error"))])
+    for summary in summaries:
+        cells = [number for column in columns for number in summary.cells.get(column, ("", ""))]
+        writer.writerow([summary.method, summary.beta, summary.num_seeds, *cells])
+    return text.getvalue()
+
+
+def _draw(summaries, columns, bound, scores):
+    if scores:
         yield "trade_off", trade_off(summaries, scores)
     if OBJECTIVE in columns:
         yield "objective", objectives(summaries, bound)
@@ -113,9 +167,13 @@ def _draw(summaries, columns, bound, several_labels):
 
 def trade_off(summaries: list[Summary], scores: list[str]) -> Figure:
     """Draw the reconstruction error against each score: one marker per method, one point per beta."""
-    size = (5.0 * len(scores) + 1.5, 4.2)
-    figure, axes = plt.subplots(1, len(scores), figsize=size, squeeze=False, layout="constrained")
-    for axis, score in zip(axes[0], scores):
+    columns = min(2, len(scores))
+    rows = -(-len(scores) // columns)
+    size = (5.0 * columns + 1.5, 4.2 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for unused in axes.flat[len(scores) :]:
+        unused.remove()
+    for axis, score in zip(axes.flat, scores):
         for style, method, points in _by_method(summaries, (RECONSTRUCTION, score)):
             (x, x_error), (y, y_error) = (np.array([p.cells[c] for p in points]).T for c in (RECONSTRUCTION, score))
             axis.errorbar(x, y, y_error, x_error, color=style["color"], linestyle=style["linestyle"], linewidth=0.8)

@@ -1,7 +1,6 @@
 """A page in one HTML file: it contains its pictures, its tables sort by a click, and it loads nothing."""
 
 import base64
-import io
 import json
 import math
 import os
@@ -21,8 +20,10 @@ _TEMPLATES = jinja2.Environment(
 _EXAMPLES = {"test": "the whole test split", "validation": "training examples set aside"}
 
 
-def write_page(template: str, workdir: str, pictures, captions: dict[str, str], config, **content) -> str:
-    """Write ``figures/*.png`` and ``report.html`` into the workdir.
+def write_page(
+    template: str, workdir: str, pictures, captions: dict[str, str], config, formats=("png",), **content
+) -> str:
+    """Write ``figures/*`` and ``report.html`` into the workdir.
 
     Args:
       template: file name of the template, which extends ``page.html.jinja``.
@@ -30,6 +31,7 @@ def write_page(template: str, workdir: str, pictures, captions: dict[str, str], 
       pictures: iterable of (name, figure), in the order of the page.
       captions: ``{name: caption}``.
       config: configuration, shown at the end of the page.
+      formats: file formats of the figures, "png" among them.
       content: further variables of the template.
 
     Returns:
@@ -37,7 +39,7 @@ def write_page(template: str, workdir: str, pictures, captions: dict[str, str], 
     """
     os.makedirs(os.path.join(workdir, "figures"), exist_ok=True)
     split = evaluated_split(config)
-    shown = [_picture(workdir, name, figure, captions[name]) for name, figure in pictures]
+    shown = [_picture(workdir, name, figure, captions[name], formats) for name, figure in pictures]
     page = _TEMPLATES.get_template(template).render(
         pictures=shown,
         config=json.dumps(config.to_dict(), indent=2),
@@ -64,13 +66,18 @@ def format_with_error(mean: float, error: float) -> str:
     return f"{mean:,.{digits}f} ± {error:,.{digits}f}"
 
 
-def _picture(workdir: str, name: str, figure, caption: str) -> dict[str, str]:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+def read_picture(path: str, name: str, caption: str) -> dict[str, str]:
+    """Return a PNG file as the page shows it."""
+    with open(path, "rb") as file:
+        return {"name": name, "caption": caption, "data": base64.b64encode(file.read()).decode()}
+
+
+def _picture(workdir: str, name: str, figure, caption: str, formats) -> dict[str, str]:
+    paths = {extension: os.path.join(workdir, "figures", f"{name}.{extension}") for extension in formats}
+    for path in paths.values():
+        figure.savefig(path)
     plt.close(figure)
-    with open(os.path.join(workdir, "figures", f"{name}.png"), "wb") as file:
-        file.write(buffer.getvalue())
-    return {"name": name, "caption": caption, "data": base64.b64encode(buffer.getvalue()).decode()}
+    return read_picture(paths["png"], name, caption)
 
 
 _TEMPLATES.filters["number"] = format_number

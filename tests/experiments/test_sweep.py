@@ -14,7 +14,7 @@ from mmvm_jax.errors import UserError
 from mmvm_jax.experiments import sweep
 from mmvm_jax.objectives.method import variants
 from mmvm_jax.report import comparison
-from mmvm_jax.report.comparison import Result, Summary, objectives, summarise, trade_off
+from mmvm_jax.report.comparison import Result, Summary, objectives, pareto_front, summarise, trade_off
 from mmvm_jax.types import Modality
 
 CELLS = {"reconstruction/mse/mean": 0.5, "coherence/cross_mean": 0.25, "probe/accuracy/mean": 0.75, "objective": -2.0}
@@ -55,11 +55,20 @@ def test_the_figures_hold_every_method_and_beta():
     plt.close("all")
 
 
+def test_the_pareto_front_has_what_nobody_beats():
+    points = {"a": (0.1, 0.5), "b": (0.2, 0.7), "c": (0.2, 0.6), "d": (0.3, 0.7), "e": (0.05, 0.5), "f": (0.05, 0.5)}
+    cells = lambda error, score: {"reconstruction error": (error, 0.0), "joint coherence": (score, 0.0)}
+    summaries = [Summary(name, 1.0, 1, cells(*point)) for name, point in points.items()]
+    summaries.append(Summary("without score", 1.0, 1, {"reconstruction error": (0.0, 0.0)}))
+    assert [summary.method for summary in pareto_front(summaries, "joint coherence")] == ["e", "f", "b"]
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_of_several_labels_the_average_precision_is_drawn(several):
     values = {"reconstruction/mse/mean": 1.0, "probe/accuracy/mean": 0.9, "probe/average_precision/mean": 0.4}
     summaries = summarise([Result("poe", 1.0, 0, values)])
-    ((name, figure),) = comparison._draw(summaries, list(summaries[0].cells), None, several)
+    columns = list(summaries[0].cells)
+    ((name, figure),) = comparison._draw(summaries, columns, None, comparison._scores(columns, several))
     expected = "probe average precision" if several else "probe accuracy"
     assert name == "trade_off" and figure.axes[0].get_ylabel() == expected
 
@@ -98,6 +107,9 @@ def finished(monkeypatch):
         if order[-1] in broken:
             raise broken[order[-1]]
         values = {"reconstruction/mse/a": 0.25, "reconstruction/mse/b": 0.75, "probe/accuracy/mean": 0.5}
+        values["coherence/cross_mean"] = 0.1
+        (pathlib.Path(workdir) / "figures").mkdir(exist_ok=True)
+        (pathlib.Path(workdir) / "figures" / "cross_generation.png").write_bytes(b"PNG")
         (pathlib.Path(workdir) / "evaluation.json").write_text(json.dumps(values))
         modalities = tuple(Modality(name, (4,), "vector", "normal") for name in ("a", "b"))
         description = to_text(Description(modalities, {}, {}, {}, (), ""))
@@ -115,10 +127,15 @@ def test_all_runs_and_the_autoencoder(tmp_path, finished):
     assert finished[0] == [*expected, ("independent", 0.0, 0)]
     page = (tmp_path / "report.html").read_text()
     assert "the command" in page and "mopoe" in page and "0.5" in page and ">-21<" in page
-    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"trade_off", "objective"}
+    expected = {f"{name}.{extension}" for name in ("trade_off", "objective") for extension in ("png", "pdf")}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == expected
+    assert page.count("the other modalities given them") == 2  # a picture per method
+    heading, first, *_ = (tmp_path / "summary.csv").read_text().splitlines()
+    assert heading.startswith("method,beta,seeds,reconstruction error,reconstruction error error,probe accuracy,")
+    assert first.startswith("mmvm,0.5,2,0.5,0.0,0.5,0.0,") and "Pareto fronts" in page
     lines = (tmp_path / "sweep.csv").read_text().splitlines()
     assert "mopoe,2.0,1,reconstruction/mse,b,,0.75" in lines and "mmvm,0.5,0,objective,,,-6.0" in lines
-    assert len(lines) == 1 + 8 * 5  # the autoencoder's apart
+    assert len(lines) == 1 + 8 * 6  # the autoencoder's apart
 
 
 def test_a_run_that_fails_is_reported_and_stops_no_other(tmp_path, finished):
