@@ -15,7 +15,7 @@ from mmvm_jax.api import FittedModel
 from mmvm_jax.data import dataset_from_arrays
 from mmvm_jax.errors import Stopped, UserError
 from mmvm_jax.experiments import run
-from mmvm_jax.inference.prior import _read_prior, fitted_prior
+from mmvm_jax.inference.prior import fitted_prior, read_prior
 
 NAMES = tuple(tiny.KINDS)
 
@@ -186,9 +186,9 @@ def test_a_prior_of_other_steps_is_not_used(fitted, tmp_path):
     dataset = dataset_from_arrays(tiny.arrays(), tiny.config().data)
     fitted_prior(tiny.config(), model.predictor.trained, dataset, str(tmp_path), 3)
     components = tiny.config().evaluation.mixture_components
-    assert _read_prior(str(tmp_path), 3, components) is not None
-    assert _read_prior(str(tmp_path), 4, components) is None
-    assert _read_prior(str(tmp_path), 3, components - 1) is None
+    assert read_prior(str(tmp_path), 3, components) is not None
+    assert read_prior(str(tmp_path), 4, components) is None
+    assert read_prior(str(tmp_path), 3, components - 1) is None
     without = FittedModel(dataclasses.replace(model.predictor, prior=None))
     with pytest.raises(UserError, match="'mmvm' has no prior of its own .*--mode=evaluate"):
         without.generate(2)
@@ -330,5 +330,5 @@ def test_without_a_workdir_nothing_is_said_to_be_kept(monkeypatch):
         raise Stopped("stopped and saved at step 3")
 
     monkeypatch.setattr(run, "train_run", stop)
-    with pytest.raises(Stopped, match="stopped; nothing is kept, as no workdir was given"):
+    with pytest.raises(Stopped, match="stopped; nothing is kept, since no workdir was given"):
         mmvm_jax.fit(tiny.arrays(), tiny.config())

@@ -202,7 +202,7 @@ def test_token_ids_fit_into_the_type_of_what_is_imputed(dtype, ids, expected):
     modality = Modality("note", (2,), "tokens", "categorical", vocabulary_size=ids)
     model = Predictor(None, _description((modality,)), None, 8)
     drawn = {"mean": np.full((3, 2), ids - 1)}
-    filled = model._filled(modality, np.zeros((3, 2), dtype), np.array([True, False, False]), drawn)["note"]
+    filled = model._impute_one(modality, np.zeros((3, 2), dtype), np.array([True, False, False]), drawn)["note"]
     np.testing.assert_array_equal(filled, np.array([[0, 0], [ids - 1] * 2, [ids - 1] * 2], expected), strict=True)
 
 
