@@ -213,7 +213,7 @@ def test_a_workdir_with_other_data_is_refused(fitted):
             "'height' has NaN or infinity in 9 examples, the first is 21; allowed: only where 'height__present' is 0",
         ),
         ({"note": np.full((3, 5), 9)}, "'note' has the token id 9; allowed: 0 to 8"),
-        ({"spikes": np.full((3, 4), -1)}, "'spikes' is to be counts but has values such as -1"),
+        ({"spikes": np.full((3, 4), -1)}, "'spikes' has the kind counts but values such as -1"),
         ({"photo": np.full((3, 4, 4), 256)}, "'photo' is an integer image with values from 256"),
         ({"height": np.zeros((0, 3))}, "the arrays have no examples: height"),
         ({"labels": np.zeros(3, int)}, "the data hold no modality"),
@@ -295,7 +295,7 @@ def test_codes_that_leave_the_answer_finite_are_pointed_out(model, caplog):
     height[21:, 1] = -999
     model.encode({"height": height})
     (message,) = caplog.messages
-    assert "array 'height' has values of more than 100 standard deviations" in message
+    assert "array 'height' has values beyond 100 standard deviations" in message
     assert "the first in example 21" in message and "mark them in 'height__present'" in message
 
 

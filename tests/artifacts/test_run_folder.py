@@ -232,7 +232,7 @@ def test_damaged_prepared_data(prepared, file, damage):
             path.write_bytes(whole[: len(whole) // 2] if damage == "truncate" else b"")
         message = refused(load_dataset, config)
         assert re.match(rf"{config.dir}/polydigits/plain\S* is damaged \(", message)
-        assert re.search(rf"prepares it again: rm -r {config.dir}/polydigits/plain\S*$", message)
+        assert re.search(rf"to prepare it: rm -r {config.dir}/polydigits/plain\S*$", message)
     finally:
         path.write_bytes(whole)
 

@@ -160,7 +160,7 @@ def test_a_damaged_file_is_one_error(tmp_path):
     with pytest.raises(UserError, match="array 'a' cannot be read .*CRC"):
         list(rows.blocks(["a"], 400, 10_000))
     (tmp_path / "x.npz").write_bytes(whole[:200])
-    with pytest.raises(UserError, match="--input is '.*x.npz': no .npz file"):
+    with pytest.raises(UserError, match="--input is '.*x.npz': not an .npz file"):
         NpzRows(str(tmp_path / "x.npz"), "--input")
 
 
