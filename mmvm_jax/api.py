@@ -1,10 +1,10 @@
-"""The same as the commands, on dictionaries of numpy arrays.
+"""Python interface: train and use models on dictionaries of NumPy arrays.
 
     model = mmvm_jax.fit(data)
     complete = model.impute(data)
 
-``data`` has the layout of ``mmvm_jax.data.own_data``: an array for each modality, and, where there are any,
-``<name>__present``, ``labels`` and ``split``. A modality without an array is absent from all examples.
+``data`` has the layout of ``mmvm_jax.data.own_data``: one array per modality and, optionally, ``<name>__present``,
+``labels`` and ``split``. A modality without an array is absent from all examples.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from mmvm_jax.config import own_data as default_config
 from mmvm_jax.data import builders, dataset_from_arrays
 from mmvm_jax.data.inputs import Inputs
 from mmvm_jax.data.rows import MemoryRows
-from mmvm_jax.errors import Stopped
+from mmvm_jax.errors import SEED, Range, Stopped
 from mmvm_jax.experiments import run
 from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.inference.export import export
@@ -32,60 +32,59 @@ from mmvm_jax.training.step_checks import NotFinite
 
 __all__ = ["FittedModel", "default_config", "export", "fit", "load"]
 
-
-_MOST = 10**9  # examples, or draws of one
-_LARGEST_SEED = 2**32 - 1
+_COUNT = Range(1, 10**9)  # of examples, or draws of an example
 
 
 @dataclasses.dataclass(frozen=True)
 class FittedModel:
-    """A trained model; ``mmvm_jax.inference.predictor.Predictor`` says what each task returns."""
+    """A trained model. ``mmvm_jax.inference.predictor.Predictor`` documents the outputs of each task."""
 
     predictor: Predictor
 
     def encode(self, data: Mapping) -> dict[str, np.ndarray]:
-        """Representations of every modality and of all: ``<name>__mean`` [N, D], ``joint__mean`` [N, D], ..."""
-        return _whole(self.predictor.encode(self._inputs(data)))
+        """Return the latents given each modality and given all: ``<name>__mean`` [N, D], ``joint__mean`` [N, D], ..."""
+        return _joined(self.predictor.encode(self._inputs(data)))
 
     def impute(
         self, data: Mapping, num_samples: int = 20, keep_samples: bool = False, seed: int = 0
     ) -> dict[str, np.ndarray]:
-        """The data with what is missing filled in, ``<name>`` [N, ...], and how sure that is, ``<name>__std``."""
-        num_samples, seed = _number("num_samples", num_samples, 1, _MOST), _number("seed", seed, 0, _LARGEST_SEED)
-        return _whole(self.predictor.impute(self._inputs(data), num_samples, keep_samples, seed))
+        """Return the data with missing values imputed, ``<name>`` [N, ...], and their uncertainty, ``<name>__std``."""
+        num_samples, seed = _number("num_samples", num_samples, _COUNT), _number("seed", seed, SEED)
+        return _joined(self.predictor.impute(self._inputs(data), num_samples, keep_samples, seed))
 
     def generate(
         self, num_examples: int | None = None, given: Mapping | None = None, seed: int = 0
     ) -> dict[str, np.ndarray]:
-        """New examples, ``<name>`` [N, ...]: ``num_examples`` of them, or one for each of some ``given`` data."""
+        """Generate examples, ``<name>`` [N, ...]: ``num_examples`` from the prior, or one per example of ``given``."""
         if (num_examples is None) == (given is None):
             raise ValueError("generate takes either num_examples or given")
-        seed = _number("seed", seed, 0, _LARGEST_SEED)
+        seed = _number("seed", seed, SEED)
         if given is None:
-            return _whole(self.predictor.generate(_number("num_examples", num_examples, 1, _MOST), seed))
-        return _whole(self.predictor.generate_given(self._inputs(given), seed))
+            return _joined(self.predictor.generate(_number("num_examples", num_examples, _COUNT), seed))
+        return _joined(self.predictor.generate_given(self._inputs(given), seed))
 
     def _inputs(self, data: Mapping) -> Inputs:
         return Inputs(self.predictor.description, MemoryRows(data))
 
 
 def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | os.PathLike | None = None) -> FittedModel:
-    """Trains a model on data in memory.
+    """Train a model on data in memory.
 
-    Compiled programs are kept in the user's cache folder, as by the command, or in ``JAX_COMPILATION_CACHE_DIR``.
-    What each array was taken for, and how far training is, goes to the logger "mmvm_jax", on a terminal also to a
-    progress bar: ``logging.basicConfig(level="INFO")`` shows it in scripts and notebooks.
+    Compiled programs are kept in the user's cache folder, like those of the commands, or in
+    ``JAX_COMPILATION_CACHE_DIR``. The kind assigned to each array and the progress of training are logged to the logger
+    "mmvm_jax", and shown as a progress bar on a terminal; ``logging.basicConfig(level="INFO")`` shows the log in
+    scripts and notebooks.
 
     Args:
       data: arrays by name.
-      config: as for the command, see ``default_config()``; ``config.data`` is read for ``kinds``, ``likelihoods``,
-        ``validation`` and ``missing``. If None, the default, with smaller batches where there are few examples.
-      workdir: folder of the run, here or in object storage, which goes on from what it holds, and which ``load``
-        and the command ``mmvm_jax.infer`` read. If None, nothing stays on disk unless training fails.
+      config: as for the command, see ``default_config()``. Of ``config.data``, only ``kinds``, ``likelihoods``,
+        ``validation`` and ``missing`` are read. If None, the default, with a smaller batch size for few examples.
+      workdir: folder of the run, local or in object storage, which ``load`` and ``mmvm_jax.infer`` can read. If it
+        holds a run, training resumes. If None, nothing is kept on disk unless training fails.
 
     Raises:
-      UserError: the data, the configuration or the workdir cannot be used, or training failed. A ``NotFinite`` names
-        the folder with the last good state, which ``load`` reads and from which ``fit`` continues.
+      UserError: the data, the configuration or the workdir cannot be used, or training failed. ``NotFinite`` names
+        the folder with the last good state, which ``load`` can read and from which ``fit`` can resume.
     """
     chosen = default_config() if config is None else config.copy_and_resolve_references()
     chosen.data.name = "own_data"
@@ -102,7 +101,7 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | os.PathL
         try:
             return _fit(chosen, dataset, temporary)
         except Stopped as error:
-            raise Stopped("stopped; nothing is kept, as no workdir was given") from error
+            raise Stopped("stopped; nothing is kept, since no workdir was given") from error
         except NotFinite as error:
             kept = shutil.copytree(temporary, tempfile.mkdtemp(prefix="mmvm_jax_kept_"), dirs_exist_ok=True)
             raise NotFinite(error.step, error.terms, f"{error.details}. The workdir is {kept}") from error
@@ -118,22 +117,23 @@ def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:
 
 
 def load(workdir: str | os.PathLike) -> FittedModel:
-    """The model of a run of ``fit`` or of the command, from its workdir alone, or of a folder that ``export`` wrote.
+    """Load the model of a run from its workdir, or from a folder that ``export`` wrote.
 
     Raises:
-      UserError: the folder holds no run, or no checkpoint.
+      UserError: the folder has no run or no checkpoint, or JAX computes wrong values on this machine.
     """
     with object_storage.local_copy(workdir, "workdir") as local:
         return FittedModel(load_predictor(local))
 
 
-def _number(name: str, value, lowest: int, highest: int) -> int:
-    number = operator.index(value)  # numpy's integers too
-    if not lowest <= number <= highest:
-        raise ValueError(f"{name} is {number}; allowed: {lowest} to {highest}")
+def _number(name: str, value, allowed: Range) -> int:
+    number = operator.index(value)  # also accepts NumPy's integers
+    if not allowed.lowest <= number <= allowed.highest:
+        raise ValueError(f"{name} is {number}; allowed: {allowed.allowed}")
     return number
 
 
-def _whole(blocks: Outputs) -> dict[str, np.ndarray]:
+def _joined(blocks: Outputs) -> dict[str, np.ndarray]:
+    """Concatenate the outputs of all blocks."""
     blocks = list(blocks)
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

@@ -1,10 +1,10 @@
-"""Log densities, divergences and mixtures of diagonal Gaussians, and the likelihoods of data.
+"""Log-densities, divergences and mixtures of diagonal Gaussians, and likelihoods of data.
 
-Pure functions of arrays that work under ``jit``, ``vmap`` and ``grad`` in float32 and float64. Every value is
-in nats and summed over the latent or event axes, which come last; the axes before them are free. What an
-absent entry of a masked argument holds, NaN included, changes neither values nor gradients.
+All functions are pure, work under ``jit``, ``vmap`` and ``grad``, and accept float32 and float64. Every value is in
+nats and summed over the latent or event axes, which come last; the leading axes are arbitrary. The values of absent
+entries of a masked argument, even NaN, affect neither results nor gradients.
 
-Sources: MMVM is Sutter et al. 2024, arXiv 2403.05300.
+Source of MMVM: Sutter et al. 2024, arXiv 2403.05300.
 """
 
 import math
@@ -24,24 +24,35 @@ warn_of_version()
 
 
 def standard_normal_like(gaussian: DiagonalGaussian) -> DiagonalGaussian:
-    """N(0, I) with the shape of ``gaussian``."""
+    """Return N(0, I) with the shape of ``gaussian``."""
     return DiagonalGaussian(jnp.zeros_like(gaussian.mean), jnp.zeros_like(gaussian.log_variance))
 
 
-def check_posteriors(posteriors: DiagonalGaussian, present: Array, log_weights: Array | None = None) -> None:
-    """Raise ValueError unless mean, log-variance, mask [M, ...] and weights [M] or [M, ...] fit together.
+def observed(
+    posteriors: DiagonalGaussian, present: Array | None, log_weights: Array | None = None
+) -> tuple[DiagonalGaussian, Array]:
+    """Return the posteriors with absent entries replaced by N(0, I), and the mask, all True if None.
 
-    Arrays of other shapes might broadcast, and give a wrong value without an error.
+    Args:
+      posteriors: [M, ..., D].
+      present: [M, ...] bool; None if all are present.
+      log_weights: [M] or [M, ...], only checked.
+
+    Raises:
+      ValueError: shapes do not match. Some would broadcast and give a wrong value without an error.
     """
     shape = posteriors.mean.shape
+    if present is None:
+        present = jnp.ones(shape[:-1], bool)
     check_shape("log_variance", posteriors.log_variance, shape)
     check_shape("present", present, shape[:-1])
     if log_weights is not None:
         check_shape("log_weights", log_weights, shape[:1], shape[:-1])
+    return where_present(present, posteriors), present
 
 
 def where_present(present: Array, gaussian: DiagonalGaussian) -> DiagonalGaussian:
-    """Replaces absent entries by N(0, I), so that nothing they hold reaches a value or a gradient.
+    """Replace absent entries by N(0, I), so that their values affect neither results nor gradients.
 
     Args:
       present: [...] bool.
@@ -51,15 +62,15 @@ def where_present(present: Array, gaussian: DiagonalGaussian) -> DiagonalGaussia
 
 
 def gaussian_log_density(gaussian: DiagonalGaussian, z: Array) -> Array:
-    """log N(z; gaussian): [..., D] -> [...] nats."""
+    """Return log N(z; gaussian): [..., D] -> [...] nats."""
     squared = jnp.square(z - gaussian.mean) * jnp.exp(-gaussian.log_variance)
     return -0.5 * jnp.sum(_LOG_2PI + gaussian.log_variance + squared, axis=-1)
 
 
 def gaussian_kl(q: DiagonalGaussian, p: DiagonalGaussian | None = None) -> Array:
-    """KL(q || p), with p = N(0, I) if None: [..., D] -> [...] nats.
+    """Return KL(q || p), with p = N(0, I) if None: [..., D] -> [...] nats.
 
-    Written with ``expm1``: near q = p the terms of the usual form cancel to nothing in float32.
+    Uses ``expm1``: near q = p the terms of the usual form cancel, and float32 loses all digits.
     """
     if p is None:
         p = standard_normal_like(q)
@@ -69,16 +80,16 @@ def gaussian_kl(q: DiagonalGaussian, p: DiagonalGaussian | None = None) -> Array
 
 
 def wasserstein2_squared(q: DiagonalGaussian, p: DiagonalGaussian) -> Array:
-    """Squared 2-Wasserstein distance: [..., D] -> [...], in squared latent units."""
+    """Return the squared 2-Wasserstein distance: [..., D] -> [...], in squared latent units."""
     scale_q, scale_p = jnp.exp(0.5 * q.log_variance), jnp.exp(0.5 * p.log_variance)
     return jnp.sum(jnp.square(q.mean - p.mean) + jnp.square(scale_q - scale_p), axis=-1)
 
 
 def sample(key: Array, gaussian: DiagonalGaussian, num_samples: int | None = None) -> Array:
-    """Reparametrised draws from a Gaussian.
+    """Draw reparametrised samples from a Gaussian.
 
     Args:
-      key: one key, or one key for every Gaussian, [...]; the latter makes a draw independent of its neighbours.
+      key: one key, or one key per Gaussian, [...]. With one key per Gaussian, a draw does not depend on its neighbours.
       gaussian: [..., D].
       num_samples: S, or None for one draw without a sample axis.
 
@@ -98,12 +109,12 @@ def sample(key: Array, gaussian: DiagonalGaussian, num_samples: int | None = Non
 
 
 def mixture_log_density(components: DiagonalGaussian, z: Array, log_weights: Array) -> Array:
-    """log sum_k exp(log_weights_k) N(z; components_k).
+    """Return log sum_k exp(log_weights_k) N(z; components_k).
 
     Args:
       components: [K, ..., D].
       z: [..., D].
-      log_weights: [K] or [K, ...], normalised; -inf switches a component off, whatever it holds.
+      log_weights: [K] or [K, ...], normalised. -inf excludes a component, whatever its parameters.
 
     Returns:
       [...] nats.
@@ -115,7 +126,7 @@ def mixture_log_density(components: DiagonalGaussian, z: Array, log_weights: Arr
 
 
 def masked_logsumexp(values: Array, mask: Array, axis) -> Array:
-    """``logsumexp`` of the entries where ``mask`` holds; gradients of the others are exactly 0."""
+    """Return ``logsumexp`` over the entries where ``mask`` is True. The gradients of the others are exactly 0."""
     kept = jnp.where(mask, values, -jnp.inf)
     any_kept = jnp.any(mask, axis=axis, keepdims=True)
     result = logsumexp(jnp.where(any_kept, kept, 0.0), axis=axis)
@@ -125,7 +136,7 @@ def masked_logsumexp(values: Array, mask: Array, axis) -> Array:
 def mixture_weights(
     present: Array, log_weights: Array | None = None, prior_weight: Array | float = 0.0
 ) -> tuple[Array, Array]:
-    """Weights of the data-dependent prior of MMVM: the present posteriors, and N(0, I).
+    """Return the weights of MMVM's data-dependent prior: of the present posteriors and of N(0, I).
 
     Args:
       present: [M, ...] bool.
@@ -133,8 +144,8 @@ def mixture_weights(
       prior_weight: alpha, the weight of N(0, I), in [0, 1].
 
     Returns:
-      (weights [M, ...], prior [...]), which add up to 1; the weights are 0 where absent, and prior is 1 where
-      nothing is present.
+      (weights [M, ...], prior [...]), which add up to 1. The weights are 0 where absent, and prior is 1 where nothing
+      is present.
     """
     if log_weights is None:
         log_weights = jnp.zeros(present.shape, jnp.result_type(float))
@@ -156,34 +167,32 @@ def kl_to_mixture(
     num_samples: int = 1,
     prior_gradient: bool = True,
 ) -> Array:
-    """KL(q_m || h) of every posterior to the mixture h of all of them and N(0, I) (MMVM, equation 4).
+    """Return KL(q_m || h) of every posterior to the mixture h of all posteriors and N(0, I) (MMVM, equation 4).
 
-    h(z) = sum_j v_j q_j(z) + alpha N(z; 0, I), with v renormalised over the present and scaled by 1 - alpha. The
-    divergence has no closed form; any phi on the simplex bounds it by sum_j phi_j (KL_mj + log phi_j - log v_j).
+    h(z) = sum_j v_j q_j(z) + alpha N(z; 0, I), with v renormalised over the present posteriors and scaled by
+    1 - alpha. The divergence has no closed form. Any phi on the simplex gives the upper bound
+    sum_j phi_j (KL_mj + log phi_j - log v_j).
 
     Args:
       posteriors: [M, ..., D].
-      log_weights: [M] or [M, ...] of the posteriors; None for uniform ones.
-      present: [M, ...] bool; None if all are.
+      log_weights: [M] or [M, ...], of the posteriors; None for uniform ones.
+      present: [M, ...] bool; None if all are present.
       prior_weight: alpha, in [0, 1].
-      estimator: "pairwise" (phi = v, which the authors' code trains), "variational" (phi_j proportional to
-        v_j exp(-KL_mj / temperature); at temperature 1 the tightest such bound, Hershey & Olsen 2007; pairwise
-        as the temperature grows) or "monte_carlo" (unbiased, may be negative).
+      estimator: "pairwise" (phi = v, as in the authors' code), "variational" (phi_j proportional to
+        v_j exp(-KL_mj / temperature), the tightest such bound at temperature 1 (Hershey & Olsen 2007), which becomes
+        "pairwise" as the temperature grows) or "monte_carlo" (unbiased; may be negative).
       temperature: of the variational estimator, positive.
-      key: one key, or one a posterior [M, ...]; for "monte_carlo" only.
-      num_samples: draws from each posterior, for "monte_carlo" only.
-      prior_gradient: whether gradients flow into h, or only into the posterior compared with it.
+      key: one key, or one key per posterior, [M, ...]; only for "monte_carlo".
+      num_samples: draws from each posterior; only for "monte_carlo".
+      prior_gradient: whether gradients flow into h, or only into the posterior that is compared with it.
 
     Returns:
-      [M, ...] nats: 0 where absent, and throughout where nothing is present.
+      [M, ...] nats; 0 where absent.
 
     Raises:
-      ValueError: unknown estimator, "monte_carlo" without a key, or shapes that do not fit together.
+      ValueError: unknown estimator, "monte_carlo" without a key, or shapes that do not match.
     """
-    if present is None:
-        present = jnp.ones(posteriors.mean.shape[:-1], bool)
-    check_posteriors(posteriors, present, log_weights)
-    posteriors = where_present(present, posteriors)
+    posteriors, present = observed(posteriors, present, log_weights)
     components, weights = _prior_components(posteriors, *mixture_weights(present, log_weights, prior_weight))
     if not prior_gradient:
         components = jax.lax.stop_gradient(components)
@@ -199,16 +208,16 @@ def kl_to_mixture(
 
 
 def _prior_components(posteriors, weights, prior):
-    """The components of h, [M + 1, ..., D], the last being N(0, I), and their weights, [M + 1, ...]."""
+    """Return the components of h, [M + 1, ..., D], with N(0, I) last, and their weights, [M + 1, ...]."""
     standard = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[:1]), posteriors)
     components = jax.tree.map(lambda *parts: jnp.concatenate(parts), posteriors, standard)
     return components, jnp.concatenate([weights, prior[None]])
 
 
 def _kl_bound(kls: Array, weights: Array, temperature) -> Array:
-    """sum_j phi_j (KL_mj + log phi_j - log v_j): kls [M, J, ...], weights [1, J, ...] -> [M, ...].
+    """Return sum_j phi_j (KL_mj + log phi_j - log v_j): kls [M, J, ...], weights [1, J, ...] -> [M, ...] nats.
 
-    Without a temperature phi is v. A component of weight 0 takes no part.
+    If the temperature is None, phi is v. Components of weight 0 are ignored.
     """
     active = jnp.broadcast_to(weights > 0.0, kls.shape)
     kls = jnp.where(active, kls, 0.0)
@@ -222,18 +231,17 @@ def _kl_bound(kls: Array, weights: Array, temperature) -> Array:
 
 
 def _monte_carlo_kl(posteriors, components, weights, key, num_samples) -> Array:
-    """mean_s log q_m(z_s) - log h(z_s), z_s ~ q_m: [M, ...]."""
+    """Return mean_s log q_m(z_s) - log h(z_s), z_s ~ q_m: [M, ...] nats."""
     if key is None:
         raise ValueError("estimator 'monte_carlo' needs a key")
     log_weights = jnp.where(weights > 0.0, jnp.log(jnp.where(weights > 0.0, weights, 1.0)), -jnp.inf)
     density_under_prior = jax.vmap(lambda z: mixture_log_density(components, z, log_weights))
-    z = sample(key, posteriors, num_samples)
-    log_ratio = lambda one: gaussian_log_density(posteriors, one) - density_under_prior(one)
-    return jnp.mean(jax.vmap(log_ratio)(z), axis=0)
+    log_ratio = lambda z: gaussian_log_density(posteriors, z) - density_under_prior(z)
+    return jnp.mean(jax.vmap(log_ratio)(sample(key, posteriors, num_samples)), axis=0)
 
 
 def _expand(weights: Array, ndim: int) -> Array:
-    """Appends axes of size 1 until ``weights`` has ``ndim`` of them."""
+    """Append axes of size 1 until ``weights`` has ``ndim`` axes."""
     return weights.reshape(weights.shape + (1,) * (ndim - weights.ndim))
 
 
@@ -242,28 +250,28 @@ def _sum_event(values: Array, event_ndims: int) -> Array:
 
 
 def laplace_log_likelihood(x: Array, location: Array, scale: Array | float, event_ndims: int) -> Array:
-    """log Laplace(x; location, scale), summed over the last ``event_ndims`` axes: [...] nats."""
+    """Return log Laplace(x; location, scale), summed over the last ``event_ndims`` axes: [...] nats."""
     return _sum_event(-jnp.abs(x - location) / scale - jnp.log(2.0 * scale), event_ndims)
 
 
 def normal_log_likelihood(x: Array, location: Array, scale: Array | float, event_ndims: int) -> Array:
-    """log N(x; location, scale^2), summed over the last ``event_ndims`` axes: [...] nats."""
+    """Return log N(x; location, scale^2), summed over the last ``event_ndims`` axes: [...] nats."""
     squared = jnp.square((x - location) / scale)
     return _sum_event(-0.5 * (squared + _LOG_2PI) - jnp.log(scale), event_ndims)
 
 
 def bernoulli_log_likelihood(x: Array, logits: Array, event_ndims: int) -> Array:
-    """log Bernoulli(x; sigmoid(logits)), summed over the last ``event_ndims`` axes: [...] nats."""
+    """Return log Bernoulli(x; sigmoid(logits)), summed over the last ``event_ndims`` axes: [...] nats."""
     return _sum_event(x * logits - jax.nn.softplus(logits), event_ndims)
 
 
 def categorical_log_likelihood(tokens: Array, logits: Array, mask: Array | None = None) -> Array:
-    """log-probability of token sequences.
+    """Return the log-probability of token sequences.
 
     Args:
       tokens: [..., T] integers.
       logits: [..., T, V].
-      mask: [..., T] bool, the tokens that count; None if all do.
+      mask: [..., T] bool, the tokens that are counted; None if all are.
 
     Returns:
       [...] nats.
@@ -276,23 +284,25 @@ def categorical_log_likelihood(tokens: Array, logits: Array, mask: Array | None 
 
 
 def poisson_log_likelihood(x: Array, log_rate: Array, event_ndims: int) -> Array:
-    """log Poisson(x; exp(log_rate)), summed over the last ``event_ndims`` axes: [...] nats."""
+    """Return log Poisson(x; exp(log_rate)), summed over the last ``event_ndims`` axes: [...] nats."""
     return _sum_event(x * log_rate - jnp.exp(log_rate) - gammaln(x + 1.0), event_ndims)
 
 
 def importance_weighted_bound(log_weights: Array, bound: str = "loose", present: Array | None = None) -> Array:
-    """Importance-weighted bound on the log-evidence from samples of every mixture component (MMVAE, 1911.03393).
+    """Return the importance-weighted bound on the log-evidence from samples of every component of a mixture.
+
+    Source: MMVAE, Shi et al. 2019, arXiv 1911.03393.
 
     Args:
       log_weights: [M, S, ...] nats.
       bound: "loose" (mean over components of log-mean-exp over samples) or "tight" (log-mean-exp over both).
-      present: [M, ...] bool, the components that count; None if all do.
+      present: [M, ...] bool, the components that are counted; None if all are.
 
     Returns:
       [...] nats; 0 where nothing is present.
 
     Raises:
-      ValueError: unknown bound, or a mask of another shape.
+      ValueError: unknown bound, or a mask of the wrong shape.
     """
     if present is None:
         present = jnp.ones(log_weights.shape[:1] + log_weights.shape[2:], bool)

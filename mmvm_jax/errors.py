@@ -1,18 +1,18 @@
-"""The exceptions that the entry points turn into one line and an exit code."""
+"""Exceptions that the commands report as one line and an exit code, and checks of values."""
 
 import errno
 import os
 from typing import NamedTuple
 
-RESTART = 75  # exit code: nothing is wrong with the request, and the same command goes on from what was saved
+RESTART = 75  # exit code: the request is valid, and running the same command again resumes from the saved state
 
 
 class UserError(Exception):
-    """A request that cannot be met, with a message for the person who made it.
+    """A request that cannot be met, with a message for the user.
 
     Attributes:
-      exit_code: 2 for a wrong request (configuration, flags, files), 1 for a failure while working, ``RESTART``
-        where another process failed.
+      exit_code: 2 for an invalid request (configuration, flags, files), 1 for a failure at run time, ``RESTART`` if
+        another process failed.
     """
 
     def __init__(self, message: str, exit_code: int = 2):
@@ -21,30 +21,30 @@ class UserError(Exception):
 
 
 class Disconnected(UserError):
-    """Another process of the run is gone; the exit code is ``RESTART``."""
+    """Another process of the run has ended or cannot be reached. The exit code is ``RESTART``."""
 
     def __init__(self, message: str):
         super().__init__(message, RESTART)
 
 
 class Stopped(KeyboardInterrupt):
-    """Training was asked to stop (SIGTERM, Ctrl-C) and has saved all it did."""
+    """Training was asked to stop (SIGTERM, Ctrl-C) and has saved its state."""
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether that is why something failed; libraries wrap the system's error, or its words, in errors of their own."""
+    """Return whether ``error`` was caused by a full disk. Libraries often wrap the OSError, or only its message."""
     return os.strerror(errno.ENOSPC) in str(error)
 
 
 def unknown_name(what: str, name: object, allowed) -> UserError:
-    """The error for a name that is in no table, listing the names that are."""
+    """Return the error for a name that is not in a table. It lists the allowed names."""
     return UserError(f"{what} is {name!r}; allowed: {', '.join(sorted(allowed))}")
 
 
 def check_shape(what: str, array, *allowed: tuple[int, ...]) -> None:
     """Raise ValueError unless an array has one of the allowed shapes.
 
-    Shapes are known when a function is traced, so the check takes no time in a compiled function.
+    Shapes are known when a function is traced, so the check costs nothing in a compiled function.
     """
     if array.shape not in allowed:
         shapes = " or ".join(str(list(shape)) for shape in dict.fromkeys(allowed))
@@ -52,14 +52,14 @@ def check_shape(what: str, array, *allowed: tuple[int, ...]) -> None:
 
 
 class Range(NamedTuple):
-    """The lowest and the highest value of a field. Compiled programs can compute with both, in int32 and float32."""
+    """Lowest and highest allowed value of a field. Both fit into int32 or float32, which compiled programs use."""
 
     lowest: float
     highest: float
 
     @property
     def allowed(self) -> str:
-        """The range in words."""
+        """Description of the range for error messages."""
         return f"{self.lowest} to {self.highest}"
 
     def check(self, field: str, value: float) -> None:
@@ -77,10 +77,10 @@ SHARE = Range(0.0, 1.0)
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says, as part of a message of one line."""
+    """Return the first line of an error's message, for use inside a one-line message."""
     return printable((str(error).strip() or type(error).__name__).splitlines()[0][:200])
 
 
 def printable(text: str) -> str:
-    """The text with escapes for what would break a line or steer a terminal."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    """Return the text with unprintable characters, such as newlines and terminal codes, escaped."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

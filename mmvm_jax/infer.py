@@ -1,9 +1,9 @@
-"""Uses a trained model on an .npz file: represents its examples, fills in what is missing, or makes new ones.
+"""Use a trained model on an .npz file: encode its examples, impute missing modalities, or generate new examples.
 
     python -m mmvm_jax.infer --workdir=runs/mine --task=impute --input=in.npz --output=out.npz
 
-The input has the layout of ``mmvm_jax.data.own_data``; a modality without an array is absent from all examples. What
-the output holds stands at the task's method of ``mmvm_jax.inference.predictor.Predictor``.
+The input has the layout of ``mmvm_jax.data.own_data``; a modality without an array is absent from all examples. The
+methods of ``mmvm_jax.inference.predictor.Predictor`` document the outputs of the tasks.
 """
 
 from collections.abc import Iterator
@@ -16,22 +16,22 @@ from mmvm_jax.runtime import command_line
 TASKS = ("encode", "impute", "generate")
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of mmvm_jax.main.")
-_TASK = flags.DEFINE_enum("task", None, TASKS, "What to do.")
-_INPUT = flags.DEFINE_string("input", None, "The .npz file to read; for generate, with --given.")
+_TASK = flags.DEFINE_enum("task", None, TASKS, "Task to perform.")
+_INPUT = flags.DEFINE_string("input", None, "The .npz file to read; for generate, only with --given.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
 _MOST = 10**9
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 20, "impute: draws of what is missing.", 1, _MOST)
-_KEEP_SAMPLES = flags.DEFINE_bool("keep_samples", False, "impute: writes every draw, as <name>__samples.")
-_GIVEN = flags.DEFINE_list("given", [], "generate: names of the modalities of --input to start from.")
-_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 100, "generate, without --given: how many.", 1, _MOST)
-_SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0, upper_bound=2**32 - 1)
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 20, "impute: number of draws of the missing values.", 1, _MOST)
+_KEEP_SAMPLES = flags.DEFINE_bool("keep_samples", False, "impute: also write every draw, as <name>__samples.")
+_GIVEN = flags.DEFINE_list("given", [], "generate: modalities of --input to condition on.")
+_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 100, "generate without --given: number of examples.", 1, _MOST)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of all draws.", lower_bound=0, upper_bound=2**32 - 1)
 flags.adopt_module_key_flags(command_line)  # for --help
 
 
 def work() -> None:
-    """Does what the flags ask for."""
+    """Run the command with the values of its flags."""
     _check_flags()
-    from mmvm_jax.data.rows import write_npz  # only now, so that wrong flags are answered without waiting for JAX
+    from mmvm_jax.data.rows import write_npz  # imported late: invalid flags must not wait for JAX
     from mmvm_jax.runtime.object_storage import local_copy
 
     with local_copy(_WORKDIR.value, "workdir") as workdir:
@@ -45,11 +45,11 @@ def _check_flags() -> None:
     if _TASK.value == "generate" and bool(_GIVEN.value) != bool(_INPUT.value):
         raise UserError("--task=generate takes --given and --input together, or neither of them")
     if _TASK.value != "generate" and not _INPUT.value:
-        raise UserError(f"--task={_TASK.value} needs --input, an .npz file with an array a modality")
+        raise UserError(f"--task={_TASK.value} needs --input, an .npz file with one array per modality")
 
 
 def _start(workdir: str) -> tuple[int, Iterator[dict]]:
-    """The number of examples, and their outputs block by block."""
+    """Return the number of examples, and an iterator of their outputs, block by block."""
     from mmvm_jax.data.inputs import Inputs
     from mmvm_jax.data.rows import NpzRows
     from mmvm_jax.inference.predictor import load_predictor
@@ -69,7 +69,7 @@ def _start(workdir: str) -> tuple[int, Iterator[dict]]:
 
 def main() -> None:
     """Start the command."""
-    command_line.start(work, "nothing was written, and the same command starts from the beginning")
+    command_line.start(work, "nothing was written")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Trains methods x betas x seeds, one run after the other, and compares them in one report.
+"""Train all combinations of methods, betas and seeds, one after the other, and compare them in one report.
 
     python -m mmvm_jax.sweep --config=configs/polydigits.py --workdir=runs/sweep --methods=mmvm,poe --seeds=0,1
 
-The same command goes on with a sweep that was stopped. A run that fails is reported and stops no other.
+Run the same command again to resume a sweep that was stopped. A run that fails is reported; the others continue.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from mmvm_jax.errors import UserError
 from mmvm_jax.runtime import command_line
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration that all runs share: a file, or a name, e.g. polydigits."
+    "config", None, "Configuration shared by all runs: a file, or a name, e.g. polydigits."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep: a folder a run, figures, report.")
-_METHODS = flags.DEFINE_list("methods", [], "Methods; average, poe, moe and mopoe are those of joint. [all of them]")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep: one folder per run, figures, report.")
+_METHODS = flags.DEFINE_list("methods", [], "Methods; average, poe, moe and mopoe are variants of joint. [all]")
 _BETAS = flags.DEFINE_list("betas", ["0.25", "1", "2.5"], "Values of config.method.beta.")
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Values of config.seed.")
 _join = command_line.process_flags()
@@ -25,14 +25,15 @@ flags.adopt_module_key_flags(command_line)  # for --help
 
 
 def work() -> None:
-    """Does what the flags ask for."""
+    """Run the command with the values of its flags."""
     if _CONFIG.value is None or _WORKDIR.value is None:
         raise UserError(f"--config and --workdir are needed, for example: {__doc__.splitlines()[2].strip()}")
     betas, seeds = _numbers("betas", _BETAS.value, float), _numbers("seeds", _SEEDS.value, int)
+    # Imported late: invalid flags must not wait for JAX.
     from mmvm_jax.artifacts.run_folder import locked
     from mmvm_jax.experiments.sweep import sweep
     from mmvm_jax.objectives.method import find_variant, variants
-    from mmvm_jax.runtime import processes  # only now, so that wrong flags are answered without waiting for JAX
+    from mmvm_jax.runtime import processes
 
     _join()
     methods = _METHODS.value or list(variants())
@@ -56,7 +57,7 @@ def _numbers(flag: str, values: list[str], kind: type) -> list:
 
 def main() -> None:
     """Start the command."""
-    command_line.start(work, "the same command goes on from what it has saved", _CONFIG)
+    command_line.start(work, "run the same command again to resume", _CONFIG)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The words every other file uses: axes, batches, Gaussians and what a loss returns.
+"""The types that all other files share: batches, Gaussians, the output of a loss, and the glossary of axes.
 
-One glossary of axes serves every docstring:
+Every docstring uses these letters for axes:
 
     M  modalities            B  examples in a batch      D  latent dimensions
     S  samples               K  mixture components       C  classes
@@ -26,13 +26,13 @@ class DiagonalGaussian(NamedTuple):
 
 
 class LatentMixture(NamedTuple):
-    """What a method believes about the latent that each decoder reads, given some modalities.
+    """Posterior over the latents that the decoders read, given some modalities: a mixture of Gaussians per decoder.
 
-    The second axis is the decoder that reads the latent: M where every modality has its own, 1 where all
-    decoders read the same one. A component of weight zero has log-weight -inf and finite parameters.
+    The second axis is the decoder that reads the latent: M if each decoder reads its own, 1 if all decoders read the
+    same one. A component of weight zero has log-weight -inf and finite parameters.
 
-    Components with the same source are one latent: decoders that draw them read the same numbers. The sources also
-    key the noise of a draw. Without sources, every component is a latent of its own that all decoders may read.
+    Components with the same source are the same latent: decoders that draw them read the same numbers. The sources
+    also key the noise of a draw. Without sources, every component is a separate latent that all decoders may read.
     """
 
     components: DiagonalGaussian  # [K, M or 1, B, D]
@@ -41,17 +41,17 @@ class LatentMixture(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Examples seen through several modalities, some of which may be absent."""
+    """Examples with several modalities, some of which may be absent."""
 
-    inputs: dict[str, Array]  # {modality name: [B, ...]}; what an absent entry holds is never read
+    inputs: dict[str, Array]  # {modality name: [B, ...]}; values of absent entries are ignored
     present: Array  # [M, B] bool, rows in the order of the data set's modalities
-    # Hides the method of tuples, for which batches have no use.
+    # Shadows ``tuple.index``, which batches do not need.
     index: Array  # type: ignore[assignment]  # [B] int32, position of the example in its split; keys all noise
     labels: Array  # [B] int32 classes, or [B, C] binary; -1 where the data set has none
 
 
 class LossOutput(NamedTuple):
-    """A loss and its parts, per example; the mean over examples is taken once, by the training step."""
+    """A loss and its terms, per example. The training step takes the mean over examples."""
 
     loss: Array  # [B] nats
     terms: dict[str, Array]  # {name: [B]} nats
@@ -59,22 +59,23 @@ class LossOutput(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
-    """What the model must know of one modality.
+    """Description of one modality.
 
     Attributes:
-      name: how inputs, metrics and files call it.
+      name: used in inputs, metrics and file names.
       shape: of one example, without the batch axis.
       kind: "image" (uint8 in 0..255, or float in 0..1), "vector", "counts" or "tokens".
       likelihood: a key of ``mmvm_jax.models.likelihoods.LIKELIHOODS``.
-      scale: of the Laplace or Normal likelihood, in the units of the (scaled) data; of a Poisson likelihood, the rate
-        that an output of 0 stands for.
+      scale: of the Laplace or Normal likelihood, in the units of the (scaled) data. For a Poisson likelihood, the rate
+        that corresponds to a decoder output of 0.
       weight: factor of the log-likelihood in the loss.
       vocabulary_size: number of token ids, for tokens.
-      padding: token id after the end of a sequence, which the likelihood leaves out; -1 for none.
-      end: token id that ends a sequence, the last that the likelihood counts, which may be the padding; -1 for none.
-      rates: of a Poisson likelihood: the rate of every entry of an example, flattened, that an output of 0 stands for;
-        empty where that is ``scale`` for all.
-      without_channels: of an image: its data lack the last axis of ``shape``, as what is made of it will.
+      padding: token id that fills a sequence after its end; the likelihood ignores it. -1 for none.
+      end: token id that ends a sequence, the last one that the likelihood counts. It may equal ``padding``. -1 for
+        none.
+      rates: for a Poisson likelihood, the rate per entry of a flattened example that corresponds to a decoder output
+        of 0; empty if ``scale`` applies to all entries.
+      without_channels: for an image, whether the user's arrays, and hence all outputs, lack the last axis of ``shape``.
     """
 
     name: str
@@ -91,15 +92,15 @@ class Modality:
 
     @property
     def data_shape(self) -> tuple[int, ...]:
-        """The shape of one example in the data that the user gave."""
+        """Shape of one example in the user's data."""
         return self.shape[:-1] if self.without_channels else self.shape
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """The shape of what the decoder gives for one example: tokens have logits over the vocabulary."""
+        """Shape of the decoder's output for one example. Tokens have logits over the vocabulary, [T, V]."""
         return (*self.shape, self.vocabulary_size) if self.kind == "tokens" else self.shape
 
     @property
     def identifier(self) -> int:
-        """A number that depends on the name alone: keys the noise and the initial weights."""
+        """Number derived from the name alone. It keys the noise and the initial weights."""
         return zlib.crc32(self.name.encode())

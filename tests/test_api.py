@@ -15,7 +15,7 @@ from mmvm_jax.api import FittedModel
 from mmvm_jax.data import dataset_from_arrays
 from mmvm_jax.errors import Stopped, UserError
 from mmvm_jax.experiments import run
-from mmvm_jax.inference.prior import _read_prior, fitted_prior
+from mmvm_jax.inference.prior import fitted_prior, read_prior
 
 NAMES = tuple(tiny.KINDS)
 
@@ -186,9 +186,9 @@ def test_a_prior_of_other_steps_is_not_used(fitted, tmp_path):
     dataset = dataset_from_arrays(tiny.arrays(), tiny.config().data)
     fitted_prior(tiny.config(), model.predictor.trained, dataset, str(tmp_path), 3)
     components = tiny.config().evaluation.mixture_components
-    assert _read_prior(str(tmp_path), 3, components) is not None
-    assert _read_prior(str(tmp_path), 4, components) is None
-    assert _read_prior(str(tmp_path), 3, components - 1) is None
+    assert read_prior(str(tmp_path), 3, components) is not None
+    assert read_prior(str(tmp_path), 4, components) is None
+    assert read_prior(str(tmp_path), 3, components - 1) is None
     without = FittedModel(dataclasses.replace(model.predictor, prior=None))
     with pytest.raises(UserError, match="'mmvm' has no prior of its own .*--mode=evaluate"):
         without.generate(2)
@@ -213,7 +213,7 @@ def test_a_workdir_with_other_data_is_refused(fitted):
             "'height' has NaN or infinity in 9 examples, the first is 21; allowed: only where 'height__present' is 0",
         ),
         ({"note": np.full((3, 5), 9)}, "'note' has the token id 9; allowed: 0 to 8"),
-        ({"spikes": np.full((3, 4), -1)}, "'spikes' is to be counts but has values such as -1"),
+        ({"spikes": np.full((3, 4), -1)}, "'spikes' has the kind counts but values such as -1"),
         ({"photo": np.full((3, 4, 4), 256)}, "'photo' is an integer image with values from 256"),
         ({"height": np.zeros((0, 3))}, "the arrays have no examples: height"),
         ({"labels": np.zeros(3, int)}, "the data hold no modality"),
@@ -295,7 +295,7 @@ def test_codes_that_leave_the_answer_finite_are_pointed_out(model, caplog):
     height[21:, 1] = -999
     model.encode({"height": height})
     (message,) = caplog.messages
-    assert "array 'height' has values of more than 100 standard deviations" in message
+    assert "array 'height' has values beyond 100 standard deviations" in message
     assert "the first in example 21" in message and "mark them in 'height__present'" in message
 
 
@@ -330,5 +330,5 @@ def test_without_a_workdir_nothing_is_said_to_be_kept(monkeypatch):
         raise Stopped("stopped and saved at step 3")
 
     monkeypatch.setattr(run, "train_run", stop)
-    with pytest.raises(Stopped, match="stopped; nothing is kept, as no workdir was given"):
+    with pytest.raises(Stopped, match="stopped; nothing is kept, since no workdir was given"):
         mmvm_jax.fit(tiny.arrays(), tiny.config())

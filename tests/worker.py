@@ -40,4 +40,4 @@ def _train(steps: int, workdir: str):
 
 
 if __name__ == "__main__":
-    command_line.start(work, "the same command goes on from what it has saved")
+    command_line.start(work, "run the same command again to resume")

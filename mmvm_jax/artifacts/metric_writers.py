@@ -1,4 +1,4 @@
-"""Where numbers go: ``metrics.jsonl``, TensorBoard event files and, if asked for, Weights & Biases."""
+"""Writers of metrics: ``metrics.jsonl``, TensorBoard event files and, optionally, Weights & Biases."""
 
 import contextlib
 import importlib.util
@@ -18,19 +18,19 @@ TRACKERS = ("none", "wandb")
 
 
 class _Sink(Protocol):
-    """A place that numbers go to; those that are not finite are None."""
+    """A destination of metrics. Values that are not finite are None."""
 
     def write(self, step: int, split: str, numbers: dict[str, float | None]) -> None: ...
 
     def close(self) -> None:
-        """Writes what is still held back."""
+        """Write buffered values and close files."""
 
 
 class MetricWriter:
-    """Writes scalars to ``<workdir>/metrics.jsonl``, to TensorBoard and to ``config.tracker``; to be entered."""
+    """Context that writes scalars to ``<workdir>/metrics.jsonl``, to TensorBoard and to ``config.tracker``."""
 
     def __init__(self, workdir: str, config, from_step: int = 0):
-        """Keeps what was written up to ``from_step``; later lines belong to steps that will be done again.
+        """Open the destinations. Lines after ``from_step`` are removed, since those steps will be repeated.
 
         Raises:
           UserError: the tracker cannot be reached.
@@ -41,7 +41,7 @@ class MetricWriter:
         self._sinks += [_Lines(workdir, from_step), _TensorBoard(workdir, from_step)]
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Appends one line; values that are not finite are null there, and left out elsewhere."""
+        """Append one line. Values that are not finite are null in ``metrics.jsonl``, and omitted elsewhere."""
         numbers = {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
         for sink in self._sinks:
             sink.write(step, split, numbers)
@@ -55,7 +55,7 @@ class MetricWriter:
 
 
 class _Lines:
-    """One object a line."""
+    """JSON lines, one object per line."""
 
     def __init__(self, workdir: str, from_step: int):
         path = os.path.join(workdir, METRICS_FILE)
@@ -73,7 +73,7 @@ class _Lines:
 
 class _TensorBoard:
     def __init__(self, workdir: str, from_step: int):
-        from tensorboardX import SummaryWriter  # slow to import, and only training needs it
+        from tensorboardX import SummaryWriter  # imported late: slow, and only training needs it
 
         self._writer = SummaryWriter(os.path.join(workdir, "tensorboard"), purge_step=from_step + 1)
 
@@ -87,10 +87,10 @@ class _TensorBoard:
 
 
 class _WeightsAndBiases:
-    """A run there that goes on where this workdir's was; the project, and whether to stay offline, are in WANDB_*."""
+    """Weights & Biases. Resumes the run of this workdir; WANDB_* sets the project and the offline mode."""
 
     def __init__(self, workdir: str, config):
-        import wandb  # an extra
+        import wandb  # an optional dependency
 
         path = os.path.join(workdir, "wandb_id")
         if not os.path.exists(path):
@@ -103,7 +103,7 @@ class _WeightsAndBiases:
                 project=os.environ.get("WANDB_PROJECT", "mmvm_jax"),
                 id=name,
                 resume="allow",
-                reinit="create_new",  # replicas have one each
+                reinit="create_new",  # runs side by side need one each
                 name=os.path.basename(os.path.abspath(workdir)),
                 dir=workdir,
                 config=config.to_dict(),
@@ -114,7 +114,7 @@ class _WeightsAndBiases:
                 f"config.tracker='wandb': {first_line(error)}; log in (wandb login), or set WANDB_MODE=offline",
                 exit_code=1,
             ) from error
-        # Its own count of steps must not go back, which it does where training goes on from a checkpoint.
+        # wandb's own step must not decrease, but training that resumes from a checkpoint repeats steps.
         self._run.define_metric("*", step_metric="step")
 
     def write(self, step, split, numbers):
@@ -126,7 +126,7 @@ class _WeightsAndBiases:
 
 
 def check_tracker(name: str) -> None:
-    """Raises UserError if ``config.tracker`` is unknown or not installed."""
+    """Raise UserError if ``config.tracker`` is unknown or not installed."""
     if name not in TRACKERS:
         raise unknown_name("config.tracker", name, TRACKERS)
     if name != "none" and importlib.util.find_spec(name) is None:
@@ -134,7 +134,7 @@ def check_tracker(name: str) -> None:
 
 
 def read_metrics(workdir: str) -> list[dict]:
-    """All complete lines of ``metrics.jsonl``; a line cut off by a kill, or damaged, is left out."""
+    """Return all complete lines of ``metrics.jsonl``, without truncated or damaged ones."""
     path = os.path.join(workdir, METRICS_FILE)
     if not os.path.exists(path):
         return []

@@ -1,4 +1,4 @@
-"""The folder of one run: whose configuration it holds, whether a run may work there, and what using it takes."""
+"""The folder of one run: its lock, its configuration and description of the data, and whether a run may use it."""
 
 import contextlib
 import difflib
@@ -31,12 +31,12 @@ _LOCK_FILE = "lock"
 
 @contextlib.contextmanager
 def locked(workdir: str) -> Iterator[None]:
-    """Makes the folder, and keeps other runs on this machine's files out of it while entered.
+    """Create the folder, and lock it against other runs while the context is entered.
 
-    The system takes the lock back when the process ends, however it ends. Who only reads needs none.
+    The system releases the lock when the process ends, even if it is killed. Reading needs no lock.
 
     Raises:
-      UserError: another process works there, or the folder cannot be written.
+      UserError: another process uses the folder, or the folder cannot be written.
     """
     try:
         os.makedirs(workdir, exist_ok=True)
@@ -51,19 +51,19 @@ def locked(workdir: str) -> Iterator[None]:
                 f"--workdir={workdir}: another run is working there; wait for it, or use another folder"
             ) from error
         except OSError as error:  # some network folders cannot be locked
-            log.warning("--workdir=%s cannot be locked (%s); start no second run there", workdir, error.strerror)
+            log.warning("--workdir=%s cannot be locked (%s); do not start a second run there", workdir, error.strerror)
         yield
 
 
 def check(workdir: str, config) -> bool:
-    """Makes sure that a run with this configuration may work in ``workdir``, which exists, before anything long begins.
+    """Check, before any long work, that a run with this configuration may use ``workdir``, which must exist.
 
-    Where data lie, where metrics go, how often, how a model is evaluated, how many steps may be skipped and how long is
-    trained may differ from run to run, if what is annealed ends at the same step. So may the optimiser, which the log
-    says; all else decides what is trained.
+    The configuration may differ from that of the folder in the location of the data, the tracker, the intervals of logs
+    and checkpoints, the evaluation, the number of skipped steps and the length of training, if annealing ends at the
+    same step. The optimiser may also differ, with a warning in the log. All other fields must be equal.
 
     Returns:
-      Whether the folder holds the very same configuration, evaluation included.
+      Whether the folder holds exactly the same configuration, including the evaluation.
 
     Raises:
       UserError: the folder cannot be written, or holds a run of another configuration.
@@ -88,9 +88,9 @@ def _not_writable(workdir: str, error: OSError) -> UserError:
 
 
 def begin(workdir: str, config, data: DataSet) -> None:
-    """Writes the configuration, which makes ``workdir`` the folder of this run, and what its data are.
+    """Write the configuration, which marks ``workdir`` as the folder of this run, and the description of its data.
 
-    A configuration that is there already stays: it says with which settings the run was evaluated.
+    An existing configuration is kept, since it has the settings with which the run was evaluated.
     """
     write_text(os.path.join(workdir, DATA_FILE), description.to_text(description.describe(data)))
     if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
@@ -98,26 +98,26 @@ def begin(workdir: str, config, data: DataSet) -> None:
 
 
 def begin_evaluation(workdir: str, config, data: DataSet) -> None:
-    """Writes both anew, and takes away the report, whose absence says that the evaluation is not finished."""
+    """Rewrite both files, and remove the report, so that its absence marks an unfinished evaluation."""
     pathlib.Path(workdir, REPORT_FILE).unlink(missing_ok=True)
     write_text(os.path.join(workdir, CONFIG_FILE), config_text(config))
     begin(workdir, config, data)
 
 
 def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> tuple[Modality, ...]:
-    """Make sure that a user's own data, of which the configuration has but the path, are those of the run.
+    """Check that a user's own data, of which the configuration has only the path, have not changed since the run began.
 
     Args:
       workdir: of the run.
       config: of the run.
       data: its data.
-      to_repair: whether the file that says what they were may be damaged, since it will be written again.
+      to_repair: whether a damaged description of the data is ignored, since it will be written again.
 
     Returns:
-      The modalities that the run's model is made for; another version may have started its decoders elsewhere.
+      The modalities of the run's model. Their ``scale`` and ``rates`` may differ if another version began the run.
 
     Raises:
-      UserError: they changed in between.
+      UserError: the data have changed.
     """
     if config.data.name != "own_data" or not os.path.exists(os.path.join(workdir, DATA_FILE)):
         return data.modalities
@@ -136,7 +136,7 @@ def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> 
 
 
 def read_config(workdir: str) -> ConfigDict:
-    """The configuration of the run in ``workdir``.
+    """Read the configuration of the run in ``workdir``.
 
     Raises:
       UserError: there is none, or it is damaged.
@@ -145,7 +145,7 @@ def read_config(workdir: str) -> ConfigDict:
 
 
 def _completed(values: dict) -> ConfigDict:
-    """Return the configuration with the defaults of the fields that an earlier version did not have."""
+    """Return the configuration with defaults for the fields that an earlier version did not have."""
     config = base(values.get("imports", ()))
     with config.unlocked():
         config.update(_with_tuples(values))
@@ -158,7 +158,7 @@ def in_sweep(method: str, beta: float, seed: int | str) -> str:
 
 
 def read_description(workdir: str) -> Description:
-    """What the data of the run in ``workdir`` are.
+    """Read the description of the data of the run in ``workdir``.
 
     Raises:
       UserError: there is no run, or the file is damaged.
@@ -167,7 +167,7 @@ def read_description(workdir: str) -> Description:
 
 
 def read_evaluation(workdir: str) -> dict[str, float]:
-    """The metrics of the finished run in ``workdir``.
+    """Read the metrics of the finished run in ``workdir``.
 
     Raises:
       UserError: there are none, or the file is damaged.
@@ -176,7 +176,7 @@ def read_evaluation(workdir: str) -> dict[str, float]:
 
 
 def _parsed(workdir: str, name: str, parse: Callable):
-    """What a file of the workdir holds."""
+    """Read and parse a file of the workdir; raise UserError if it is missing or damaged."""
     try:
         with open(os.path.join(workdir, name), encoding="utf-8") as file:
             return parse(file.read())
@@ -187,7 +187,7 @@ def _parsed(workdir: str, name: str, parse: Callable):
 
 
 def _damaged(workdir: str, name: str, error: Exception) -> UserError:
-    """The error for a file of the workdir that cannot be what was written, with the command that repairs it."""
+    """Return the error for a damaged file of the workdir, with the command that repairs it."""
     repair = "write it again: mmvm_jax.main --mode=evaluate with the run's own --config and --workdir"
     if name == CONFIG_FILE:
         copies = pathlib.Path(workdir, "checkpoints").glob("*/config/metadata")  # each checkpoint has one
@@ -197,14 +197,14 @@ def _damaged(workdir: str, name: str, error: Exception) -> UserError:
 
 
 def _with_tuples(values):
-    """JSON has lists where a configuration has tuples."""
+    """Convert the lists of JSON to the tuples of a configuration."""
     if isinstance(values, dict):
         return {name: _with_tuples(value) for name, value in values.items()}
     return tuple(map(_with_tuples, values)) if isinstance(values, list) else values
 
 
 def config_text(config) -> str:
-    """The configuration as it is written."""
+    """Return the configuration as the text of its file."""
     return json.dumps(config.to_dict(), indent=2) + "\n"
 
 
@@ -217,11 +217,11 @@ def _check_same(workdir: str, theirs: str, mine: str) -> None:
     if old != new:
         raise UserError(
             f"--workdir={workdir} holds a run of another configuration; use another folder or the same "
-            "configuration (- there, + asked for): " + _changes(old, new)
+            "configuration (- in the folder, + requested): " + _changes(old, new)
         )
     if changes := _changes(*optimizers, "config.optimizer"):
         log.warning(
-            "--workdir=%s holds a run of another optimiser (- there, + from its newest checkpoint on): %s",
+            "--workdir=%s holds a run with another optimiser (- in the folder, + from its newest checkpoint on): %s",
             workdir,
             changes,
         )
@@ -233,7 +233,7 @@ def _changes(old: dict, new: dict, prefix: str = "config") -> str:
 
 
 def _training_part(text: str) -> dict:
-    """The fields that decide what is trained: of methods only the chosen one; a network may use others' fields."""
+    """Return the fields that training depends on: of the chosen method, and of all networks, as they share fields."""
     values = json.loads(text)
     if missing := {"method", "network", "train"} - values.keys():
         raise LookupError(f"no {', '.join(sorted(missing))}")
@@ -257,7 +257,7 @@ def _training_part(text: str) -> dict:
 
 
 def _fix_end(schedule: dict, length: float, unit: str) -> None:
-    """A schedule in absolute terms: where it ends, whatever the length of the training; nothing if it is constant."""
+    """Replace a schedule's fraction by the absolute step or epoch of its end; clear a constant schedule."""
     fraction = schedule.pop("fraction")
     if schedule["shape"] == "constant":
         schedule.clear()
@@ -266,7 +266,7 @@ def _fix_end(schedule: dict, length: float, unit: str) -> None:
 
 
 def _flat(values, prefix="config") -> list[str]:
-    """{"a": {"b": 1}} -> ["config.a.b = 1"]."""
+    """Flatten nested fields to lines: {"a": {"b": 1}} -> ["config.a.b = 1"]."""
     if not isinstance(values, dict):
         return [f"{prefix} = {json.dumps(values)}"]
     return [line for name, value in sorted(values.items()) for line in _flat(value, f"{prefix}.{name}")]

@@ -1,4 +1,4 @@
-"""A model's variables in one safetensors file: names, shapes and numbers, which any program reads without running it.
+"""A model's variables in one safetensors file, which has only names, shapes and numbers and is safe to load.
 
 A variable's name is its path in the tree, such as ``encoders/0/params/Dense_0/kernel``.
 """
@@ -17,12 +17,12 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 def are_in(folder: str) -> bool:
-    """Whether a folder holds exported weights."""
+    """Return whether a folder holds exported weights."""
     return os.path.exists(os.path.join(folder, WEIGHTS_FILE))
 
 
 def write(folder: str, variables: dict, step: int) -> None:
-    """Writes the variables after ``step`` steps of training, as a whole or not at all."""
+    """Write the variables after ``step`` steps of training, atomically."""
     path = os.path.join(folder, WEIGHTS_FILE)
     leaves, _ = jax.tree.flatten_with_path(variables)
     with replacing(path) as temporary:
@@ -30,17 +30,14 @@ def write(folder: str, variables: dict, step: int) -> None:
 
 
 def read(folder: str, like: dict) -> tuple[dict, int]:
-    """The inverse of ``write``.
+    """Read the variables and the number of training steps, which ``write`` wrote.
 
     Args:
-      folder: where they are.
+      folder: that holds the file.
       like: a tree with the shapes of the variables.
 
-    Returns:
-      The variables, and the steps of training.
-
     Raises:
-      UserError: the file is damaged, or of another model.
+      UserError: the file is damaged, or belongs to another model.
     """
     path = os.path.join(folder, WEIGHTS_FILE)
     leaves, structure = jax.tree.flatten_with_path(like)

@@ -1,4 +1,4 @@
-"""The data sets by name, and the one function that loads any of them."""
+"""Table of data sets by name, and the function that loads any of them."""
 
 import dataclasses
 import importlib
@@ -10,8 +10,9 @@ from mmvm_jax.data.dataset import DataSet, with_validation
 from mmvm_jax.errors import unknown_name
 from mmvm_jax.runtime import object_storage
 
-# Each data set and the module here that offers load(config_data, modalities=()) -> DataSet. Only the module that is
-# asked for is imported: what they need to read their publishers' files takes a second to start.
+# Each data set and its module, which has load(config_data, modalities=()) -> DataSet with the arguments and errors of
+# ``load_dataset``. It prepares the data set if necessary. Only the requested module is imported, because the libraries
+# that read the publishers' files take a second to import.
 DATASETS = {
     "celeba": "celeba",
     "cub": "cub",
@@ -29,16 +30,16 @@ INCOMPLETE_SPLITS = {"train": ("train",), "test": ("test",), "all": ("train", "t
 
 
 def load_dataset(config_data, modalities=()) -> DataSet:
-    """Loads the data set that ``config.data`` describes.
+    """Load the data set that ``config.data`` describes.
 
-    What ``config.data.validation`` says is set aside, and what ``config.data.missing`` says is removed.
+    ``config.data.validation`` sets examples aside, and ``config.data.missing`` removes entries.
 
     Args:
       config_data: ``config.data``.
-      modalities: names of the modalities wanted, in this order; all if empty.
+      modalities: names of the modalities to load, in this order; all if empty.
 
     Raises:
-      UserError: a field has a value that is not allowed, or files are missing.
+      UserError: a field has an invalid value, files are missing or damaged, or the directory cannot be written.
     """
     if config_data.name not in DATASETS:
         raise unknown_name("config.data.name", config_data.name, DATASETS)
@@ -50,7 +51,7 @@ def load_dataset(config_data, modalities=()) -> DataSet:
 
 
 def dataset_from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> DataSet:
-    """As ``load_dataset``, of a user's own data in memory."""
+    """Load a user's own data from memory; otherwise like ``load_dataset``."""
     return _changed(own_data.from_arrays(arrays, config_data, modalities), config_data)
 
 
@@ -74,6 +75,6 @@ def _with_missing(dataset: DataSet, config) -> DataSet:
             kept = split.present & missing.draw_presence(
                 config.pattern, config.rate, len(names), len(split.labels), [config.seed, stream], row
             )
-            # An example that would lose all that it has keeps it.
+            # An example that would lose all its modalities keeps them.
             changed[split_name] = split._replace(present=np.where(kept.any(axis=0), kept, split.present))
     return dataclasses.replace(dataset, **changed)

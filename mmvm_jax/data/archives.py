@@ -1,4 +1,4 @@
-"""Archives as publishers, browsers and file managers leave them, read where they lie: zip, tar, and one in another."""
+"""Reading of zip and tar archives, also nested ones, without unpacking, as publishers and browsers leave them."""
 
 import bz2
 import contextlib
@@ -17,28 +17,28 @@ from collections.abc import Callable, Iterator
 
 from mmvm_jax.errors import UserError, first_line, is_disk_full, printable
 
-# What the standard library and NumPy make of a file that is not what it should be; RuntimeError: it is encrypted.
+# Errors of the standard library and NumPy for damaged files; RuntimeError is raised for encrypted ones.
 DAMAGED = (
     OSError, EOFError, LookupError, ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RuntimeError,
     struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError,
 )  # fmt: skip
 _ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _COMPRESSED: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-_DEEPEST = 3  # archives in each other
-_HEAD = 512  # bytes that tell what a file is
+_MAX_DEPTH = 3  # of nested archives
+HEAD = 512  # bytes at the start of a file from which it is recognised
 
 Reader = Callable[[], bytes]
 
 
 def members(path: pathlib.Path, opened: contextlib.ExitStack) -> dict[str, Reader] | None:
-    """Return readers of an archive's files by their path in it, those of archives inside included.
+    """Return readers of an archive's files by their path, including the files of nested archives.
 
     Args:
       path: of the archive.
-      opened: closes the archive in the end.
+      opened: the stack that will close the archive.
 
     Returns:
-      None for what is no archive by its name.
+      {path: reader}, or None if the name is not that of an archive.
 
     Raises:
       UserError: the archive is damaged, or holds a path that leads out of it.
@@ -53,8 +53,8 @@ def members(path: pathlib.Path, opened: contextlib.ExitStack) -> dict[str, Reade
 
 
 def _read(path: str, stream, opened: contextlib.ExitStack, depth: int) -> Iterator[tuple[str, Reader]]:
-    """Names and readers of an open archive; ``path`` is what errors call it."""
-    head = stream.read(_HEAD)
+    """Yield names and readers of an open archive; errors call it ``path``."""
+    head = stream.read(HEAD)
     if reason := recognise(head):
         raise UserError(f"{path} cannot be read: {reason}")
     try:
@@ -66,7 +66,7 @@ def _read(path: str, stream, opened: contextlib.ExitStack, depth: int) -> Iterat
             raise UserError(f"{path} holds '{printable(name)}', a path that leads out of it; fetch the archive again")
         if _is_clutter(name):
             continue
-        if depth < _DEEPEST and name.lower().endswith(_ENDINGS):
+        if depth < _MAX_DEPTH and name.lower().endswith(_ENDINGS):
             inner, around = f"{path}/{printable(name)}", name.rpartition("/")[0]
             try:
                 copy = _copy(inner, stream_of, opened)
@@ -79,11 +79,11 @@ def _read(path: str, stream, opened: contextlib.ExitStack, depth: int) -> Iterat
 
 
 def _list(path: str, stream, head: bytes, opened: contextlib.ExitStack) -> Iterator[tuple[str, Reader, Callable]]:
-    """Names, readers and streams of an archive's files, whatever its name says: browsers unpack .gz in passing."""
+    """Return names, readers and streams of an archive's files, by its content: browsers may have decompressed a .gz."""
     stream.seek(0)
     decompress = next((open_ for magic, open_ in _COMPRESSED.items() if head.startswith(magic)), None)
     if decompress:
-        # A compressed archive can only be read from its start; a plain copy can be read anywhere.
+        # A compressed archive can only be read from its start; an uncompressed copy allows random access.
         stream = _copy(path, functools.partial(decompress, stream), opened)
         head = b""
     if head.startswith(b"PK") or (not decompress and path.lower().endswith(".zip")):
@@ -93,7 +93,7 @@ def _list(path: str, stream, head: bytes, opened: contextlib.ExitStack) -> Itera
 
 def _list_zip(archive: zipfile.ZipFile) -> Iterator[tuple[str, Reader, Callable]]:
     for info in archive.infolist():
-        name = info.filename.replace("\\", "/")  # as some programs on Windows separate folders
+        name = info.filename.replace("\\", "/")  # the separator of some programs on Windows
         if not name:
             raise ValueError("it holds a file without a name")
         if not name.endswith("/"):
@@ -109,7 +109,7 @@ def _list_tar(stream) -> Iterator[tuple[str, Reader, Callable]]:
 
 
 def _copy(path: str, open_stream: Callable, opened: contextlib.ExitStack):
-    """A temporary file with what a stream holds; ``path`` is what errors call it."""
+    """Copy a stream to a temporary file; errors call it ``path``."""
     copy = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
     try:
         with open_stream() as stream:
@@ -126,12 +126,12 @@ def _copy(path: str, open_stream: Callable, opened: contextlib.ExitStack):
 
 
 def _is_clutter(name: str) -> bool:
-    """Whether file managers have added a file."""
+    """Return whether a file was added by a file manager."""
     return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith("._")
 
 
 def recognise(head: bytes) -> str:
-    """Return what stands in place of a file and what to do, by its first bytes; empty if nothing is known of them."""
+    """Return what a file is instead of the expected one, from its first bytes, and what to do; "" if not recognised."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "it is empty; fetch it again"
@@ -144,15 +144,15 @@ def recognise(head: bytes) -> str:
     if text.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer in place of the file; fetch the file: git lfs pull"
     if len(head) > 16 and not head.strip(b"\0"):
-        return "it begins with zeros, as does a download that was cut off; fetch it again"
+        return "it begins with zeros, like an interrupted download; fetch it again"
     return ""
 
 
 def explain(head: bytes, error: Exception | str) -> str:
-    """Return why a file cannot be read, and what to do: by its first bytes, else by the error of a library."""
+    """Return why a file cannot be read, and what to do, from its first bytes or else from a library's error."""
     if reason := recognise(head):
         return reason
     reason = first_line(error) if isinstance(error, Exception) else error
     if head.startswith(b"PK") and isinstance(error, zipfile.BadZipFile):
-        reason = "its end is missing, as of a download that was cut off"
+        reason = "its end is missing, as in an interrupted download"
     return f"{reason}; fetch it again"

@@ -1,4 +1,4 @@
-"""A user's arrays: what they must look like, and how a model reads them. ``own_data`` describes their layout."""
+"""Checks and conversion of a user's arrays. ``own_data`` describes their layout."""
 
 import collections
 import itertools
@@ -12,16 +12,16 @@ from mmvm_jax.runtime.progress import log
 
 MASK = "__present"
 RESERVED = ("labels", "split")
-_LARGEST = np.float32(1e38)  # of real numbers: differences of two still fit into float32
+_LARGEST = np.float32(1e38)  # of real numbers, so that differences of two still fit into float32
 _LARGEST_COUNT = 2**31 - 1
-_FEWEST_LEVELS = 64  # of a whole data set of integer images
+_FEWEST_LEVELS = 64  # of integer images, over the whole data set
 _CHANNELS = (1, 2, 3, 4)  # that an image can have
-ROUNDING = 1e-3  # by which real pixels may lie outside of 0 to 1
+ROUNDING = 1e-3  # tolerance of the range 0 to 1 of real pixels
 _LARGEST_TOKEN = 999_999  # a network has parameters for every id
-# What metrics call the common representation, the mean over modalities, and sets of them.
+# Names in metrics of the joint representation, the mean over modalities, and sets of modalities.
 _OF_METRICS = ("joint", "mean", "all", "others")
 _OTHERS = "others_"
-_OF_OUTPUTS = ("__mean", "__log_variance", "__std", "__samples")  # what is made of a modality
+_OF_OUTPUTS = ("__mean", "__log_variance", "__std", "__samples")  # endings of the names of outputs
 _OF_IDS = re.compile(r"(^|_)(ids?|idx|ind(ex|ices)|barcodes?|names?|rows?)$", re.IGNORECASE)
 _LINKS = ("_", "_to_")  # between the names of two modalities
 
@@ -34,15 +34,15 @@ def seen(array) -> str:
 def modality_names(arrays: Mapping, wanted: Sequence[str] = ()) -> list[str]:
     """Return the names of the modalities among arrays, of which only type and shape are read.
 
-    What names samples or features (text, dates, and whole numbers called ids) is left out with a word in the log.
+    Arrays that name samples or features (text, dates, and integers called ids) are left out, with a line in the log.
 
     Args:
       arrays: by name.
-      wanted: if given, the other arrays are not looked at.
+      wanted: if given, the other arrays are ignored.
 
     Raises:
-      UserError: there is none, a name cannot be one, a mask has no modality, an array holds no numbers, lengths
-        differ, or there is no example.
+      UserError: there is no modality, a name is invalid, a mask has no modality, an array does not hold numbers,
+        lengths differ, or there are no examples.
     """
     _check_names(arrays)
     offered = [name for name in arrays if name not in RESERVED and not name.endswith(MASK)]
@@ -82,7 +82,7 @@ def _check_names(arrays: Mapping) -> None:
 
 
 def _left_out(name: str, arrays: Mapping) -> bool:
-    """Whether an array names samples or features rather than measuring something; says so."""
+    """Return whether an array holds names of samples or features instead of measurements, and log it if so."""
     array = arrays[name]
     numbered = array.dtype.kind in "iu" and _OF_IDS.search(name)
     if len(array.shape) > 1 or len(arrays) == 1 or not (array.dtype.kind in "USOM" or numbered):
@@ -92,7 +92,7 @@ def _left_out(name: str, arrays: Mapping) -> bool:
 
 
 def _no_numbers(name: str, array) -> str:
-    """What to do about an array that holds no numbers [N, ...]; empty for one that does."""
+    """Return advice for an array that does not hold numbers [N, ...]; empty for one that does."""
     kind, shape = array.dtype.kind, array.shape
     if array.dtype.fields:
         return f", such as numpy.lib.recfunctions.structured_to_unstructured({name})"
@@ -104,17 +104,17 @@ def _no_numbers(name: str, array) -> str:
             "M": f", such as {name}.astype('M8[s]').astype(float)",
             "O": f", such as {name}.astype(float); Python objects are not read from a file",
         }
-        return other.get(kind, ", of a type that NumPy itself has")
+        return other.get(kind, ", of one of NumPy's own types")
     if len(shape) < 2:
         return (
-            f", where one number per example is [N, 1], as {name}[:, None]; what is no modality (ids, dates) is left "
-            "out of the data, or by config.modalities, which names the others"
+            f", where one number per example is [N, 1], as {name}[:, None]; leave out arrays that are not modalities "
+            "(ids, dates), or list the modalities in config.modalities"
         )
     return ", with one number per example or more" if 0 in shape[1:] else ""
 
 
 def common_length(arrays: Mapping, names: Sequence[str]) -> int:
-    """Return N, the length of the named arrays, their masks, the labels and the split, 1 or more.
+    """Return N, the common length of the named arrays, their masks, the labels and the split.
 
     Raises:
       UserError: the lengths differ, or are 0.
@@ -123,7 +123,7 @@ def common_length(arrays: Mapping, names: Sequence[str]) -> int:
     lengths = {name: arrays[name].shape[0] if arrays[name].shape else 0 for name in counted}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise UserError(f"the arrays differ in length: {listed}; allowed: as many examples in each")
+        raise UserError(f"the arrays differ in length: {listed}; allowed: the same number of examples in each")
     length = next(iter(lengths.values()))
     if not length:
         raise UserError(f"the arrays have no examples: {', '.join(lengths)}; allowed: one or more")
@@ -142,7 +142,7 @@ def read_mask(mask: np.ndarray, name: str, length: int) -> np.ndarray:
 
 
 def read_presence(rows, name: str, length: int) -> np.ndarray:
-    """Return which examples have a modality, [N] bool: by its mask, else those that are not NaN throughout.
+    """Return which examples have a modality, [N] bool: from its mask, or else those whose entries are not all NaN.
 
     Args:
       rows: the arrays, ``MemoryRows`` or ``NpzRows``.
@@ -150,7 +150,7 @@ def read_presence(rows, name: str, length: int) -> np.ndarray:
       length: N.
 
     Raises:
-      UserError: the mask is none.
+      UserError: the mask is invalid.
     """
     if name + MASK in rows.headers:
         return read_mask(rows.read(name + MASK), name, length)
@@ -159,12 +159,12 @@ def read_presence(rows, name: str, length: int) -> np.ndarray:
         for start, block in rows.array_blocks(name):
             present[start : start + len(block)] = ~np.isnan(block).reshape(len(block), -1).all(axis=1)
     if not present.all():
-        log.info("array '%s' is NaN throughout %d examples, which count as absent", name, (~present).sum())
+        log.info("array '%s' has only NaN in %d examples, which are taken as absent", name, (~present).sum())
     return present
 
 
 def check_finite(name: str, array: np.ndarray, present: np.ndarray, start: int = 0) -> None:
-    """Raises UserError if a present example is not finite, or too large for float32.
+    """Raise UserError if a present example is not finite, or too large for float32.
 
     Args:
       name: of the modality.
@@ -182,15 +182,15 @@ def check_finite(name: str, array: np.ndarray, present: np.ndarray, start: int =
             raise UserError(
                 f"array '{name}' has {what} in {broken.sum()} examples, the first is {start + broken.argmax()}; "
                 f"allowed: only where '{name}{MASK}' is 0, or NaN in all entries of an example, which is then absent; "
-                "single entries are to be filled in before"
+                "impute single entries first"
             )
 
 
 def as_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.ndarray:
-    """Return a copy with the axes of its kind, zeros where absent, in the model's type; vectors keep theirs.
+    """Return a copy with the axes and type of its kind, zeros where absent. Vectors keep their type.
 
     Raises:
-      UserError: the array has other axes or values than its kind.
+      UserError: the axes or values do not fit the kind.
     """
     check_axes(name, array.shape, kind)
     array = array.copy()
@@ -203,14 +203,14 @@ def as_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.
     wrong = (array < 0) | (array > np.float64(largest)) | (array != np.round(array))
     if wrong.any():
         raise UserError(
-            f"array '{name}' is to be {kind} but has values such as {array[wrong][0]}; "
+            f"array '{name}' has the kind {kind} but values such as {array[wrong][0]}; "
             f"allowed: integers from 0 to {largest}"
         )
     return array.astype(np.int32)
 
 
 def check_levels(name: str, dtype: np.dtype, highest: float) -> None:
-    """Raise UserError for integers of few levels, such as masks or counts: as pixels they would be almost black."""
+    """Raise UserError for integer images of few levels, such as masks or counts, which would be almost black."""
     if dtype.kind in "iu" and 0 < highest < _FEWEST_LEVELS:
         raise UserError(
             f"array '{name}' is an integer image with values up to {highest:g} only; allowed: white as 255, real "
@@ -221,12 +221,12 @@ def check_levels(name: str, dtype: np.dtype, highest: float) -> None:
 def check_axes(name: str, shape: tuple[int, ...], kind: str) -> None:
     """Raise UserError if an array of this shape [N, ...] cannot be of its kind."""
     if kind == "tokens" and len(shape) != 2:
-        raise UserError(f"array '{name}' is to be tokens but has shape {list(shape)}; allowed: [N, T]")
+        raise UserError(f"array '{name}' has the kind tokens but shape {list(shape)}; allowed: [N, T]")
     if kind != "image":
         return
     if len(shape) not in (3, 4):
         raise UserError(
-            f"array '{name}' is to be an image but has shape {list(shape)}; allowed: [N, H, W] or [N, H, W, C]"
+            f"array '{name}' has the kind image but shape {list(shape)}; allowed: [N, H, W] or [N, H, W, C]"
         )
     check_channels(name, shape)
 
@@ -254,7 +254,7 @@ def _as_image(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _rescaling(name: str, lowest: float, highest: float) -> str:
-    """The arithmetic that takes an image of known range to the range 0 to 1."""
+    """Return the advice that rescales an image of a known range to 0 to 1; empty for other ranges."""
     if lowest >= -1 and highest <= 1:
         return f", as by ({name} + 1) / 2"
     white = next((white for white in (255, 1023, 4095, 65535) if highest <= white), None)

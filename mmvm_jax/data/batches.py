@@ -1,4 +1,4 @@
-"""Batches of a split: in a shuffled order for training, in file order for evaluation."""
+"""Batches of a split: in shuffled order for training, in stored order for evaluation."""
 
 import functools
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ _ENDLESS = 2**62  # batches
 
 
 class Order:
-    """Which examples are in which batch, without end: every epoch in a new order that the seed determines.
+    """Endless iterator over the examples of each batch. Every epoch has a new order, determined by the seed.
 
-    Where the batch size does not divide the number of examples, an epoch leaves out its last ones.
+    If the number of examples is not a multiple of the batch size, each epoch drops its last examples.
 
     Args:
       num_examples: of the split.
       batch_size: 1 to the number of examples.
-      seed: of all the orders.
+      seed: of the orders of all epochs.
 
     Raises:
-      UserError: the split holds fewer examples than a batch.
+      UserError: the split has fewer examples than a batch.
     """
 
     def __init__(self, num_examples: int, batch_size: int, seed: int):
@@ -43,12 +43,12 @@ class Order:
         return self._num_examples // self._batch_size
 
     def get_state(self) -> dict[str, int]:
-        """Where the next batch lies, as plain numbers; its position counts the epoch's earlier batches."""
+        """Return the position of the next batch: its epoch, the number of earlier batches in it, and the seed."""
         epoch, position = divmod(self.step, self.steps_per_epoch)
         return {"epoch": epoch, "position": position, "seed": self._seed}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes to where ``get_state`` was called, with an equal number of examples and batch size."""
+        """Go to the position at which ``get_state`` was called, with the same number of examples and batch size."""
         self.step = state["epoch"] * self.steps_per_epoch + state["position"]
         self._restart(state["seed"])
 
@@ -64,7 +64,7 @@ class Order:
         return self.batch(self.step - 1)
 
     def batch(self, step: int) -> np.ndarray:
-        """The examples of a step: [B] int32."""
+        """Return the indices of the examples of a step: [B] int32."""
         epoch, position = divmod(step, self.steps_per_epoch)
         start = position * self._batch_size
         return self._examples(epoch)[start : start + self._batch_size]
@@ -75,16 +75,16 @@ class Order:
 
 
 class Batches:
-    """The batches of a split in the ``Order`` of its examples, without end, read ahead from the disk.
+    """Endless iterator over the batches of a split in the ``Order`` of its examples, read ahead from disk.
 
     Args:
-      split: what to draw from.
+      split: the examples.
       batch_size: 1 to the number of examples.
-      seed: of all the orders.
-      rows: of every batch, those that are wanted.
+      seed: of the orders of all epochs.
+      rows: the rows of every batch to return.
 
     Raises:
-      UserError: the split holds fewer examples than a batch.
+      UserError: the split has fewer examples than a batch.
     """
 
     def __init__(self, split: Split, batch_size: int, seed: int, rows: slice = slice(None)):
@@ -93,34 +93,34 @@ class Batches:
         self.set_state(self.order.get_state())
 
     def get_state(self) -> dict[str, int]:
-        """As that of the ``Order``."""
+        """Return the state of the ``Order``."""
         return self.order.get_state()
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes to where ``get_state`` was called, on any iterator of equal split and batch size."""
+        """Go to the position at which ``get_state`` was called, by any iterator with the same split and batch size."""
         self.order.set_state(state)
         batch = lambda step: gather(self._split, self.order.batch(step)[self._rows])
-        self._coming = _each(self._split, batch, range(self.order.step, _ENDLESS))
+        self._batches = _map_steps(self._split, batch, range(self.order.step, _ENDLESS))
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        batch = next(self._coming)
+        batch = next(self._batches)
         self.order.step += 1
         return batch
 
 
 def some_rows(count: int, most: int) -> np.ndarray:
-    """Which of ``count`` rows are read where ``most`` suffice: drawn at random, as files are often sorted by class."""
+    """Choose up to ``most`` of ``count`` rows, at random because files are often sorted by class: sorted indices."""
     return np.sort(np.random.default_rng(0).permutation(count)[:most])
 
 
 def evaluation_batches(split: Split, batch_size: int, rows: slice = slice(None)) -> Iterator[tuple[Batch, int]]:
-    """The whole split in order, with the number of rows that count in each whole batch.
+    """Yield the whole split in order, as batches with the number of their valid rows.
 
-    A whole batch has ``batch_size`` rows, the last one repeating its first where too few are left; only the ``rows``
-    that are wanted are read.
+    Every batch has ``batch_size`` rows; the last one is filled up by repeating its own rows. Of each batch only
+    ``rows`` are read and returned, while the number of valid rows is that of the whole batch.
     """
     num_examples = len(split.labels)
 
@@ -129,18 +129,18 @@ def evaluation_batches(split: Split, batch_size: int, rows: slice = slice(None))
         index = np.arange(start, min(start + batch_size, num_examples), dtype=np.int32)
         return gather(split, np.resize(index, batch_size)[rows]), len(index)
 
-    return _each(split, batch, range(-(-num_examples // batch_size)))
+    return _map_steps(split, batch, range(-(-num_examples // batch_size)))
 
 
-def _each(split: Split, function, steps: range) -> Iterator:
-    """``function`` of every step, ahead of time where it reads from the disk."""
+def _map_steps(split: Split, function, steps: range) -> Iterator:
+    """Apply ``function`` to every step, ahead of time if it reads from disk."""
     if isinstance(split.inputs, StoredInputs):
         return read_ahead(function, steps)
     return map(function, steps)
 
 
 def gather(split: Split, index: np.ndarray) -> Batch:
-    """The examples [B] of these numbers."""
+    """Return the batch of the examples with these indices, [B]."""
     if isinstance(split.inputs, StoredInputs):
         inputs = split.inputs.take(index)
     else:

@@ -1,20 +1,20 @@
-"""CelebA: photographs of faces, and a text that names the attributes of the face."""
+"""CelebA: photographs of faces, each with a text that lists the attributes of the face."""
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from mmvm_jax.data import builders, on_disk, raw, tables, text
-from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
+from mmvm_jax.data.dataset import DataSet, fingerprint, read_complete_splits, select_modalities
 from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
-# In the publisher's file, or as some write it; the validation split is not prepared.
+# Spellings in the publisher's file and in copies of it. The validation split is not prepared.
 PARTITIONS = {"train": ("0", "train"), "test": ("2", "test")}
 ALL_PARTITIONS = (*PARTITIONS["train"], "1", "val", "valid", "validation", *PARTITIONS["test"])
 SEED = 0
 SIDE = 64
-WIDTH, CROP = 178, 148  # of a published picture, and of its middle
+WIDTH, CROP = 178, 148  # of a published picture, and of its centre crop
 TEXT_LENGTH = 256
 MODALITIES = (
     Modality("image", (SIDE, SIDE, 3), "image", "laplace", scale=0.75),
@@ -82,7 +82,7 @@ class Celeba(tfds.core.GeneratorBasedBuilder):
 def read_attributes(files: raw.RawFiles) -> tuple[list[str], dict[str, np.ndarray]]:
     """Return the names of the 40 attributes, and which of them every image has: {file: [40] uint8}.
 
-    The heading names the attributes; before them, columns of other names or an index may stand.
+    The heading names the attributes, possibly after other columns or an index.
     """
     path = files.find("list_attr_celeba.txt", "list_attr_celeba.csv")
     heading, count, attributes = [], None, {}
@@ -103,7 +103,7 @@ def read_attributes(files: raw.RawFiles) -> tuple[list[str], dict[str, np.ndarra
 
 
 def read_partition(files: raw.RawFiles) -> dict[str, list[str]]:
-    """Return the image files of each split, by name."""
+    """Return the names of the image files of each split."""
     path = files.find("list_eval_partition.txt", "list_eval_partition.csv")
     members = {split: [] for split in PARTITIONS}
     for line, row in tables.rows(files, path):
@@ -120,7 +120,7 @@ def read_partition(files: raw.RawFiles) -> dict[str, list[str]]:
 
 
 def _after_image(row: list[str]) -> tuple[str | None, list[str]]:
-    """The file of an image that a row names, without folders, and what stands after it."""
+    """Return the image file named in a row, without folders, and the cells after it."""
     for place, cell in enumerate(row[:3]):
         if cell.lower().endswith((".jpg", ".jpeg", ".png")):
             return cell.rpartition("/")[2], row[place + 1 :]
@@ -128,7 +128,7 @@ def _after_image(row: list[str]) -> tuple[str | None, list[str]]:
 
 
 def find_pictures(files: raw.RawFiles, images: list[str]) -> dict[str, str]:
-    """Return the path of every image, which may lie in any folder, and may be a PNG file.
+    """Return the path of every image. It may be in any folder, and may be a PNG file.
 
     Raises:
       UserError: some are missing.
@@ -146,7 +146,7 @@ def find_pictures(files: raw.RawFiles, images: list[str]) -> dict[str, str]:
 
 
 def read_picture(files: raw.RawFiles, path: str) -> np.ndarray:
-    """Return the middle of a face's picture, of the published size or scaled: [64, 64, 3] uint8."""
+    """Return the centre crop of a picture of the published size or a scaled one: [64, 64, 3] uint8."""
     picture = files.image(path, "RGB")
     side = min(max(1, round(CROP * picture.width / WIDTH)), picture.height)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
@@ -155,7 +155,7 @@ def read_picture(files: raw.RawFiles, path: str) -> np.ndarray:
 
 
 def write_text(names, attributes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Names of the attributes present, from a random position on: [256] ids of characters, int32."""
+    """Return a text of the present attributes' names, at a random position: [256] ids of characters, int32."""
     present = [name.replace("_", " ").lower() for name, has in zip(names, attributes, strict=True) if has]
     line = ", ".join(present)
     start = rng.integers(max(TEXT_LENGTH - len(line), 0) + 1)
@@ -163,21 +163,10 @@ def write_text(names, attributes: np.ndarray, rng: np.random.Generator) -> np.nd
 
 
 def load(config_data, modalities=()) -> DataSet:
-    """Prepares the data set if need be and reads it.
-
-    Args:
-      config_data: ``config.data``; read are ``dir`` and ``memory_gb``.
-      modalities: names of those wanted; both if empty.
-
-    Raises:
-      UserError: files are missing or damaged.
-    """
+    """Load the data set; see ``load_dataset``. Reads ``dir`` and ``memory_gb`` of ``config.data``."""
     chosen = select_modalities(MODALITIES, modalities)
-    builder = builders.prepare(Celeba, "aligned", builders.data_directory(config_data.dir))
-    names = [modality.name for modality in chosen]
-    train, test = (
-        complete_split(*on_disk.read_split(builder, split, names, config_data.memory_gb)) for split in PARTITIONS
-    )
+    builder = builders.prepare(Celeba, "aligned", config_data.dir)
+    train, test = read_complete_splits(builder, chosen, config_data.memory_gb)
     return DataSet(
         chosen,
         train,

@@ -1,4 +1,4 @@
-"""The containers in which people hold arrays (lists, frames, sparse and masked arrays) as plain NumPy arrays."""
+"""Conversion of lists, DataFrames, sparse and masked arrays to plain NumPy arrays."""
 
 from collections.abc import Mapping
 
@@ -10,13 +10,13 @@ from mmvm_jax.runtime.progress import log
 
 
 def as_arrays(data: Mapping) -> dict[str, np.ndarray]:
-    """Return plain arrays by name, with masks for the examples that a container says are absent.
+    """Return plain arrays by name, with masks for the examples that a container marks as absent.
 
-    Read are NumPy and JAX arrays, nested lists, DataFrames and Series, sparse matrices, masked arrays of which whole
-    examples are masked, and lists of arrays with None where an example has none. A modality that is None has no array.
+    Accepts NumPy and JAX arrays, nested lists, DataFrames and Series, sparse matrices, masked arrays in which whole
+    examples are masked, and lists of arrays with None for absent examples. A value that is None is left out.
 
     Raises:
-      UserError: something is no array, or tables are indexed differently.
+      UserError: a value is not an array, or tables have different indexes.
     """
     _check_indexes(data)
     arrays = {}
@@ -40,7 +40,7 @@ def columns_of(values) -> tuple[str, ...]:
 
 
 def _plain(name: str, values) -> tuple[np.ndarray, np.ndarray | None]:
-    """An array, and which of its examples are present where the container says so."""
+    """Return the array, and a mask of its present examples if the container has one."""
     if hasattr(values, "toarray"):  # sparse matrices and arrays of SciPy
         values = values.toarray()
     if np.ma.is_masked(values):
@@ -50,7 +50,7 @@ def _plain(name: str, values) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:  # lists of different lengths
-        raise UserError(f"array '{name}' is none ({first_line(error)}); allowed: numbers [N, ...]") from error
+        raise UserError(f"'{name}' is not an array ({first_line(error)}); allowed: numbers [N, ...]") from error
     if array.dtype.kind == "V" and not array.dtype.fields and array.dtype.name.startswith(("bfloat", "float")):
         return array.astype(np.float32), None
     if array.dtype.kind == "O" and name not in RESERVED:
@@ -64,25 +64,25 @@ def _unmasked(name: str, values: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndar
     if partly.any():
         raise UserError(
             f"array '{name}' has masked values in a part of {partly.sum()} examples, the first is {partly.argmax()}; "
-            "allowed: examples masked as a whole; single entries are to be filled in before"
+            "allowed: examples masked as a whole; impute single entries first"
         )
     return np.ma.getdata(values), np.logical_not(masked.all(axis=1))
 
 
 def _with_gaps(name: str, values) -> tuple[np.ndarray, np.ndarray]:
-    """Examples of equal shape, some of which are None."""
+    """Convert a list of examples of equal shape, some of which are None."""
     present = np.array([value is not None for value in values])
     try:
         known = np.stack([np.asarray(value) for value in values if value is not None])
     except ValueError as error:
-        raise UserError(f"array '{name}' is none ({first_line(error)}); allowed: examples of one shape") from error
+        raise UserError(f"'{name}' is not an array ({first_line(error)}); allowed: examples of one shape") from error
     array = np.zeros((len(values), *known.shape[1:]), known.dtype)
     array[present] = known
     return array, present
 
 
 def _of_objects(name: str, array: np.ndarray, columns) -> tuple[np.ndarray, np.ndarray | None]:
-    """Numbers that are stored as Python objects; a missing one becomes NaN."""
+    """Convert numbers that are stored as Python objects; missing ones become NaN."""
     if array.ndim == 1 and len(array) and any(np.ndim(value) for value in array):
         return _plain(name, list(array))
     if array.ndim < 2:
@@ -95,8 +95,8 @@ def _of_objects(name: str, array: np.ndarray, columns) -> tuple[np.ndarray, np.n
         wrong = [place for place in range(array.shape[1]) if not _all_numbers(array[:, place])]
         named = [str(columns[place]) if columns is not None else str(place) for place in wrong]
         raise UserError(
-            f"array '{name}' holds other things than numbers in column {', '.join(named[:5])} "
-            f"({array[0, wrong[0]]!r:.40}); allowed: numbers only, text and dates left out or encoded"
+            f"array '{name}' has values that are not numbers in column {', '.join(named[:5])} "
+            f"({array[0, wrong[0]]!r:.40}); allowed: only numbers; leave out or encode text and dates"
         ) from error
 
 
@@ -115,7 +115,7 @@ def _all_numbers(values: np.ndarray) -> bool:
 
 
 def _check_indexes(data: Mapping) -> None:
-    """Raise UserError where tables name the same examples in another order, as arrays are paired by position."""
+    """Raise UserError if tables index the same examples in different orders, since rows are paired by position."""
     first = None
     for name, values in data.items():
         index = getattr(values, "index", None)
@@ -126,6 +126,6 @@ def _check_indexes(data: Mapping) -> None:
         if labels != first[1] and set(labels) & set(first[1]):
             raise UserError(
                 f"tables '{first[0]}' and '{name}' have the same index in another order, or not all of it; allowed: "
-                f"the same examples in the same order, as by {name}.loc[{first[0]}.index]; or, paired by position, "
-                "arrays, as by .to_numpy()"
+                f"the same examples in the same order, as by {name}.loc[{first[0]}.index]; or arrays, as by "
+                ".to_numpy(), whose rows are paired by position"
             )

@@ -1,4 +1,4 @@
-"""CUB: photographs of birds, each with ten captions; a photograph and one of its captions are an example."""
+"""CUB: photographs of birds with ten captions each. An example is a photograph and one of its captions."""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -12,10 +12,10 @@ from mmvm_jax.types import Modality
 
 SPLITS = ("train", "test")
 SIDE = 64
-NUM_CAPTIONS = 10  # of a photograph
+NUM_CAPTIONS = 10  # per photograph
 CAPTION_LENGTH = 32
-MIN_COUNT = 4  # occurrences in training captions that make a word known
-FIRST_TEST_CLASS = 151  # of 200, where the splits share no class
+MIN_COUNT = 4  # of a word in the training captions, for it to enter the vocabulary
+FIRST_TEST_CLASS = 151  # of 200, if the splits are disjoint in classes
 CAPTION_WEIGHT = SIDE * SIDE / CAPTION_LENGTH
 # The attributes has_primary_color::*, grouped.
 COLOURS = {
@@ -96,7 +96,7 @@ class Cub(tfds.core.GeneratorBasedBuilder):
 
 
 def read_images(files: raw.RawFiles) -> dict[int, str]:
-    """File of every photograph, ``<number of the class>.<class>/<image>.jpg``, by its number."""
+    """Return {number: file} of all photographs, where the file is ``<number of the class>.<class>/<image>.jpg``."""
     images, (path, rows) = {}, _rows(files, "CUB_200_2011/images.txt", 2)
     for _, (number, name) in rows:
         if not (number.isdecimal() and name.partition(".")[0].isdecimal()):
@@ -106,7 +106,7 @@ def read_images(files: raw.RawFiles) -> dict[int, str]:
 
 
 def split_images(files: raw.RawFiles, images: dict[int, str], policy: str) -> dict[str, list[int]]:
-    """Numbers of the photographs of each split."""
+    """Return the numbers of the photographs of each split."""
     if policy == "official":
         path, rows = _rows(files, "CUB_200_2011/train_test_split.txt", 2)
         is_training = {number: tables.flag(files, path, line, value) for line, (number, value) in rows}
@@ -123,9 +123,9 @@ def split_images(files: raw.RawFiles, images: dict[int, str], policy: str) -> di
 
 
 def read_colours(files: raw.RawFiles, images: dict[int, str]) -> dict[int, np.ndarray]:
-    """Which groups of ``COLOURS`` every photograph's bird has, by number: [6] int32 each.
+    """Return which groups of ``COLOURS`` the bird of every photograph has: {number: [6] int32}.
 
-    Some published lines have more columns than the others; the first three mean the same in all.
+    Some lines of the published table have additional columns; the first three have the same meaning in all lines.
     """
     groups = {str(attribute): row for row, group in enumerate(COLOURS.values()) for attribute in group}
     colours = {str(image): np.zeros(len(COLOURS), np.int32) for image in images}
@@ -137,12 +137,12 @@ def read_colours(files: raw.RawFiles, images: dict[int, str]) -> dict[int, np.nd
 
 
 def read_picture(files: raw.RawFiles, path: str) -> np.ndarray:
-    """A photograph squeezed to 64x64, in colour: [64, 64, 3] uint8."""
+    """Return a photograph resized to 64x64, in colour: [64, 64, 3] uint8."""
     return np.asarray(files.image(path, "RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def _rows(files: raw.RawFiles, name: str, columns: int):
-    """The path of a table, and the first columns of each line with its number."""
+    """Return the path of a table, and an iterator over its line numbers and their first columns."""
     path = files.find(name, name.rpartition("/")[2], name.rpartition("/")[2].replace(".txt", ".csv"))
 
     def rows():
@@ -156,19 +156,11 @@ def _rows(files: raw.RawFiles, name: str, columns: int):
 
 
 def load(config_data, modalities=()) -> DataSet:
-    """Prepares the data set if need be and reads it.
-
-    Args:
-      config_data: ``config.data``; read are ``dir`` and ``policy``.
-      modalities: names of those wanted; both if empty.
-
-    Raises:
-      UserError: a field has a value that is not allowed, or files are missing or damaged.
-    """
+    """Load the data set; see ``load_dataset``. Reads ``dir`` and ``policy`` of ``config.data``."""
     policy = config_data.policy or "official"
     if policy not in _POLICIES:
         raise unknown_name("config.data.policy", policy, _POLICIES)
-    builder = builders.prepare(Cub, policy, builders.data_directory(config_data.dir))
+    builder = builders.prepare(Cub, policy, config_data.dir)
     vocabulary = tuple(builder.info.metadata["vocabulary"])
     caption = Modality(
         "caption",
@@ -196,7 +188,7 @@ def load(config_data, modalities=()) -> DataSet:
 
 
 def _read_split(builder, split: str, names) -> Split:
-    """One example a caption: those of a photograph follow each other."""
+    """Read one example per caption. The examples of a photograph are consecutive."""
     stored = {"image": "image", "caption": "captions"}
     arrays, labels = builders.read_split(builder, split, [stored[name] for name in names])
     inputs = {}

@@ -1,26 +1,26 @@
-"""The captions of CUB's photographs, in the layouts in which they are passed on."""
+"""The captions of CUB's photographs, in the layouts in which they are distributed."""
 
 import re
 
 from mmvm_jax.data import raw, text
 
-# All captions of a part in one file, in the order of the photographs in its folder.
+# Files with all captions of a part, in the order of the photographs in its folder.
 _PARTS = {"train": "text_trainvalclasses.txt", "test": "text_testclasses.txt"}
 
 
 def read_captions(files: raw.RawFiles, images: dict[int, str], count: int) -> dict[int, list[list[str]]]:
     """Return the words of the captions of every photograph.
 
-    Read are a file for each photograph, ``<class>/<image>.txt`` in ``text_c10`` or any other folder, or one file for
-    all photographs of ``train/<class>/`` and one for those of ``test/<class>/``.
+    Reads one file per photograph, ``<class>/<image>.txt`` in ``text_c10`` or any other folder, or one file for all
+    photographs of ``train/<class>/`` and one for those of ``test/<class>/``.
 
     Args:
       files: the raw files.
-      images: ``<class>/<image>.jpg`` of every photograph, by its number.
-      count: captions of a photograph.
+      images: {number: ``<class>/<image>.jpg``} of all photographs.
+      count: number of captions per photograph.
 
     Raises:
-      UserError: captions are missing, or a photograph has another number of them.
+      UserError: captions are missing, or a photograph has the wrong number of captions.
     """
     if all(files.find_optional(file) for file in _PARTS.values()) and not _find(files, next(iter(images.values()))):
         lines = {name: lines for part in _PARTS for name, lines in _of_part(files, part, count).items()}
@@ -37,13 +37,13 @@ def read_captions(files: raw.RawFiles, images: dict[int, str], count: int) -> di
 
 
 def _find(files: raw.RawFiles, name: str) -> str | None:
-    """The file of one photograph's captions."""
+    """Return the file of one photograph's captions."""
     name = name.rpartition(".")[0] + ".txt"
     return files.find_optional(f"text_c10/{name}", name)
 
 
 def _of_part(files: raw.RawFiles, part: str, count: int) -> dict[str, list[list[str]]]:
-    """Captions of a part's photographs by ``<class>/<image>.jpg``."""
+    """Return {``<class>/<image>.jpg``: captions} of the photographs of a part."""
     pattern = re.compile(rf"(?:^|/){part}/(\d+\.[^/]+/[^/]+\.jpg)$", re.IGNORECASE)
     names = sorted((match[1] for match in map(pattern.search, files.paths) if match), key=lambda name: name.split("/"))
     path = files.find(_PARTS[part])
@@ -55,7 +55,7 @@ def _of_part(files: raw.RawFiles, part: str, count: int) -> dict[str, list[list[
 
 
 def _split(files: raw.RawFiles, path: str, count: int) -> list[list[list[str]]]:
-    """The words of every caption in a file, ``count`` of them together."""
+    """Return the words of all captions in a file, in groups of ``count`` captions."""
     lines = [line for line in files.text(path).splitlines() if line.strip()]
     if not lines or len(lines) % count or (len(lines) != count and path.rpartition("/")[2] not in _PARTS.values()):
         raise files.damaged(path, f"{len(lines)} captions; expected {count}")

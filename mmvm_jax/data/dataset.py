@@ -1,12 +1,14 @@
-"""Data sets: a training and a test split of the same modalities."""
+"""Data sets, which consist of a training and a test split, and operations on splits."""
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from mmvm_jax.data import on_disk
 from mmvm_jax.data.on_disk import StoredInputs
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.types import Modality
@@ -25,15 +27,14 @@ class DataSet:
     """A training and a test split of the same modalities.
 
     Attributes:
-      modalities: M of them; their order is that of the rows of every mask.
+      modalities: M of them, in the order of the rows of every mask.
       num_classes: number of classes; 0 without labels.
       label_kind: "class", "multilabel" or "none".
       fingerprint: a short hash of all examples and labels.
-      class_names: of the classes, where they have names.
+      class_names: names of the classes, if known.
       vocabularies: ``{modality name: words}``, the word of every token id.
-      columns: ``{modality name: names of its columns}`` of what was given as tables with names.
-      units: ``{modality name: (mean [...], scale [...])}`` of what was standardised; the original is
-        x * scale + mean.
+      columns: ``{modality name: names of its columns}`` of modalities that were given as tables.
+      units: ``{modality name: (mean [...], scale [...])}`` of standardised modalities: original = x * scale + mean.
     """
 
     modalities: tuple[Modality, ...]
@@ -49,18 +50,36 @@ class DataSet:
 
 
 def complete_split(inputs: dict[str, np.ndarray], labels: np.ndarray) -> Split:
-    """A split in which every modality of every example is present."""
+    """Return a split in which every modality of every example is present."""
     return Split(inputs, np.ones((len(inputs), len(labels)), bool), labels)
 
 
+def read_complete_splits(builder, modalities: Sequence[Modality], memory_gb: float = math.inf) -> tuple[Split, Split]:
+    """Read the training and the test split of a builder, in which every modality of every example is present."""
+    names = [modality.name for modality in modalities]
+    train, test = (complete_split(*on_disk.read_split(builder, name, names, memory_gb)) for name in ("train", "test"))
+    return train, test
+
+
+def split_stratified(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Split examples at random, 80 to 20 within each class: {split: indices in random order}."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank_in_class = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank_in_class[members] = np.arange(len(members)) / len(members)
+    is_training = rank_in_class[order] < 0.8
+    return {"train": order[is_training], "test": order[~is_training]}
+
+
 def without_empty(split: Split) -> Split:
-    """The split without the examples of which nothing is present."""
+    """Return the split without the examples that have no modality."""
     seen = split.present.any(axis=0)
     return split if seen.all() else select_examples(split, seen)
 
 
 def select_examples(split: Split, chosen: np.ndarray) -> Split:
-    """The examples that are ``chosen``: [N] bool, or their numbers."""
+    """Return the examples that are ``chosen``, [N] bool or indices."""
     if isinstance(split.inputs, StoredInputs):
         inputs = split.inputs.select(chosen)
     else:
@@ -69,12 +88,12 @@ def select_examples(split: Split, chosen: np.ndarray) -> Split:
 
 
 def with_validation(dataset: DataSet, share: float) -> DataSet:
-    """The data set with a random share of its training examples in place of the test split.
+    """Return the data set with a random share of its training examples in place of the test split.
 
-    What is chosen by it (a method, beta) is chosen without the test examples. Standardised data keep their units.
+    It serves to choose a method or beta without the test examples. Standardised data keep their units.
 
     Raises:
-      UserError: either would be empty.
+      UserError: one of the two splits would be empty.
     """
     if not share:
         return dataset
@@ -89,13 +108,13 @@ def with_validation(dataset: DataSet, share: float) -> DataSet:
 
 
 def select_modalities(offered: Sequence[Modality], names: Sequence[str]) -> tuple[Modality, ...]:
-    """The offered modalities of these names, in the order of the names; all of them if no name is given.
+    """Return the offered modalities with these names, in the order of the names; all if there are no names.
 
     Raises:
-      UserError: a name is not offered or occurs twice.
+      UserError: a name is not offered, or occurs twice.
     """
     by_name = {modality.name: modality for modality in offered}
-    # On a command line config.modalities=a,b is one name.
+    # On the command line, config.modalities=a,b gives the single name "a,b".
     names = [part for name in names for part in ([name] if name in by_name else name.split(","))]
     for name in names:
         if name not in by_name:
@@ -106,9 +125,9 @@ def select_modalities(offered: Sequence[Modality], names: Sequence[str]) -> tupl
 
 
 def fingerprint(*splits: Split) -> str:
-    """A hash of all examples and labels, not of what is present: 16 hexadecimal digits.
+    """Return a hash of all examples and labels, but not of the masks: 16 hexadecimal digits.
 
-    That of examples on disk is another one than that of the same examples in memory.
+    The hash of examples on disk differs from that of the same examples in memory.
     """
     digest = hashlib.blake2b(digest_size=8)
     for split in splits:
@@ -122,5 +141,5 @@ def fingerprint(*splits: Split) -> str:
 
 
 def array_heading(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
-    """Return what stands before an array in what a fingerprint is the hash of."""
+    """Return the bytes that precede an array's values in the input of a fingerprint."""
     return f"{name} {dtype} {shape}".encode()

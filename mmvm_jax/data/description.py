@@ -1,4 +1,4 @@
-"""What must be known of the data a model was trained on to use it on other data: what each array is, its units."""
+"""Description of training data (kinds, types, units), which is needed to use the model on other data."""
 
 import dataclasses
 import json
@@ -14,12 +14,12 @@ from mmvm_jax.types import Batch, Modality
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """A data set without its examples.
+    """Properties of a data set, without its examples.
 
     Attributes:
       modalities: M of them, in the order of the rows of every mask.
-      dtypes: ``{modality name: type of its inputs}``, as the model was given them.
-      units, vocabularies, class_names, fingerprint, columns: see ``pipeline.DataSet``.
+      dtypes: ``{modality name: type of its inputs}`` in the data set.
+      units, vocabularies, class_names, fingerprint, columns: see ``dataset.DataSet``.
     """
 
     modalities: tuple[Modality, ...]
@@ -31,20 +31,20 @@ class Description:
     columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def blank_batch(self) -> Batch:
-        """One example without any modality."""
+        """Return one example without any modality."""
         inputs = {m.name: np.zeros((1, *m.shape), self.dtypes[m.name]) for m in self.modalities}
         return Batch(inputs, np.zeros((len(inputs), 1), bool), np.zeros(1, np.int32), np.full(1, -1, np.int32))
 
     def to_model(self, modality: Modality, array: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Inputs as the model was trained on them, zeros where absent.
+        """Convert an array to inputs like those of training, with zeros where absent.
 
         Args:
-          modality: which.
+          modality: of the array.
           array: [n, ...] in original units; images may lack the axis of channels.
           present: [n] bool.
 
         Raises:
-          UserError: the array has other values than the modality can have.
+          UserError: the array has values that are invalid for the modality.
         """
         values = as_kind(modality.name, array, modality.kind, present)
         if modality.kind == "tokens" and values.max() >= modality.vocabulary_size:
@@ -58,15 +58,15 @@ class Description:
         return values
 
     def unit(self, modality: Modality, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        """(offset, scale) that take the model's values to those of an array of this type: x * scale + offset."""
+        """Return (offset, scale) that convert the model's values to an array of this type: x * scale + offset."""
         if modality.kind == "image" and dtype.kind not in "fb":
             return np.array(0, np.float32), np.array(255, np.float32)
         return self.units.get(modality.name, (np.array(0, np.float32), np.array(1, np.float32)))
 
     def generated_type(self, modality: Modality) -> np.dtype:
-        """The type of generated arrays: pixels and tokens as in training, else real numbers.
+        """Return the type of generated arrays: for pixels and tokens as in training, otherwise real numbers.
 
-        Those in original units are float64, since float32 cannot tell apart what lies close together far from zero.
+        Real numbers in original units are float64, since float32 is too coarse for close values far from zero.
         """
         if modality.kind in ("image", "tokens"):
             return np.dtype(self.dtypes[modality.name])
@@ -74,7 +74,7 @@ class Description:
 
 
 def describe(data: DataSet) -> Description:
-    """The description of a data set."""
+    """Return the description of a data set."""
     dtypes = {modality.name: data.train.inputs[modality.name][:1].dtype.name for modality in data.modalities}
     return Description(
         data.modalities, dtypes, data.units, data.vocabularies, data.class_names, data.fingerprint, data.columns
@@ -82,14 +82,14 @@ def describe(data: DataSet) -> Description:
 
 
 def to_text(description: Description) -> str:
-    """JSON; every number comes back to the bit."""
+    """Return the description as JSON, from which every number can be restored bit for bit."""
     values = dataclasses.asdict(description)
     values["units"] = {name: [part.tolist() for part in unit] for name, unit in description.units.items()}
     return json.dumps(values, indent=1) + "\n"
 
 
 def from_text(text: str) -> Description:
-    """The inverse of ``to_text``."""
+    """Parse the text of ``to_text``."""
     values = json.loads(text)
     values["modalities"] = tuple(
         Modality(**one | {name: tuple(one.get(name, ())) for name in ("shape", "rates")})

@@ -1,14 +1,14 @@
-"""Hippocampal spikes: what five rats' neurons did while each smelled the same odour.
+"""Hippocampal spikes: activity of neurons of five rats, each of which smelled the same odour.
 
-The k-th trials of an odour of all rats belong together. The splits share no trial: they are drawn before a
-trial is cut into overlapping windows.
+The k-th trials of an odour of all rats form an example. The splits share no trial: they are drawn before trials are
+cut into overlapping windows.
 """
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from mmvm_jax.data import builders, raw
-from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
+from mmvm_jax.data.dataset import DataSet, fingerprint, read_complete_splits, select_modalities
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
@@ -16,7 +16,7 @@ from mmvm_jax.types import Modality
 SPLITS = ("train", "test")
 SEED = 0
 TRAINING_SHARE = 0.8
-# Rat: its number of neurons, and the first of the time bins that are used.
+# {rat: (number of neurons, first time bin that is used)}
 RATS = {
     "barat": (92, 225),
     "buchanan": (79, 225),
@@ -24,16 +24,16 @@ RATS = {
     "stella": (49, 250),
     "superchris": (46, 225),
 }
-NUM_BINS = 25  # of a trial
-WINDOW = 10  # bins of an example
-ODOURS = ("A", "B", "C", "D")  # 1 to 4 in the files; the fifth is rare, and left out
+NUM_BINS = 25  # per trial
+WINDOW = 10  # bins per example
+ODOURS = ("A", "B", "C", "D")  # 1 to 4 in the files; the fifth is rare and left out
 ODOUR_COLUMN = 3
 ORIGIN = raw.Origin(
     files="<rat>/<rat>_trial_info.npy and <rat>/<rat>_spike_data_binned.npy of " + ", ".join(RATS),
     source="hippocampal recordings during odour sequences (Shahbaba et al., 2022), doi 10.7280/D14X30",
     licence="CC0 1.0, as the repository states",
 )
-# The sum of squared errors of the published model is a Normal likelihood of this scale.
+# With this scale, the Normal likelihood equals the sum of squared errors of the published model.
 MODALITIES = tuple(
     Modality(rat, (neurons, WINDOW), "counts", "normal", scale=0.5**0.5) for rat, (neurons, _) in RATS.items()
 )
@@ -70,7 +70,7 @@ class Hippocampal(tfds.core.GeneratorBasedBuilder):
 
 
 def read_trials(files: raw.RawFiles, rat: str) -> tuple[np.ndarray, np.ndarray]:
-    """A rat's trials: odours [trials] from 0 on, and spike counts [trials, neurons, 25] float32."""
+    """Return a rat's trials: odours [trials], numbered from 0, and spike counts [trials, neurons, 25] float32."""
     neurons, start = RATS[rat]
     path = files.find(f"{rat}_trial_info.npy")
     info = files.array(path)
@@ -89,15 +89,15 @@ def read_trials(files: raw.RawFiles, rat: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def split_trials(odours: list[np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Puts the k-th trials of an odour of all rats together, and splits them.
+    """Match the k-th trials of an odour of all rats, and split them 80 to 20 within each odour.
 
-    There are as many as the rat with the fewest trials of that odour has.
+    The rat with the fewest trials of an odour determines their number.
 
     Args:
-      odours: of the trials of each rat, from 0 on.
+      odours: of the trials of each rat, numbered from 0.
 
     Returns:
-      For each split the labels [N] int32, and the trials [rats, N], 80 to 20 within each odour.
+      {split: (labels [N] int32, trials [rats, N])}.
     """
     rng = np.random.default_rng(SEED)
     members = {split: ([], []) for split in SPLITS}
@@ -106,9 +106,9 @@ def split_trials(odours: list[np.ndarray]) -> dict[str, tuple[np.ndarray, np.nda
         count = min(map(len, trials))
         if count < 2:
             raise UserError(f"hippocampal: a rat has {count} trials of odour {name}; allowed: 2 or more")
-        together = np.stack([theirs[:count] for theirs in trials])[:, rng.permutation(count)]
+        matched = np.stack([theirs[:count] for theirs in trials])[:, rng.permutation(count)]
         middle = min(round(TRAINING_SHARE * count), count - 1)
-        for split, chosen in zip(SPLITS, (together[:, :middle], together[:, middle:]), strict=True):
+        for split, chosen in zip(SPLITS, (matched[:, :middle], matched[:, middle:]), strict=True):
             members[split][0].append(np.full(chosen.shape[1], label, np.int32))
             members[split][1].append(chosen)
     return {
@@ -117,17 +117,7 @@ def split_trials(odours: list[np.ndarray]) -> dict[str, tuple[np.ndarray, np.nda
 
 
 def load(config_data, modalities=()) -> DataSet:
-    """Prepares the data set if need be and reads it.
-
-    Args:
-      config_data: ``config.data``; read is ``dir``.
-      modalities: names of the rats wanted; all five if empty.
-
-    Raises:
-      UserError: files are missing or damaged.
-    """
+    """Load the data set; see ``load_dataset``. Reads ``dir`` of ``config.data``."""
     chosen = select_modalities(MODALITIES, modalities)
-    builder = builders.prepare(Hippocampal, "spikes", builders.data_directory(config_data.dir))
-    names = [modality.name for modality in chosen]
-    train, test = (complete_split(*builders.read_split(builder, split, names)) for split in SPLITS)
+    train, test = read_complete_splits(builders.prepare(Hippocampal, "spikes", config_data.dir), chosen)
     return DataSet(chosen, train, test, len(ODOURS), "class", fingerprint(train, test), class_names=ODOURS)

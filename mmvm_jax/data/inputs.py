@@ -1,4 +1,4 @@
-"""A user's arrays as batches for a trained model, read some rows at a time."""
+"""Batches of a user's arrays for a trained model, read in blocks of rows."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -14,22 +14,22 @@ from mmvm_jax.types import Batch, Modality
 
 
 class Block(NamedTuple):
-    """Some examples, as they were given and as the model reads them."""
+    """A block of examples, as given by the user and as the model reads them."""
 
-    arrays: dict[str, np.ndarray]  # {modality name: [n, ...]} of the modalities that the input has
+    arrays: dict[str, np.ndarray]  # {modality name: [n, ...]} of the modalities in the input
     present: np.ndarray  # [M, n] bool
-    batch: Batch  # of B >= n rows, those after the n without any modality
+    batch: Batch  # of B >= n rows; the rows after the first n have no modality
 
     @property
     def count(self) -> int:
-        """n."""
+        """Number of examples, n."""
         return self.present.shape[1]
 
 
 class Inputs:
-    """Arrays in the layout of ``own_data``, checked against the data that a model was trained on.
+    """Arrays in the layout of ``own_data``, checked against the training data of a model.
 
-    A modality of which there is no array is absent from all examples; labels and split are not read.
+    A modality without an array is absent from all examples. Labels and split are ignored.
 
     Attributes:
       length: N, number of examples.
@@ -38,10 +38,10 @@ class Inputs:
     Args:
       description: of the training data.
       rows: the arrays.
-      names: of the modalities to read; of the others nothing is. All if empty.
+      names: of the modalities to read; all if empty.
 
     Raises:
-      UserError: an array is unknown, has another shape than in training, or a mask is no mask.
+      UserError: an array is unknown, its shape differs from training, or a mask is invalid.
     """
 
     def __init__(self, description: Description, rows: MemoryRows | NpzRows, names: Sequence[str] = ()):
@@ -66,19 +66,19 @@ class Inputs:
         return read_presence(self._rows, name, self.length)
 
     def check_not_empty(self) -> None:
-        """Raises UserError if an example has no modality at all."""
+        """Raise UserError if an example has no modality."""
         empty = ~self.present.any(axis=0)
         if empty.any():
             raise UserError(
                 f"{empty.sum()} examples have no modality to start from, the first is {empty.argmax()}; "
-                "allowed: one or more each"
+                "allowed: one or more in each example"
             )
 
     def blocks(self, size: int) -> Iterator[Block]:
-        """All examples in order, up to ``size`` at a time.
+        """Yield all examples in order, up to ``size`` at a time.
 
         Raises:
-          UserError: an array has values that its modality cannot have.
+          UserError: an array has values that are invalid for its modality.
         """
         rows, warned = self._rows.blocks(self._names, size, self.length), set()
         for start, arrays in zip(range(0, self.length, size), rows, strict=True):
@@ -93,7 +93,7 @@ class Inputs:
             yield Block(arrays, present, _batch(inputs, _padded(present.T, size).T, start))
 
     def _values(self, modality: Modality, array: np.ndarray | None, there: np.ndarray, start: int) -> np.ndarray:
-        """What the model is shown of a modality: [n, ...], of none at all where there is no array."""
+        """Return the model's inputs of a modality: [n, ...], or [0, ...] if there is no array."""
         if array is None:
             return np.zeros((0, *modality.shape), self._description.dtypes[modality.name])
         check_finite(modality.name, array, there, start)
@@ -101,7 +101,7 @@ class Inputs:
 
 
 def empty_batch(num_modalities: int, size: int, start: int) -> Batch:
-    """Examples of which nothing is known but their numbers, from ``start`` on."""
+    """Return a batch of examples without modalities, with indices from ``start`` on."""
     return _batch({}, np.zeros((num_modalities, size), bool), start)
 
 
@@ -112,7 +112,7 @@ def _batch(inputs, present, start: int) -> Batch:
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
-    """``size`` rows, those after the given ones zeros."""
+    """Append rows of zeros until there are ``size`` rows."""
     return np.concatenate([values, np.zeros((size - len(values), *values.shape[1:]), values.dtype)])
 
 
@@ -124,10 +124,10 @@ def _check_shape(modality: Modality, header) -> None:
 
 
 def _check_columns(name: str, given: tuple[str, ...] | None, trained: tuple[str, ...] | None) -> None:
-    """Raise UserError for a table with other columns than in training, as they are read by position."""
+    """Raise UserError if a table's columns differ from those of training, since they are read by position."""
     if given and trained and given != trained:
         place = next(place for place, pair in enumerate(zip(given, trained, strict=True)) if pair[0] != pair[1])
         raise UserError(
             f"table '{name}' has the column '{given[place]}' in place {place}; allowed: '{trained[place]}' there, and "
-            "all others in the order of training"
+            "all columns in the order of training"
         )

@@ -1,4 +1,4 @@
-"""What kind of data an array holds, by its type, shape and values. ``own_data`` states the rules."""
+"""Inference of the kind of an array from its type, shape and values. ``own_data`` documents the rules."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from mmvm_jax.data.arrays import ROUNDING, check_channels, check_finite, seen
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime.progress import log
 
-# The likelihoods that fit a kind, the default first.
+# The likelihoods allowed for each kind; the first is the default.
 LIKELIHOODS = {
     "image": ("laplace", "normal", "bernoulli"),
     "vector": ("normal", "laplace"),
@@ -16,25 +16,25 @@ LIKELIHOODS = {
     "tokens": ("categorical",),
 }
 _LARGEST_MEAN_COUNT = 3
-_SHORTEST_TEXT = 5  # the columns of a table of counts may each be 0 where the one before is
-_LONGEST_PICTURE = 4  # of its longer side, in units of the shorter one; series are longer
-_COLOURS = (1, 3, 4)  # channels of pictures
+_SHORTEST_TEXT = 5  # tokens; a narrow table of counts may look padded by chance
+_LONGEST_PICTURE = 4  # ratio of the sides of a picture; series are longer
+_COLOURS = (1, 3, 4)  # numbers of channels of pictures
 
 
 class Facts(NamedTuple):
-    """What an array [N, ...] looks like where it is present."""
+    """Properties of the present examples of an array [N, ...]."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    lowest: float  # 0 where nothing is present
+    lowest: float  # 0 if nothing is present
     highest: float
     mean: float
-    whole: bool  # all values are integers
-    padding: int  # as ``find_padding``; -1 for all but tables of integers
+    whole: bool  # whether all values are integers
+    padding: int  # from ``find_padding``; -1 for all arrays except tables of integers
 
 
-def look(rows, name: str, present: np.ndarray) -> Facts:
-    """Return the facts of an array; check that it is finite.
+def read_facts(rows, name: str, present: np.ndarray) -> Facts:
+    """Return the properties of an array, and check that it is finite.
 
     Args:
       rows: the arrays, ``MemoryRows`` or ``NpzRows``.
@@ -62,7 +62,7 @@ def look(rows, name: str, present: np.ndarray) -> Facts:
 
 
 def infer_kind(facts: Facts) -> str:
-    """Return the kind of an array, by the rules at the head of ``own_data``."""
+    """Return the kind of an array by the rules documented in ``own_data``."""
     axes, is_integer = len(facts.shape), facts.dtype.kind in "iub"
     if axes in (3, 4):
         in_range = facts.lowest >= -ROUNDING and facts.highest <= 1 + ROUNDING
@@ -77,17 +77,17 @@ def infer_kind(facts: Facts) -> str:
 
 
 def check_inferred(name: str, facts: Facts, kind: str) -> None:
-    """Refuse what is a picture in a form that is not read, and say so where an array may be of another kind.
+    """Reject pictures in an unsupported form, and log a hint if an array may have another kind.
 
     Raises:
-      UserError: an array looks like an image whose channels come first, or whose values are not 0 to 1.
+      UserError: an array looks like an image with channels first, or with values outside 0 to 1.
     """
     if kind != "vector" or facts.dtype.kind != "f":
         return
     if len(facts.shape) == 4:
         _check_picture(name, facts)
     elif len(facts.shape) == 2 and facts.whole and facts.lowest >= 0:
-        log.info("array '%s' holds integers; if they are counts, say so: config.data.kinds=%s=counts", name, name)
+        log.info("array '%s' holds integers; if they are counts, set config.data.kinds=%s=counts", name, name)
 
 
 def _check_picture(name: str, facts: Facts) -> None:
@@ -102,14 +102,14 @@ def _check_picture(name: str, facts: Facts) -> None:
         return
     if remedy:
         raise UserError(
-            f"array '{name}' is {seen(facts)} with values from {facts.lowest:g} to {facts.highest:g}, as of pictures "
-            f"in another range than 0 to 1; allowed: {remedy}, or what it is by config.data.kinds={name}=vector"
+            f"array '{name}' is {seen(facts)} with values from {facts.lowest:g} to {facts.highest:g}, like pictures "
+            f"with another range than 0 to 1; allowed: {remedy}, or another kind by config.data.kinds={name}=vector"
         )
-    log.info("array '%s' is taken for measurements, not for pictures: its values are not in 0 to 1", name)
+    log.info("array '%s' is taken as measurements, not as pictures: its values are not in 0 to 1", name)
 
 
 def find_padding(ids: np.ndarray) -> int:
-    """The id that fills rows [N, T] up to their end; -1 if there is none."""
+    """Return the id that pads rows [N, T] at their end; -1 if there is none."""
     if ids.size == 0 or ids.shape[1] < 2:
         return -1
     values, counts = np.unique(ids[:, -1], return_counts=True)

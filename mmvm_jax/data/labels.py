@@ -1,4 +1,4 @@
-"""A user's labels and split, in the forms in which people have them."""
+"""Conversion of a user's labels and split from all supported forms."""
 
 import numpy as np
 
@@ -15,15 +15,15 @@ _ALLOWED = "one class per example [N] (names or integers; NaN or -1 for unknown)
 def read_labels(labels: np.ndarray | None, length: int) -> tuple[np.ndarray, tuple[str, ...], int, str]:
     """Return labels, names of the classes (or none), the number of classes, and "class", "multilabel" or "none".
 
-    Classes that are not numbered from 0 on get numbers in the order of their names, and keep the names.
+    Classes that are not numbered from 0 are numbered in the order of their names, and keep the names.
 
     Args:
-      labels: [N] classes: text, integers, or reals that are integers; NaN, None and, beside other classes, -1 are
-        unknown. Or [N, C]: 0 and 1, or -1 and 1.
+      labels: [N] classes as text, integers or real numbers with integer values. NaN, None and -1 mean unknown, except
+        that -1 is a class if the only classes are -1 and 1. Or [N, C]: 0 and 1, or -1 and 1.
       length: N.
 
     Raises:
-      UserError: they are something else.
+      UserError: the labels have another form.
     """
     if labels is None:
         return np.full(length, -1, np.int32), (), 0, "none"
@@ -36,14 +36,14 @@ def read_labels(labels: np.ndarray | None, length: int) -> tuple[np.ndarray, tup
         binary = (labels > 0).astype(np.int32)
         if labels.shape[1] > 2 and (binary.sum(axis=1) == 1).all():
             log.info(
-                "labels: every example has exactly one of %d; for classes give labels.argmax(axis=1)", len(binary[0])
+                "labels: every example has exactly one of %d; for classes, pass labels.argmax(axis=1)", len(binary[0])
             )
         return binary, (), labels.shape[1], "multilabel"
     raise _wrong(labels)
 
 
 def _plain(labels: np.ndarray) -> np.ndarray:
-    """Numbers or text out of objects; None becomes NaN, in text the empty string."""
+    """Convert objects to numbers or text. None becomes NaN, or in text the empty string."""
     if labels.dtype.kind != "O":
         return labels
     values = labels.ravel().tolist()
@@ -82,11 +82,11 @@ def _classes(labels: np.ndarray, length: int) -> tuple[np.ndarray, tuple[str, ..
             raise _wrong(labels)
     classes, numbers = np.unique(labels[known], return_inverse=True)
     if not len(classes):
-        raise UserError(f"array 'labels' is {seen(labels)} without one known class; allowed: {_ALLOWED}")
+        raise UserError(f"array 'labels' is {seen(labels)} without a known class; allowed: {_ALLOWED}")
     if len(classes) > max(length // 2, 10):
         raise UserError(
             f"array 'labels' is {seen(labels)} with {len(classes)} different values in {length} examples, such as "
-            f"{_name(classes[-1])!r}, which are no classes; allowed: {_ALLOWED}"
+            f"{_name(classes[-1])!r}, too many for classes; allowed: {_ALLOWED}"
         )
     result = np.full(length, -1, np.int32)
     result[known] = numbers
@@ -108,10 +108,10 @@ def _wrong(labels: np.ndarray) -> UserError:
 
 
 def read_split(split: np.ndarray | None, length: int) -> np.ndarray:
-    """Return which examples are for test, [N] bool: as given, or a random fifth.
+    """Return which examples belong to the test split, [N] bool: as given, or a random fifth.
 
     Raises:
-      UserError: the split holds something else than 0 or "train", 1 or "test".
+      UserError: the split has values other than 0 or "train", 1 or "test".
     """
     if split is None:
         is_test = np.zeros(length, bool)

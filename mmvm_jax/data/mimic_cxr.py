@@ -1,4 +1,4 @@
-"""MIMIC-CXR: a frontal and a lateral radiograph of one chest, with fourteen findings."""
+"""MIMIC-CXR: a frontal and a lateral chest radiograph, with fourteen findings."""
 
 import collections
 import math
@@ -14,8 +14,8 @@ from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
 SPLITS = ("train", "validation", "test")
-SHARES = (0.8, 0.9)  # of the subjects, where the next split starts
-READ_SPLITS = ("train", "test")  # validation is set aside, and not prepared
+SHARES = (0.8, 0.9)  # of the subjects, at which the second and third split start
+READ_SPLITS = ("train", "test")  # the validation split is set aside and not prepared
 SEED = 0
 SIDE = 224
 VIEWS = {"AP": "frontal", "PA": "frontal", "LATERAL": "lateral", "LL": "lateral"}
@@ -39,13 +39,13 @@ FINDINGS = (
 )
 ORIGIN = raw.Origin(
     files="the folder files/ (p10/p10000032/s50414267/<dicom>.jpg ...), mimic-cxr-2.0.0-metadata.csv.gz and "
-    "mimic-cxr-2.0.0-chexpert.csv.gz; links will do",
+    "mimic-cxr-2.0.0-chexpert.csv.gz; or links to them",
     source="MIMIC-CXR-JPG 2.x (Johnson et al., 2019), doi 10.13026/8360-t248",
     licence="PhysioNet Credentialed Health Data License 1.5.0, for credentialed users",
 )
 _POLICIES = {
     "paired": "Every pair of a frontal and a lateral view of a study.",
-    "all": "These pairs, and the views of studies that lack the other one.",
+    "all": "These pairs, and the views of studies that have only one kind of view.",
 }
 
 
@@ -99,7 +99,7 @@ Study = collections.namedtuple("Study", ("subject", "number", "views"))  # views
 
 
 def read_studies(files: raw.RawFiles) -> list[Study]:
-    """All studies with a frontal or a lateral view, by subject and number."""
+    """Return all studies with a frontal or a lateral view, ordered by subject and number."""
     studies = {}
     _, lines = _table(files, "metadata")
     for _, row in lines:
@@ -115,7 +115,7 @@ def read_studies(files: raw.RawFiles) -> list[Study]:
 
 
 def read_findings(files: raw.RawFiles) -> dict[str, np.ndarray]:
-    """What was found, by the study's number: [14] uint8 each; uncertain (-1) and blank count as not found."""
+    """Return {number of the study: findings [14] uint8}. Uncertain (-1) and blank entries count as not found."""
     path, lines = _table(files, "chexpert")
     return {
         row["study_id"].removesuffix(".0"): np.array(
@@ -126,7 +126,7 @@ def read_findings(files: raw.RawFiles) -> dict[str, np.ndarray]:
 
 
 def _table(files: raw.RawFiles, kind: str):
-    """The path of one of the publisher's tables, and its rows by the names of its columns."""
+    """Return the path of one of the publisher's tables, and its lines by the names of its columns."""
     name = f"mimic-cxr-2.0.0-{kind}.csv"
     path = files.find(f"{name}.gz", name, *(f"mimic-cxr-2.1.0-{kind}.csv{end}" for end in (".gz", "")))
     needed = ("dicom_id", "subject_id", "ViewPosition") if kind == "metadata" else FINDINGS
@@ -134,7 +134,7 @@ def _table(files: raw.RawFiles, kind: str):
 
 
 def split_subjects(subjects: set[str]) -> dict[str, str]:
-    """The split of every subject, 80 to 10 to 10 at random."""
+    """Return the split of every subject, 80 to 10 to 10 at random."""
     ordered = sorted(subjects)
     order = np.random.default_rng(SEED).permutation(len(ordered))
     starts = [round(share * len(ordered)) for share in SHARES]
@@ -142,7 +142,7 @@ def split_subjects(subjects: set[str]) -> dict[str, str]:
 
 
 def read_views(files: raw.RawFiles, study: Study, paths: dict[str, str]) -> dict[str, list[np.ndarray]]:
-    """The middle squares of a study's radiographs: [224, 224, 1] uint8 each, by view; ``paths`` says where they lie."""
+    """Return the centre squares of a study's radiographs by view, [224, 224, 1] uint8 each; ``paths``: {view: file}."""
     return {name: [_read_picture(files, paths[view]) for view in views] for name, views in study.views.items()}
 
 
@@ -152,7 +152,7 @@ def _read_picture(files: raw.RawFiles, path: str) -> np.ndarray:
 
 
 def pair_views(pictures: dict[str, list[np.ndarray]]):
-    """Yields every frontal with every lateral picture; what has no counterpart stands beside black."""
+    """Yield every pair of a frontal and a lateral picture. A picture without a counterpart is paired with black."""
     black = np.zeros((SIDE, SIDE, 1), np.uint8)
     present = np.array([bool(pictures[name]) for name in NAMES], np.uint8)
     for frontal in pictures["frontal"] or [black]:
@@ -161,20 +161,15 @@ def pair_views(pictures: dict[str, list[np.ndarray]]):
 
 
 def load(config_data, modalities=()) -> DataSet:
-    """Prepares the data set if need be and reads its training and test split.
+    """Load the training and test split; see ``load_dataset``.
 
-    Args:
-      config_data: ``config.data``; read are ``dir``, ``memory_gb`` and ``policy``.
-      modalities: names of those wanted; both if empty.
-
-    Raises:
-      UserError: a field has a value that is not allowed, or files are missing or damaged.
+    Reads ``dir``, ``memory_gb`` and ``policy`` of ``config.data``.
     """
     policy = config_data.policy or "paired"
     if policy not in _POLICIES:
         raise unknown_name("config.data.policy", policy, _POLICIES)
     chosen = select_modalities(MODALITIES, modalities)
-    builder = builders.prepare(MimicCxr, policy, builders.data_directory(config_data.dir))
+    builder = builders.prepare(MimicCxr, policy, config_data.dir)
     names = [modality.name for modality in chosen]
     train, test = (_read_split(builder, split, names, config_data.memory_gb) for split in READ_SPLITS)
     return DataSet(
@@ -190,6 +185,6 @@ def load(config_data, modalities=()) -> DataSet:
 
 def _read_split(builder, split: str, names, memory_gb: float) -> Split:
     inputs, labels = on_disk.read_split(builder, split, names, memory_gb)
-    views, _ = builders.read_split(builder, on_disk.whole(builder, split), ["present"])
+    views, _ = builders.read_split(builder, on_disk.all_parts(builder, split), ["present"])
     present = views["present"].T[[NAMES.index(name) for name in names]] > 0
     return without_empty(Split(inputs, present, labels))

@@ -1,4 +1,4 @@
-"""Which modalities of which examples are absent: drawn once per example from a seed, and kept."""
+"""Random masks of absent modalities, drawn once per example from a seed."""
 
 import numpy as np
 
@@ -8,20 +8,20 @@ from mmvm_jax.errors import UserError, unknown_name
 def draw_presence(
     pattern: str, rate: float, num_modalities: int, num_examples: int, seed, modality: int | None = None
 ) -> np.ndarray:
-    """Draws what is present; the first examples stay the same when more are drawn.
+    """Draw a mask. The masks of the first examples do not depend on the number of examples.
 
-    ``random``: every modality is absent with probability ``rate``, independently; an example that would lose
-    all M keeps one, chosen uniformly. A modality is therefore absent in a share rate - rate**M / M.
-    ``paired_fraction``: an example is complete with probability f = 1 - rate; otherwise it keeps a single
-    modality, chosen uniformly.
+    ``random``: every modality is absent with probability ``rate``, independently. An example that would lose all M
+    modalities keeps one, chosen uniformly. Hence a modality is absent in a share of rate - rate**M / M.
+    ``paired_fraction``: an example is complete with probability f = 1 - rate. Otherwise it keeps a single modality,
+    chosen uniformly.
     ``one_modality``: the given modality is absent with probability ``rate``, the others never.
 
     Args:
-      pattern: one of the above.
+      pattern: one of these names.
       rate: 0 (everything is present) to 1.
       num_modalities: M.
       num_examples: N.
-      seed: what ``np.random.default_rng`` accepts.
+      seed: for ``np.random.default_rng``.
       modality: row of the modality that ``one_modality`` removes.
 
     Returns:
@@ -55,7 +55,7 @@ def _one_modality(uniform, extra, rate, modality):
     if len(uniform) < 2 and rate > 0:
         raise UserError(
             f"config.data.missing.pattern is 'one_modality' at rate {rate} with {len(uniform)} modality; "
-            "allowed: with 2 or more"
+            "allowed: 2 or more modalities"
         )
     present = np.ones(uniform.shape, bool)
     present[modality] = uniform[modality] >= rate
@@ -63,7 +63,7 @@ def _one_modality(uniform, extra, rate, modality):
 
 
 def _choose_one(uniform, num_modalities):
-    """One modality for each of uniform [N]: [M, N] bool."""
+    """Choose one modality per uniform number: [N] -> [M, N] bool."""
     return np.arange(num_modalities)[:, None] == np.floor(uniform * num_modalities)
 
 

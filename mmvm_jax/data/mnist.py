@@ -1,6 +1,4 @@
-"""MNIST's digits, from its four idx files or from the one .npz file that Keras ships."""
-
-import gzip
+"""MNIST's digits, from the four idx files or from the .npz file that Keras distributes."""
 
 import numpy as np
 
@@ -28,13 +26,12 @@ def read_mnist(files: RawFiles, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_idx(files: RawFiles, name: str) -> np.ndarray:
-    """Return the bytes of an idx file, compressed (.gz) or not, in the shape that its head states."""
+    """Return the bytes of an idx file, compressed (.gz) or not, in the shape given by its header."""
     path = files.find(*_endings(name))
     try:
-        content = files.read(path)
-        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        content = files.decompressed(path)
         if content[:3] != b"\0\0\x08":
-            raise ValueError("no idx file of bytes")
+            raise ValueError("not an idx file of bytes")
         end = 4 + 4 * content[3]
         shape = np.frombuffer(content[4:end], ">u4")
         return np.frombuffer(content[end:], np.uint8).reshape(shape)

@@ -1,4 +1,4 @@
-"""MNIST-SVHN: a handwritten digit and a photographed house number of one class, paired at random."""
+"""MNIST-SVHN: handwritten digits and photographed house numbers of the same class, paired at random."""
 
 import dataclasses
 import io
@@ -8,7 +8,7 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from mmvm_jax.data import builders, mnist, on_disk, raw
-from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
+from mmvm_jax.data.dataset import DataSet, fingerprint, read_complete_splits, select_modalities
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
@@ -29,13 +29,13 @@ ORIGIN = raw.Origin(
 
 @dataclasses.dataclass
 class MnistSvhnConfig(tfds.core.BuilderConfig):
-    """How often the digits of a class are paired anew."""
+    """Number of times that the examples of each class are paired."""
 
     pairings: int = 1
 
 
 class MnistSvhn(tfds.core.GeneratorBasedBuilder):
-    """Pairs of pictures of one digit."""
+    """Pairs of pictures of the same digit."""
 
     name = "mnist_svhn"
     VERSION = tfds.core.Version("1.0.0")
@@ -68,7 +68,7 @@ class MnistSvhn(tfds.core.GeneratorBasedBuilder):
 
 
 def read_svhn(files: raw.RawFiles, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """House numbers and their classes: [N, 32, 32, 3] uint8, [N] int32."""
+    """Return house numbers and their classes: [N, 32, 32, 3] uint8, [N] int32."""
     path = files.find(f"{split}_32x32.mat")
     try:
         content = scipy.io.loadmat(io.BytesIO(files.read(path)), variable_names=["X", "y"])
@@ -77,19 +77,19 @@ def read_svhn(files: raw.RawFiles, split: str) -> tuple[np.ndarray, np.ndarray]:
         raise files.damaged(path, error) from error
     if images.shape != (len(labels), 32, 32, 3) or images.dtype != np.uint8 or not len(labels):
         raise files.damaged(path, f"X has shape {images.shape} beside {len(labels)} labels")
-    return images, labels % 10  # the digit zero is class 10 there
+    return images, labels % 10  # SVHN uses class 10 for the digit 0
 
 
 def pair_classes(first: np.ndarray, second: np.ndarray, pairings: int, seed) -> np.ndarray:
-    """Pairs examples of equal class at random, as many as the rarer side has, ``pairings`` times.
+    """Pair examples of equal class at random, ``pairings`` times; the side with fewer examples limits their number.
 
     Args:
       first, second: classes, [N1] and [N2].
-      pairings: how often each class is paired anew.
-      seed: what ``np.random.default_rng`` accepts.
+      pairings: number of times that each class is paired.
+      seed: for ``np.random.default_rng``.
 
     Returns:
-      [N, 2]: places in ``first`` and in ``second``, pairs in random order.
+      [N, 2]: indices into ``first`` and ``second``, with the pairs in random order.
     """
     rng = np.random.default_rng(seed)
     pairs = []
@@ -101,22 +101,10 @@ def pair_classes(first: np.ndarray, second: np.ndarray, pairings: int, seed) -> 
 
 
 def load(config_data, modalities=()) -> DataSet:
-    """Prepares the data set if need be and reads it.
-
-    Args:
-      config_data: ``config.data``; read are ``dir``, ``memory_gb`` and ``pairings``.
-      modalities: names of those wanted; both if empty.
-
-    Raises:
-      UserError: a field has a value that is not allowed, or files are missing or damaged.
-    """
+    """Load the data set; see ``load_dataset``. Reads ``dir``, ``memory_gb`` and ``pairings`` of ``config.data``."""
     if not 1 <= config_data.pairings <= MAX_PAIRINGS:
         raise UserError(f"config.data.pairings is {config_data.pairings}; allowed: 1 to {MAX_PAIRINGS}")
     chosen = select_modalities(MODALITIES, modalities)
-    directory = builders.data_directory(config_data.dir)
-    builder = builders.prepare(MnistSvhn, f"pairings_{config_data.pairings}", directory)
-    names = [modality.name for modality in chosen]
-    train, test = (
-        complete_split(*on_disk.read_split(builder, split, names, config_data.memory_gb)) for split in SPLITS
-    )
+    builder = builders.prepare(MnistSvhn, f"pairings_{config_data.pairings}", config_data.dir)
+    train, test = read_complete_splits(builder, chosen, config_data.memory_gb)
     return DataSet(chosen, train, test, 10, "class", fingerprint(train, test))

@@ -1,4 +1,4 @@
-"""Splits that do not fit in memory: their examples stay on disk and are read when they are wanted."""
+"""Splits that do not fit in memory: their examples stay on disk and are read when needed."""
 
 import hashlib
 import itertools
@@ -13,11 +13,11 @@ from mmvm_jax.data import builders
 from mmvm_jax.runtime.progress import log
 
 PART_SIZE = 500_000_000  # bytes that TFDS collects in memory before it writes them
-_AHEAD = 8  # results that wait to be taken
+_AHEAD = 8  # results that are computed ahead
 
 
 class StoredInputs(Mapping):
-    """Inputs on disk, ``{name: StoredArray}``; ``take`` reads those of some examples into memory.
+    """Inputs on disk, ``{name: StoredArray}``; ``take`` reads some examples into memory.
 
     Args:
       source: random access to serialised records.
@@ -39,7 +39,7 @@ class StoredInputs(Mapping):
         return len(self._features)
 
     def take(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Inputs of the examples [B] of these places: {name: [B, ...]}."""
+        """Read the inputs of the examples with these indices, [B]: {name: [B, ...]}."""
         specs = self._features.items()
         arrays = {name: np.empty((len(index), *spec.shape), spec.np_dtype) for name, spec in specs}
         records = self._source.__getitems__(self._rows[index].tolist())
@@ -49,12 +49,12 @@ class StoredInputs(Mapping):
         return arrays
 
     def select(self, chosen: np.ndarray) -> "StoredInputs":
-        """The inputs of some examples only; ``chosen`` is what indexes an array."""
+        """Return the inputs of some examples, without reading them; ``chosen`` is any index of an array."""
         return StoredInputs(self._source, self._features, self._rows[chosen], self.digest)
 
 
 class StoredArray:
-    """One modality of ``StoredInputs``; indexing its first axis, as one would an array, reads it."""
+    """One modality of ``StoredInputs``. Indexing its first axis, as that of an array, reads the examples."""
 
     def __init__(self, inputs: StoredInputs, name: str, shape: tuple[int, ...]):
         self._inputs, self._name, self.shape = inputs, name, shape
@@ -68,41 +68,44 @@ class StoredArray:
 
 
 def in_parts(split: str, examples: Iterator, num_examples: int, features) -> dict[str, Iterator]:
-    """Divides a split into several, since TFDS collects each in memory, however large, before it writes it.
+    """Divide a split into parts of limited size, since TFDS collects a whole split in memory before it writes it.
 
     Args:
-      split: its name; those of the parts begin with it.
-      examples: what the split's generator yields.
-      num_examples: how many these are.
+      split: its name, with which the names of the parts begin.
+      examples: the generator of the split.
+      num_examples: number of examples.
       features: of static shapes, a ``tfds.features.FeaturesDict``.
+
+    Returns:
+      {name of the part: its examples}.
     """
     per_part = max(1, PART_SIZE // _num_bytes(features))
     starts = range(0, num_examples, per_part)
     return {f"{split}_{start:09d}": itertools.islice(examples, per_part) for start in starts}
 
 
-def whole(builder, split: str) -> str:
-    """What TFDS calls all parts of a split together."""
+def all_parts(builder, split: str) -> str:
+    """Return the expression with which TFDS reads all parts of a split."""
     parts = sorted(name for name in builder.info.splits if name.startswith(f"{split}_"))
     return "+".join(parts) or split
 
 
 def _num_bytes(features) -> int:
-    """Of an example in memory."""
+    """Return the size of an example in memory."""
     return sum(math.prod(spec.shape) * spec.np_dtype(0).itemsize for spec in features.values())
 
 
 def read_split(builder, split: str, names, memory_gb: float):
-    """As ``builders.read_split``, but leaves inputs on disk that would take more memory than allowed.
+    """Read a split like ``builders.read_split``, but leave inputs on disk that exceed the memory limit.
 
     Args:
-      builder, split, names: as there.
-      memory_gb: what the inputs of a split may take, in 10^9 bytes.
+      builder, split, names: as for ``builders.read_split``.
+      memory_gb: memory limit for the inputs of a split, in 10^9 bytes.
 
     Returns:
       ``{name: [N, ...]}`` or ``StoredInputs``, and the labels.
     """
-    split = whole(builder, split)
+    split = all_parts(builder, split)
     features = tfds.features.FeaturesDict({name: builder.info.features[name] for name in names})
     num_examples = builder.info.splits[split].num_examples
     size = num_examples * _num_bytes(features)
@@ -116,8 +119,8 @@ def read_split(builder, split: str, names, memory_gb: float):
 
 
 def read_ahead(function: Callable[[int], object], steps: range) -> Iterator:
-    """Yields ``function(step)`` in order, computed ahead by one thread a core."""
-    import grain.python as grain  # slow to import, and only splits on disk need it
+    """Yield ``function(step)`` in order, computed ahead by one thread per core."""
+    import grain.python as grain  # imported late: slow, and only splits on disk need it
 
     options = grain.ReadOptions(num_threads=os.cpu_count() or 1, prefetch_buffer_size=_AHEAD)
     return iter(grain.MapDataset.range(steps.start, steps.stop).map(function).to_iter_dataset(options))

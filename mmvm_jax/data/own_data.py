@@ -1,23 +1,22 @@
-"""A user's own data: one .npz file with an array for each modality.
+"""A user's own data: one .npz file with one array per modality.
 
     <name>           [N, ...]: the modality's examples
-    <name>__present  [N]: whether an example has it; where this is left out, all do that are not NaN throughout
-    labels           [N]: classes, as integers or names, -1 or NaN for unknown; or [N, C]: 0 or 1; may be left out
-    split            [N]: 0 or "train", 1 or "test"; otherwise 80 to 20 at random
+    <name>__present  [N]: whether an example has the modality. Optional: by default, examples with only NaN lack it
+    labels           [N]: classes as integers or names, with -1 or NaN for unknown; or [N, C]: 0 or 1. Optional
+    split            [N]: 0 or "train", 1 or "test". Optional: by default, 80 to 20 at random
 
-What an array means is inferred from its type and shape, shown, and can be overridden:
+The kind of an array is inferred from its type, shape and values. It is logged, and config.data.kinds overrides it:
 
-    image   integers (0 to 255), real numbers in 0 to 1 or truth values, with three axes (grey) or four, channels last;
-            real numbers with three axes, one of which is more than four times the other, are series, thus vectors
-    tokens  integers [N, T], T of 5 or more, that look padded: at least half of the rows end in the same id, which in
-            no row is followed by another; shorter ones, and sequences of equal length, are to be named by
-            config.data.kinds. The first of these ids ends a sequence, which is learned; later ones are not looked at
-    counts  other non-negative integers, with two axes, of 3 or less on average; larger ones are to be named by
-            config.data.kinds, as most integers of their size are measured rather than counted
-    vector  everything else; standardised by the training examples
+    image   integers (0 to 255), real numbers (0 to 1) or booleans, with three axes (grey) or four (channels last).
+            Real numbers with three axes, of which one side is more than four times the other, are series: vectors
+    tokens  integers [N, T] with T >= 5 that look padded: at least half of the rows end with the same id, and no other
+            id follows it in any row. Set shorter sequences, and sequences of equal length, by config.data.kinds. The
+            first padding id marks the end, which is learned; the following ones are ignored
+    counts  other non-negative integers with two axes and a mean of 3 or less. Set larger counts by config.data.kinds,
+            since most integers of their size are measurements
+    vector  everything else; standardised with the training examples
 
-Arrays of text, of dates and of integers called ids are left out. ``config.modalities`` names the modalities where a
-file holds more.
+Arrays of text, of dates and of integers called ids are left out. ``config.modalities`` selects modalities of a file.
 """
 
 import dataclasses
@@ -37,29 +36,29 @@ from mmvm_jax.data.arrays import (
     read_presence,
 )
 from mmvm_jax.data.dataset import DataSet, Split, array_heading, select_modalities
-from mmvm_jax.data.kinds import LIKELIHOODS, Facts, check_inferred, find_padding, infer_kind, look
+from mmvm_jax.data.kinds import LIKELIHOODS, Facts, check_inferred, find_padding, infer_kind, read_facts
 from mmvm_jax.data.labels import read_labels, read_split
 from mmvm_jax.data.rows import MemoryRows, NpzRows
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.types import Modality
 
-_FAR_COUNTS = 10  # times all but a thousandth of the counts, beyond which a count tells nothing of the usual rate
+_FAR_COUNTS = 10  # a count beyond this multiple of the 99.9 % quantile is ignored in the mean rate
 _COUNTS_AT_ONCE = 1024  # examples
 
 
 def load(config_data, modalities=()) -> DataSet:
-    """Read the file ``config.data.path``; otherwise as ``from_arrays``."""
+    """Read the file ``config.data.path``; otherwise like ``from_arrays``."""
     return _from_rows(NpzRows(config_data.path, "config.data.path"), config_data, modalities)
 
 
 def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> DataSet:
-    """Return the data set that arrays in memory make up; show what they were taken for.
+    """Return the data set of arrays in memory, and log the kinds assigned to them.
 
     Args:
       arrays: by name, as described above.
-      config_data: ``config.data``; read are ``kinds`` and ``likelihoods``.
-      modalities: names of those wanted; all if empty.
+      config_data: ``config.data``; reads ``kinds`` and ``likelihoods``.
+      modalities: names of the modalities to load; all if empty.
 
     Raises:
       UserError: an array or a field is not as described above.
@@ -68,11 +67,11 @@ def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> Da
 
 
 def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities) -> DataSet:
-    """As ``from_arrays``. Arrays are read in blocks, so that memory holds little more than the result."""
+    """Return the data set of ``rows``, which are read in blocks, so that memory holds little more than the result."""
     names = modality_names(rows.headers, modalities)
     length = common_length(rows.headers, names)
     present = {name: read_presence(rows, name, length) for name in names}
-    facts = {name: look(rows, name, present[name]) for name in names}
+    facts = {name: read_facts(rows, name, present[name]) for name in names}
     chosen = select_modalities(_modalities(rows, facts, present, config_data), modalities)
     labels, class_names, num_classes, label_kind = read_labels(_optional(rows, "labels"), length)
     present = np.stack([present[modality.name] for modality in chosen])
@@ -92,7 +91,7 @@ def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities) -> DataSet:
         units=scales,
         columns={m.name: rows.columns[m.name] for m in chosen if m.name in rows.columns},
     )
-    _show(dataset)
+    _log_summary(dataset)
     return dataset
 
 
@@ -101,7 +100,7 @@ def _optional(rows, name: str) -> np.ndarray | None:
 
 
 def _modalities(rows, facts: dict[str, Facts], present, config_data) -> list[Modality]:
-    """What the arrays are taken for, in their order."""
+    """Return the modalities of the arrays, in their order."""
     names = [name for name in rows.headers if name not in RESERVED and not name.endswith(MASK)]
     given = _parse("kinds", config_data.kinds, dict.fromkeys(names, tuple(LIKELIHOODS)))
     kinds = {name: given.get(name) or infer_kind(facts[name]) for name in facts}
@@ -133,7 +132,7 @@ def _modality(name: str, facts: Facts, kind: str, likelihood: str) -> Modality:
 
 
 def _parse(field: str, text: str, allowed: dict[str, tuple[str, ...]]) -> dict[str, str]:
-    """``name=value,name=value`` as a dictionary."""
+    """Parse ``name=value,name=value``."""
     chosen = {}
     for part in filter(None, map(str.strip, text.split(","))):
         name, _, value = map(str.strip, part.partition("="))
@@ -146,7 +145,7 @@ def _parse(field: str, text: str, allowed: dict[str, tuple[str, ...]]) -> dict[s
 
 
 def _members(names, present: np.ndarray, is_test: np.ndarray) -> list[np.ndarray]:
-    """The examples [N] bool of the training and of the test split, without those of which nothing is present."""
+    """Return masks [N] of the training and the test split, without the examples that have no modality."""
     splits, some = [], present.any(axis=0)
     for name, theirs in (("training", ~is_test), ("test", is_test)):
         if empty := (theirs & ~some).sum():
@@ -161,13 +160,13 @@ def _members(names, present: np.ndarray, is_test: np.ndarray) -> list[np.ndarray
 
 
 def _measure(rows, name: str, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale of some examples."""
+    """Return mean and scale of the examples that are ``members`` [N]."""
     blocks = (block[members[start : start + len(block)]] for start, block in rows.array_blocks(name))
     return units.measure(blocks, rows.headers[name].shape[1:], rows.headers[name].dtype)
 
 
 def _read(rows, chosen, present: np.ndarray, labels: np.ndarray, members: np.ndarray, scales, digest) -> Split:
-    """The examples that are ``members`` [N]; ``digest`` is told of them as ``dataset.fingerprint`` would be."""
+    """Read the examples that are ``members`` [N], and update the ``digest`` with them like ``dataset.fingerprint``."""
     inputs = dict.fromkeys(modality.name for modality in chosen)
     for modality, row in sorted(zip(chosen, present, strict=True), key=lambda pair: pair[0].name):
         inputs[modality.name] = _read_modality(rows, modality, row, members, scales.get(modality.name), digest)
@@ -178,7 +177,7 @@ def _read(rows, chosen, present: np.ndarray, labels: np.ndarray, members: np.nda
 
 
 def _read_modality(rows, modality: Modality, present, members, unit, digest) -> np.ndarray:
-    """One array of a split, as the model reads it; the digest is of the values before they are standardised."""
+    """Read one array of a split as the model's inputs. The digest is updated with the values before standardisation."""
     name, done, warned = modality.name, 0, False
     given = rows.headers[name].dtype.kind
     dtype = np.dtype({"vector": "f4", "image": "f4" if given in "fb" else "u1"}.get(modality.kind, "i4"))
@@ -188,7 +187,7 @@ def _read_modality(rows, modality: Modality, present, members, unit, digest) -> 
         theirs = members[start : start + len(block)]
         there = present[start : start + len(block)][theirs]
         values = as_kind(name, block[theirs], modality.kind, there)
-        digest.update(np.ascontiguousarray(values, dtype))  # arithmetic may round differently on another machine
+        digest.update(np.ascontiguousarray(values, dtype))  # standardisation may round differently on other machines
         if unit is not None:
             values = units.apply(values, there, unit)
             warned = warned or units.warn_of_codes(name, values, done)
@@ -198,14 +197,14 @@ def _read_modality(rows, modality: Modality, present, members, unit, digest) -> 
 
 
 def _with_rates(modality: Modality, train: Split, row: int) -> Modality:
-    """With the means of its training examples as the rates that decoders start from, if it has rates.
+    """Return the modality with the mean training counts as the initial rates of its decoder, if it is Poisson.
 
-    Counts far beyond all others, such as codes or errors, do not enter these means.
+    Counts far beyond all others, such as codes or errors, are limited in these means.
     """
     if modality.likelihood != "poisson":
         return modality
     counts, present = np.asarray(train.inputs[modality.name]), train.present[row]  # zeros where absent
-    limit = _FAR_COUNTS * _largest_but_few(counts)
+    limit = _FAR_COUNTS * _typical_maximum(counts)
     if (counts > limit).any():
         name = modality.name
         log.warning(
@@ -220,14 +219,14 @@ def _with_rates(modality: Modality, train: Split, row: int) -> Modality:
     )
 
 
-def _largest_but_few(counts: np.ndarray) -> float:
-    """The largest count but for a thousandth of those that are not 0."""
+def _typical_maximum(counts: np.ndarray) -> float:
+    """Return the largest count after removing the top thousandth of the non-zero counts."""
     some = np.sort(counts[counts > 0], axis=None)
     return float(some[-1 - -(-len(some) // 1000)]) if len(some) > 1 else np.inf
 
 
-def _show(dataset: DataSet) -> None:
-    """Says what the arrays were taken for."""
+def _log_summary(dataset: DataSet) -> None:
+    """Log the kinds and likelihoods assigned to the arrays."""
     sizes = f"{len(dataset.train.labels)} training and {len(dataset.test.labels)} test examples"
     log.info("own_data: %s, labels: %s (%d)", sizes, dataset.label_kind, dataset.num_classes)
     log.info("  %-20s %-16s %-8s %-12s %s", "modality", "shape", "kind", "likelihood", "present in training")

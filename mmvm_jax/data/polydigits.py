@@ -1,8 +1,8 @@
-"""Polydigits: several pictures of one digit, each over another photograph; nothing has to be fetched.
+"""Polydigits: several pictures of one digit, each over a different photograph, without any download.
 
-The recipe is PolyMNIST's: a random crop of a photograph whose colours are inverted under a handwritten
-digit. The digits are the 1,797 of scikit-learn, the photographs those that scikit-learn and scikit-image
-carry in their packages. No digit image occurs in both splits.
+The recipe is PolyMNIST's: a random crop of a photograph, with its colours inverted under a handwritten digit. The
+digits are the 1,797 of scikit-learn; the photographs are in the packages scikit-learn and scikit-image. No digit image
+occurs in both splits.
 """
 
 import dataclasses
@@ -13,17 +13,16 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn import datasets
 
-from mmvm_jax.data import builders, on_disk
-from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
+from mmvm_jax.data import builders
+from mmvm_jax.data.dataset import DataSet, fingerprint, read_complete_splits, select_modalities, split_stratified
+from mmvm_jax.data.polymnist import SCALED_SIDE, SIDE, crops_at, place_randomly
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
 
 NUM_EXAMPLES = {"train": 10_000, "test": 2_000}
 SEED = 0
-SIDE = 28
-SCALED_SIDE = 21  # a digit of the translated variant, 0.75 of the side
-# Modality m0 to m4: the package and the file of its photograph.
+# Package and file of the photographs of modalities m0 to m4.
 PHOTOGRAPHS = (
     ("sklearn.datasets.images", "flower.jpg"),  # dark green leaves and an orange bloom
     ("skimage.data", "coffee.png"),  # red-brown wood and china
@@ -32,16 +31,16 @@ PHOTOGRAPHS = (
     ("skimage.data", "hubble_deep_field.jpg"),  # galaxies on black
 )
 NAMES = tuple(f"m{number}" for number in range(len(PHOTOGRAPHS)))
-INK_LEVEL = 7  # of 16: ink is darker than this
-# A pixel is faint if inversion changes its colour by less than this, on average over the channels; a crop is
-# clear, and can be drawn, if at most this share of its pixels is faint.
+INK_LEVEL = 7  # of 16; ink is darker
+# A pixel is faint if inversion changes its colour by less than FAINT_CHANGE, on average over the channels. A crop is
+# clear, and can be drawn, if at most a share of FAINT_SHARE of its pixels is faint.
 FAINT_CHANGE = 80
 FAINT_SHARE = 0.1
 
 
 @dataclasses.dataclass
 class PolydigitsConfig(tfds.core.BuilderConfig):
-    """A variant; in the translated one smaller digits lie at random places."""
+    """A variant. The translated one has smaller digits at random positions."""
 
     translated: bool = False
 
@@ -52,7 +51,7 @@ class Polydigits(tfds.core.GeneratorBasedBuilder):
     name = "polydigits"
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [
-        PolydigitsConfig(name="plain", description="Digits fill the picture."),
+        PolydigitsConfig(name="plain", description="Digits as large as the picture."),
         PolydigitsConfig(name="translated", description="Digits scaled by 0.75.", translated=True),
     ]
 
@@ -72,7 +71,7 @@ class Polydigits(tfds.core.GeneratorBasedBuilder):
 
 
 def make_split(split: str, translated: bool, seed: int = SEED) -> dict[str, np.ndarray]:
-    """Composes a split: ``{"m0": [N, 28, 28, 3] uint8, ..., "label": [N], "index": [N]}``."""
+    """Compose a split: ``{"m0": [N, 28, 28, 3] uint8, ..., "label": [N], "index": [N]}``."""
     labels, digits = draw_digits(split, seed)
     masks = digit_masks(SCALED_SIDE if translated else SIDE)
     arrays = {"label": labels, "index": np.arange(len(labels), dtype=np.int32)}
@@ -86,24 +85,14 @@ def make_split(split: str, translated: bool, seed: int = SEED) -> dict[str, np.n
     return arrays
 
 
-def split_digits(targets: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Divides the digit images, 80 to 20 within each class: their numbers by split."""
-    order = np.random.default_rng(seed).permutation(len(targets))
-    rank_in_class = np.empty(len(targets))
-    for label in range(10):
-        members = order[targets[order] == label]
-        rank_in_class[members] = np.arange(len(members)) / len(members)
-    return {"train": np.flatnonzero(rank_in_class < 0.8), "test": np.flatnonzero(rank_in_class >= 0.8)}
-
-
 def draw_digits(split: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the digits of every example: equally many of each class, in random order.
+    """Draw the digits of every example: the same number of each class, in random order.
 
     Returns:
-      labels [N] int32, and digits [N, 5]: numbers of different digit images of that class.
+      labels [N] int32, and digits [N, 5]: indices of different digit images of that class.
     """
     targets = datasets.load_digits().target
-    pool = split_digits(targets, seed)[split]
+    pool = np.sort(split_stratified(targets, seed)[split])
     rng = np.random.default_rng([seed, list(NUM_EXAMPLES).index(split), 0])
     labels = rng.permutation(np.arange(NUM_EXAMPLES[split], dtype=np.int32) % 10)
     digits = np.empty((len(labels), len(NAMES)), dtype=np.int64)
@@ -115,32 +104,22 @@ def draw_digits(split: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def digit_masks(side: int) -> np.ndarray:
-    """Where each digit's ink is, after enlarging it to ``side``: [1797, side, side] bool."""
-    # The 8x8 digits touch the border; a margin keeps their outlines whole.
+    """Return the ink of each digit, enlarged to ``side``: [1797, side, side] bool."""
+    # The 8x8 digits touch the border; a margin preserves their outlines.
     images = np.pad(datasets.load_digits().images, ((0, 0), (2, 2), (2, 2))).astype(np.float32)
-    # Their coarse pixels dilute thin strokes, so that two zeros in five would stand open, and half fill the
-    # holes of eights: each pixel is moved away from the mean of its four neighbours.
+    # Sharpen: the coarse pixels weaken thin strokes, so that two zeros in five would be open, and half fill the holes
+    # of eights. Each pixel is moved away from the mean of its four neighbours.
     around = images[:, :-2, 1:-1] + images[:, 2:, 1:-1] + images[:, 1:-1, :-2] + images[:, 1:-1, 2:]
     images = 2 * images[:, 1:-1, 1:-1] - around / 4
     enlarged = [Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC) for image in images]
     return np.stack(enlarged) > INK_LEVEL
 
 
-def place_randomly(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pastes masks [N, side, side] at random offsets into empty ones [N, 28, 28]."""
-    num_masks, side, _ = masks.shape
-    top, left = rng.integers(0, SIDE - side + 1, size=(2, num_masks, 1, 1))
-    steps = np.arange(side)
-    placed = np.zeros((num_masks, SIDE, SIDE), bool)
-    placed[np.arange(num_masks)[:, None, None], top + steps[:, None], left + steps] = masks
-    return placed
-
-
 def read_photograph(package: str, file: str) -> np.ndarray:
-    """A photograph that an installed package carries, [height, width, 3] uint8.
+    """Read a photograph from an installed package: [height, width, 3] uint8.
 
     Raises:
-      UserError: the installed version of the package does not carry it.
+      UserError: the installed version of the package does not contain it.
     """
     path = importlib.resources.files(package) / file
     if not path.is_file():
@@ -151,26 +130,19 @@ def read_photograph(package: str, file: str) -> np.ndarray:
 
 
 def random_crops(photograph: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws clear 28x28 crops uniformly, with replacement: [count, 28, 28, 3] uint8."""
+    """Draw clear 28x28 crops uniformly, with replacement: [count, 28, 28, 3] uint8."""
     change = np.abs(255 - 2 * photograph.astype(np.int16)).mean(axis=-1)
     sums = np.pad((change < FAINT_CHANGE).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     faint = sums[SIDE:, SIDE:] - sums[:-SIDE, SIDE:] - sums[SIDE:, :-SIDE] + sums[:-SIDE, :-SIDE]
     top, left = np.nonzero(faint <= FAINT_SHARE * SIDE**2)
     chosen = rng.integers(len(top), size=count)
-    windows = np.lib.stride_tricks.sliding_window_view(photograph, (SIDE, SIDE), axis=(0, 1))
-    return np.ascontiguousarray(np.moveaxis(windows[top[chosen], left[chosen]], 1, -1))
+    return crops_at(photograph, top[chosen], left[chosen])
 
 
 def load(config_data, modalities=()) -> DataSet:
-    """Prepares the data set if need be and reads it.
+    """Load the data set; see ``load_dataset``.
 
-    Args:
-      config_data: ``config.data``; read are ``dir``, ``memory_gb``, ``variant`` and
-        ``num_modalities``.
-      modalities: names of those wanted; all ``num_modalities`` if empty.
-
-    Raises:
-      UserError: a field has a value that is not allowed, or the directory cannot be written.
+    Reads ``dir``, ``memory_gb``, ``variant`` and ``num_modalities`` of ``config.data``.
     """
     variants = [config.name for config in Polydigits.BUILDER_CONFIGS]
     if config_data.variant not in variants:
@@ -182,9 +154,6 @@ def load(config_data, modalities=()) -> DataSet:
         Modality(name, (SIDE, SIDE, 3), "image", "laplace", scale=0.75) for name in NAMES[: config_data.num_modalities]
     ]
     chosen = select_modalities(offered, modalities)
-    builder = builders.prepare(Polydigits, config_data.variant, builders.data_directory(config_data.dir))
-    names = [modality.name for modality in chosen]
-    train, test = (
-        complete_split(*on_disk.read_split(builder, split, names, config_data.memory_gb)) for split in NUM_EXAMPLES
-    )
+    builder = builders.prepare(Polydigits, config_data.variant, config_data.dir)
+    train, test = read_complete_splits(builder, chosen, config_data.memory_gb)
     return DataSet(chosen, train, test, 10, "class", fingerprint(train, test))

@@ -1,7 +1,7 @@
-"""PolyMNIST: up to five pictures of one digit class, each over crops of its own photograph.
+"""PolyMNIST: up to five pictures of one digit class, each modality over crops of its own photograph.
 
-Read from the published PNG files, or composed by their recipe from MNIST and photographs of the user's; in
-the translated variant smaller digits lie at random places.
+Read from the published PNG files, or composed by the same recipe from MNIST and the user's photographs. The translated
+variant has smaller digits at random positions.
 """
 
 import dataclasses
@@ -10,8 +10,8 @@ import re
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmvm_jax.data import builders, mnist, on_disk, raw
-from mmvm_jax.data.dataset import DataSet, complete_split, fingerprint, select_modalities
+from mmvm_jax.data import builders, mnist, raw
+from mmvm_jax.data.dataset import DataSet, fingerprint, read_complete_splits, select_modalities
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.types import Modality
@@ -19,16 +19,16 @@ from mmvm_jax.types import Modality
 SPLITS = ("train", "test")
 SEED = 0
 SIDE = 28
-SCALED_SIDE = 21  # a digit of the translated variant, 0.75 of the side
+SCALED_SIDE = 21  # of a digit in the translated variant, 0.75 of SIDE
 MAX_MODALITIES = 5
-INK_LEVEL = 128  # a digit is where MNIST is brighter
+INK_LEVEL = 128  # of MNIST; ink is brighter
 _COMPOSED_AT_ONCE = 1000
 
 _SOURCE = "PolyMNIST (Sutter et al., 2021), doi 10.5281/zenodo.4899160; or MNIST and photographs of your own"
 _LICENCE = "as their publishers state; MNIST: CC BY-SA 3.0"
 _FILES = (
     "{published}, or " + mnist.FILES + " and a folder backgrounds/ of jpg or png photographs, "
-    "one a modality, taken in the order of their names"
+    "one per modality, in the order of their names"
 )
 VARIANTS = {"polymnist": "plain", "polymnist_translated": "translated"}
 _PUBLISHED = {"polymnist": "PolyMNIST.zip", "polymnist_translated": "PolyMNIST_translated_scale075.zip"}
@@ -55,7 +55,7 @@ class Polymnist(tfds.core.GeneratorBasedBuilder):
 
     @property
     def names(self) -> list[str]:
-        """Of the modalities: m0 and so on."""
+        """Names of the modalities: m0, m1, ..."""
         return [f"m{number}" for number in range(self.builder_config.num_modalities)]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -75,7 +75,7 @@ class Polymnist(tfds.core.GeneratorBasedBuilder):
         return {split: self._compose(files, photographs, split, *digits[split]) for split in SPLITS}
 
     def _find(self, files, split: str, pictures) -> tuple[list[tuple[int, int]], list[str]]:
-        """Numbers and classes of a split's examples, and the paths of their pictures, example by example."""
+        """Return numbers and classes of a split's examples, and the paths of their pictures, example by example."""
         keys = sorted({(number, label) for _, number, label in pictures}) or [(0, 0)]
         by_name = {f"{split}/{name}/{key[0]}.{key[1]}.png": (name, *key) for key in keys for name in self.names}
         return keys, list(files.find_all(by_name, lambda name: pictures.get(by_name[name])).values())
@@ -105,7 +105,7 @@ class Polymnist(tfds.core.GeneratorBasedBuilder):
 
 
 def _published_pictures(files: raw.RawFiles, split: str) -> dict[tuple[str, int, int], str]:
-    """Paths by modality, number and class."""
+    """Return {(modality, number, class): path} of the published pictures of a split."""
     pattern = re.compile(rf"(?:^|/){split}/(m\d)/(\d+)[._-](\d)\.png$")
     matches = ((path, pattern.search(path)) for path in files.paths)
     return {(match[1], int(match[2]), int(match[3])): path for path, match in matches if match}
@@ -119,10 +119,10 @@ def _read_picture(files: raw.RawFiles, path: str) -> np.ndarray:
 
 
 def read_photographs(files: raw.RawFiles, count: int) -> list[np.ndarray]:
-    """The first ``count`` photographs in ``backgrounds/``, by name: [height, width, 3] uint8 each.
+    """Read the first ``count`` photographs in ``backgrounds/``, by name: [height, width, 3] uint8 each.
 
     Raises:
-      UserError: there are fewer, or one is smaller than a digit.
+      UserError: there are fewer photographs, or one is smaller than a digit.
     """
     pattern = re.compile(r"(?:^|/)backgrounds/[^/]+\.(jpg|jpeg|png)$", re.IGNORECASE)
     paths = [path for path in files.paths if pattern.search(path)]
@@ -131,7 +131,7 @@ def read_photographs(files: raw.RawFiles, count: int) -> list[np.ndarray]:
     if len(paths) < count:
         raise UserError(
             f"{files.directory}/backgrounds holds {len(paths)} photographs; "
-            f"allowed: {count} or more, one a modality, "
+            f"allowed: {count} or more, one per modality, "
             f"or fewer modalities by config.data.num_modalities={len(paths)}"
         )
     photographs = [np.asarray(files.image(path, "RGB")) for path in paths[:count]]
@@ -142,15 +142,15 @@ def read_photographs(files: raw.RawFiles, count: int) -> list[np.ndarray]:
 
 
 def draw_digits(targets: np.ndarray, num_modalities: int, seed) -> tuple[np.ndarray, np.ndarray]:
-    """Gives every digit image to one example of each modality, always among its class.
+    """Assign every digit image to one example of its class in each modality.
 
     Args:
       targets: [N] classes of the digit images.
       num_modalities: M.
-      seed: what ``np.random.default_rng`` accepts.
+      seed: for ``np.random.default_rng``.
 
     Returns:
-      labels [N] int32, classes taking turns, and digits [M, N]: numbers of digit images.
+      labels [N] int32, with alternating classes, and digits [M, N]: indices of digit images.
     """
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(targets == label) for label in range(10)]
@@ -165,51 +165,52 @@ def draw_digits(targets: np.ndarray, num_modalities: int, seed) -> tuple[np.ndar
 
 
 def digit_masks(images: np.ndarray, translated: bool) -> np.ndarray:
-    """Where the ink of digits [N, 28, 28] is: [N, 28, 28] bool, or scaled to [N, 21, 21]."""
+    """Return the ink of digits [N, 28, 28]: [N, 28, 28] bool, or scaled to [N, 21, 21]."""
     if not translated:
         return images > INK_LEVEL
-    # Bilinear between the nearest two pixels, without smoothing before, as the published pictures were made.
+    # Bilinear interpolation of the nearest two pixels without smoothing, like the published pictures.
     centre = np.clip((np.arange(SCALED_SIDE) + 0.5) * SIDE / SCALED_SIDE - 0.5, 0, SIDE - 1)
     weights = np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(SIDE))).astype(np.float32)
     return np.stack([weights @ image @ weights.T > INK_LEVEL for image in images])
 
 
 def compose(masks: np.ndarray, photograph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Random crops of a photograph, inverted under masks [N, side, side], the smaller ones anywhere inside.
+    """Return random crops of a photograph, inverted under masks [N, side, side] at random positions.
 
     Returns:
       [N, 28, 28, 3] uint8.
     """
-    count, side, _ = masks.shape
+    top, left = (rng.integers(0, length - SIDE + 1, len(masks)) for length in photograph.shape[:2])
+    crops = crops_at(photograph, top, left)
+    return np.where(place_randomly(masks, rng)[..., None], 255 - crops, crops)
+
+
+def crops_at(photograph: np.ndarray, top: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Return crops of a photograph at positions [N]: [N, 28, 28, 3] uint8."""
     windows = np.lib.stride_tricks.sliding_window_view(photograph, (SIDE, SIDE), axis=(0, 1))
-    top, left = (rng.integers(0, size, count) for size in windows.shape[:2])
-    crops = np.ascontiguousarray(np.moveaxis(windows[top, left], 1, -1))
-    under = np.zeros((count, SIDE, SIDE), bool)
-    top, left = rng.integers(0, SIDE - side + 1, size=(2, count, 1, 1))
+    return np.ascontiguousarray(np.moveaxis(windows[top, left], 1, -1))
+
+
+def place_randomly(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Paste masks [N, side, side] at random offsets into empty masks [N, 28, 28]."""
+    num_masks, side, _ = masks.shape
+    top, left = rng.integers(0, SIDE - side + 1, size=(2, num_masks, 1, 1))
     steps = np.arange(side)
-    under[np.arange(count)[:, None, None], top + steps[:, None], left + steps] = masks
-    return np.where(under[..., None], 255 - crops, crops)
+    placed = np.zeros((num_masks, SIDE, SIDE), bool)
+    placed[np.arange(num_masks)[:, None, None], top + steps[:, None], left + steps] = masks
+    return placed
 
 
 def load(config_data, modalities=()) -> DataSet:
-    """Prepares ``polymnist`` or ``polymnist_translated`` if need be and reads it.
+    """Load the data set; see ``load_dataset``.
 
-    Args:
-      config_data: ``config.data``; read are ``name``, ``dir``, ``memory_gb`` and ``num_modalities``.
-      modalities: names of those wanted; all ``num_modalities`` if empty.
-
-    Raises:
-      UserError: a field has a value that is not allowed, or files are missing or damaged.
+    Reads ``name``, ``dir``, ``memory_gb`` and ``num_modalities`` of ``config.data``.
     """
     count = config_data.num_modalities
     if not 2 <= count <= MAX_MODALITIES:
         raise UserError(f"config.data.num_modalities is {count}; allowed: 2 to {MAX_MODALITIES}")
     offered = [Modality(f"m{row}", (SIDE, SIDE, 3), "image", "laplace", scale=0.75) for row in range(count)]
     chosen = select_modalities(offered, modalities)
-    variant = f"{VARIANTS[config_data.name]}_{count}"
-    builder = builders.prepare(Polymnist, variant, builders.data_directory(config_data.dir))
-    names = [modality.name for modality in chosen]
-    train, test = (
-        complete_split(*on_disk.read_split(builder, split, names, config_data.memory_gb)) for split in SPLITS
-    )
+    builder = builders.prepare(Polymnist, f"{VARIANTS[config_data.name]}_{count}", config_data.dir)
+    train, test = read_complete_splits(builder, chosen, config_data.memory_gb)
     return DataSet(chosen, train, test, 10, "class", fingerprint(train, test))

@@ -1,4 +1,4 @@
-"""Raw files as their publishers ship them: in folders, zip or tar archives, all read alike, none unpacked."""
+"""Raw files as published, in folders, zip or tar archives, which are read without unpacking."""
 
 import collections
 import concurrent.futures
@@ -21,29 +21,28 @@ from mmvm_jax.data import archives
 from mmvm_jax.data.archives import DAMAGED
 from mmvm_jax.errors import UserError, printable
 
-# Larger pictures, which may be made to fill the memory, are refused instead of warned of.
+# Very large pictures, which may be malicious, raise an error instead of a warning.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-_HEAD = 512  # bytes that tell what a file is
-_NAMED = 3  # of the files that are missing
-_NOT_READ = (".7z", ".rar", ".7z.001")
-_AHEAD = 16  # results that a core may be ahead of the one who takes them
+_NAMED = 3  # missing or damaged files named in a message
+_UNSUPPORTED = (".7z", ".rar", ".7z.001")
+_AHEAD = 16  # results per core that are computed ahead
 
 
 class Origin(NamedTuple):
-    """What a person must know to fetch the raw files of a data set."""
+    """Information for the user about the raw files of a data set."""
 
-    files: str  # what to put into the folder
-    source: str  # who publishes them, and as what
+    files: str  # to put into the folder
+    source: str  # title, authors and identifier of the publication
     licence: str
 
 
 class RawFiles:
-    """All files below ``downloads/manual/<name>``, those inside archives included, by their relative path.
+    """All files below ``downloads/manual/<name>``, including those in archives, by their relative path.
 
     Args:
       name: of the data set.
       data_dir: the directory shared by all data sets.
-      origin: quoted where a file is missing.
+      origin: shown if a file is missing.
 
     Raises:
       UserError: an archive is damaged, or holds a path that leads out of it.
@@ -61,7 +60,7 @@ class RawFiles:
         self.paths = sorted(self._readers, key=natural_key)
         self._by_name = collections.defaultdict(list)
         for path in self.paths:
-            self._by_name[_loosely(path.rpartition("/")[2])].append(path)
+            self._by_name[_normalised(path.rpartition("/")[2])].append(path)
 
     def _add(self, path: pathlib.Path) -> None:
         relative = path.relative_to(self.directory)
@@ -70,14 +69,14 @@ class RawFiles:
             self._readers[relative.as_posix()] = path.read_bytes
             return
         for name, reader in members.items():
-            # What is also there unpacked is read from the folder, whichever comes first.
+            # An unpacked file takes precedence over the same file in an archive.
             self._readers.setdefault((relative.parent / name).as_posix(), reader)
 
     def find(self, *endings: str) -> str:
-        """The path that has the first possible of these endings, whatever folders are around it.
+        """Return the path that ends with the first matching of these endings, in any folder.
 
         Raises:
-          UserError: there is none; five lines say what is missing, and where it comes from.
+          UserError: there is none. The message says what is missing and where it comes from.
         """
         path = self.find_optional(*endings)
         if path is None:
@@ -85,32 +84,32 @@ class RawFiles:
         return path
 
     def find_optional(self, *endings: str) -> str | None:
-        """As ``find``, but None where there is none.
+        """Return the path like ``find``, or None if there is none.
 
-        Upper case, and which of dots, dashes, underscores and spaces separate the words of a name, make a difference
-        only between several files.
+        Upper case, and the separators of words (dots, dashes, underscores, spaces), are ignored unless several files
+        differ only in them.
         """
         found = (self.find_every(ending) for ending in endings)
         return next((min(paths, key=len) for paths in found if paths), None)
 
     def find_every(self, ending: str) -> list[str]:
-        """All paths that have an ending, the nearest to how it is written."""
-        candidates = self._by_name.get(_loosely(ending.rpartition("/")[2]), ())
-        for same in (str, str.casefold, _loosely):
+        """Return all paths with an ending: exact matches, or else those that differ in case or separators."""
+        candidates = self._by_name.get(_normalised(ending.rpartition("/")[2]), ())
+        for same in (str, str.casefold, _normalised):
             found = [path for path in candidates if ("/" + same(path)).endswith("/" + same(ending))]
             if found:
                 return found
         return []
 
     def find_all(self, names: Iterable[str], find: Callable[[str], str | None] | None = None) -> dict[str, str]:
-        """Return the path of each file, found before any is read.
+        """Return the path of each file, so that missing files are reported before any file is read.
 
         Args:
           names: endings of paths.
-          find: from a name to a path, or None; ``find_optional`` if left out.
+          find: maps a name to a path, or None; the default is ``find_optional``.
 
         Raises:
-          UserError: files are missing; says how many, and names the first few.
+          UserError: files are missing. The message says how many, and names the first few.
         """
         find = find or self.find_optional
         found = {name: find(name) for name in names}
@@ -122,7 +121,7 @@ class RawFiles:
         return {name: path for name, path in found.items() if path is not None}
 
     def read(self, path: str) -> bytes:
-        """The content of a file.
+        """Return the content of a file.
 
         Raises:
           UserError: it cannot be read.
@@ -132,30 +131,34 @@ class RawFiles:
         except DAMAGED as error:
             raise self.damaged(path, error) from error
 
-    def text(self, path: str) -> str:
-        """The content of a text file, decompressed where its name ends in .gz."""
+    def decompressed(self, path: str) -> bytes:
+        """Return the content of a file, decompressed if it is a gzip file."""
         content = self.read(path)
         try:
-            content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+            return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
         except DAMAGED as error:
             raise self.damaged(path, error) from error
-        if archives.recognise(content[:_HEAD]):
-            raise self.damaged(path, "no text", content)
+
+    def text(self, path: str) -> str:
+        """Return the content of a text file, decompressed if it is a gzip file."""
+        content = self.decompressed(path)
+        if archives.recognise(content[: archives.HEAD]):
+            raise self.damaged(path, "not a text file", content)
         is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
         return content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
 
     def array(self, path: str) -> np.ndarray:
-        """The array of numbers in an .npy file; objects are refused, not unpickled."""
+        """Return the array of numbers in an .npy file. Pickled objects raise an error."""
         try:
             array = np.load(io.BytesIO(self.read(path)), allow_pickle=False)
         except DAMAGED as error:
             raise self.damaged(path, error) from error
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "iubf":
-            raise self.damaged(path, "no array of numbers")
+            raise self.damaged(path, "not an array of numbers")
         return array
 
     def arrays(self, path: str) -> dict[str, np.ndarray]:
-        """The arrays of an .npz file by name; objects are refused, not unpickled."""
+        """Return the arrays of an .npz file by name. Pickled objects raise an error."""
         try:
             with np.load(io.BytesIO(self.read(path)), allow_pickle=False) as archive:
                 return dict(archive)
@@ -163,66 +166,62 @@ class RawFiles:
             raise self.damaged(path, error) from error
 
     def image(self, path: str, mode: str, at_least: tuple[int, int] | None = None) -> Image.Image:
-        """A decoded picture of PIL's ``mode``; a JPEG much larger than ``at_least`` is decoded smaller."""
+        """Decode a picture to PIL's ``mode``. A JPEG much larger than ``at_least`` is decoded at a smaller size."""
         try:
             picture = Image.open(io.BytesIO(self.read(path)))
             if at_least:
                 picture.draft(mode, at_least)
-            if picture.mode.startswith(("I", "F")):  # what is above 255 would be cut off
-                raise ValueError("more than 8 bits a pixel; allowed: 8")
+            if picture.mode.startswith(("I", "F")):  # conversion would clip values above 255
+                raise ValueError("more than 8 bits per pixel; allowed: 8")
             return picture.convert(mode)
         except (*DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise self.damaged(path, error) from error
 
     def missing(self, what: str) -> UserError:
-        """The error for files that are not there; ``what`` ends in "is" or "are"."""
+        """Return the error for missing files; ``what`` ends in "is" or "are"."""
         return UserError(
             f"{self._name}: {what} missing.\n"
-            f"Looked in: {self.directory} (folders, zip and tar archives), {self._what_is_there()}\n"
+            f"Looked in: {self.directory} (folders, zip and tar archives), {self._contents()}\n"
             f"Comes from: {self._origin.source}\n"
             f"Licence: {self._origin.licence}\n"
             f"Put there, packed or unpacked: {self._origin.files}"
         )
 
-    def _what_is_there(self) -> str:
+    def _contents(self) -> str:
         if not self.paths:
             return "where there is no file"
-        foreign = [path for path in self.paths if path.lower().endswith(_NOT_READ)]
-        unpack = f"; {printable(foreign[0])} is to be unpacked by hand" if foreign else ""
+        foreign = [path for path in self.paths if path.lower().endswith(_UNSUPPORTED)]
+        unpack = f"; {printable(foreign[0])} must be unpacked by hand" if foreign else ""
         return f"where there are {len(self.paths)} files, such as {printable(self.paths[0])}{unpack}"
 
     def damaged(self, path: str, reason: Exception | str, content: bytes | None = None) -> UserError:
-        """The error for a file that is there but cannot be what was published; ``content`` where it is at hand."""
+        """Return the error for a damaged file; ``content`` avoids reading it again."""
         if content is None:
             with contextlib.suppress(*DAMAGED):
                 content = self._readers[path]()
-        reason = archives.explain((content if content is not None else b"?")[:_HEAD], reason)
+        reason = archives.explain((content if content is not None else b"?")[: archives.HEAD], reason)
         return UserError(f"{self.directory}/{printable(path)} cannot be read: {reason}")
 
 
 def data_root(builder) -> pathlib.Path:
-    """The directory shared by all data sets, of a builder that has a config."""
+    """Return the directory shared by all data sets, given a builder with a config."""
     return pathlib.Path(builder.data_dir).parents[2]
 
 
 def check_not_empty(name: str, members: dict) -> None:
-    """Makes sure that ``{split: examples}`` has some in every split.
-
-    Raises:
-      UserError: a split is empty.
-    """
+    """Raise UserError if a split of ``{split: examples}`` is empty."""
     for split, examples in members.items():
         if not examples:
             raise UserError(f"{name}: the raw files hold no example of the split '{split}'; fetch all of them")
 
 
-def _loosely(name: str) -> str:
-    """A name in lower case, with dashes between its words, and without the number of a repeated download."""
+def _normalised(name: str) -> str:
+    """Return a name in lower case, with dashes between words, and without the number of a repeated download."""
     return re.sub(r"[-._ ]+", "-", re.sub(r" ?\(\d+\)", "", name).casefold())
 
 
 def natural_key(name: str) -> list:
-    """Sorts names by the numbers in them: 2.png before 10.png."""
+    """Return a key that sorts names by the numbers in them: 2.png before 10.png."""
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
 
@@ -230,7 +229,7 @@ def parallel(function: Callable, items: Iterable) -> Iterator:
     """Yield ``function(item)`` in the order of the items, computed a little ahead by one thread per core.
 
     Raises:
-      UserError: ``function`` did; all items were tried, so that one attempt names all files that are damaged.
+      UserError: ``function`` raised it. All other items are tried first, so that the message names all damaged files.
     """
     workers, items = os.cpu_count() or 1, iter(items)
     pending = collections.deque()
@@ -246,7 +245,7 @@ def parallel(function: Callable, items: Iterable) -> Iterator:
         others = [future.exception() for future in pending] + list(
             pool.map(functools.partial(_attempt, function), items)
         )
-        raise _of_all([error, *(other for other in others if isinstance(other, UserError))]) from error
+        raise _combined([error, *(other for other in others if isinstance(other, UserError))]) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -259,8 +258,8 @@ def _attempt(function: Callable, item) -> UserError | None:
     return None
 
 
-def _of_all(errors: list[UserError]) -> UserError:
-    """One error for several files."""
+def _combined(errors: list[UserError]) -> UserError:
+    """Return one error for several files."""
     if len(errors) == 1:
         return errors[0]
     return UserError(f"{len(errors)} files cannot be used, such as: " + "; ".join(map(str, errors[:_NAMED])))

@@ -1,4 +1,4 @@
-"""Arrays by name, read and written some rows at a time, so that a file may be larger than memory."""
+"""Reading and writing of named arrays in blocks of rows, so that files may be larger than memory."""
 
 import math
 import os
@@ -18,15 +18,15 @@ _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.form
 
 
 class Header(NamedTuple):
-    """What an array is, without its values."""
+    """Shape and type of an array."""
 
     shape: tuple[int, ...]
-    in_columns: bool  # stored with the first axis fastest
+    in_columns: bool  # Fortran order, with the first axis fastest
     dtype: np.dtype
 
 
 def _rows_at_once(array) -> int:
-    """How many rows of an array, or of what a file says of one, make a block."""
+    """Return the number of rows per block of an array, given the array or its header."""
     return max(1, _BLOCK_BYTES // max(1, array.dtype.itemsize * math.prod(array.shape[1:])))
 
 
@@ -35,13 +35,13 @@ class MemoryRows:
 
     Attributes:
       headers: ``{name: array}``.
-      columns: ``{name: names of the columns}`` of those that are tables.
+      columns: ``{name: names of the columns}`` of tables.
 
     Args:
-      arrays: by name, in any of the forms that ``containers.as_arrays`` reads.
+      arrays: by name, in any form that ``containers.as_arrays`` accepts.
 
     Raises:
-      UserError: something is no array.
+      UserError: a value is not an array.
     """
 
     def __init__(self, arrays: Mapping):
@@ -49,40 +49,40 @@ class MemoryRows:
         self.columns = {name: columns_of(values) for name, values in arrays.items() if columns_of(values)}
 
     def read(self, name: str) -> np.ndarray:
-        """A whole array."""
+        """Read a whole array."""
         return self.headers[name]
 
     def array_blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
-        """One array, some rows at a time, each with the number of its first row."""
+        """Yield one array in blocks of rows, each with the number of its first row."""
         array = self.headers[name]
         size = _rows_at_once(array)
         return ((start, array[start : start + size]) for start in range(0, len(array), size))
 
     def blocks(self, names, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
-        """The named arrays, ``size`` rows at a time, to the end of their ``length`` rows."""
+        """Yield the named arrays in blocks of ``size`` rows, up to their ``length``."""
         for start in range(0, length, size):
             yield {name: self.headers[name][start : start + size] for name in names}
 
 
 class NpzRows:
-    """Rows of the arrays of an .npz file, compressed or not, read from one end to the other.
+    """Rows of the arrays of an .npz file, compressed or not, read sequentially.
 
     Attributes:
       headers: ``{name: Header}``.
-      columns: empty, as arrays have no names of columns.
+      columns: empty, since arrays have no names of columns.
 
     Args:
-      path: of the file; nothing in it is unpickled.
-      field: what errors call the path.
+      path: of the file. Pickled objects raise an error.
+      field: name of the path in errors.
 
     Raises:
-      UserError: it is no such file, or an array of it cannot be read.
+      UserError: it is not an .npz file, or an array in it cannot be read.
     """
 
     def __init__(self, path: str | os.PathLike, field: str):
         self._path = os.path.expanduser(os.fspath(path))
         if not os.path.isfile(self._path):
-            raise UserError(f"{field} is '{path}': no such file; allowed: an .npz file with an array a modality")
+            raise UserError(f"{field} is '{path}': no such file; allowed: an .npz file with one array per modality")
         self.headers, self.columns = {}, {}
         try:
             with zipfile.ZipFile(self._path) as archive:
@@ -92,10 +92,10 @@ class NpzRows:
                         _check_size(member, header, member.file_size - stream.tell())
                         self.headers[member.filename.removesuffix(".npy")] = header
         except DAMAGED as error:
-            raise UserError(f"{field} is '{path}': no .npz file ({first_line(error)})") from error
+            raise UserError(f"{field} is '{path}': not an .npz file ({first_line(error)})") from error
 
     def read(self, name: str) -> np.ndarray:
-        """A whole array."""
+        """Read a whole array."""
         try:
             with np.load(self._path, allow_pickle=False) as archive:
                 return archive[name]
@@ -103,19 +103,19 @@ class NpzRows:
             raise self._unreadable(name, error) from error
 
     def array_blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
-        """One array, some rows at a time, each with the number of its first row."""
+        """Yield one array in blocks of rows, each with the number of its first row."""
         size = _rows_at_once(self.headers[name])
         return ((place * size, block) for place, block in enumerate(self._array_blocks(name, size)))
 
     def blocks(self, names, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
-        """The named arrays, ``size`` rows at a time, to the end of their ``length`` rows."""
-        in_turn = [self._array_blocks(name, size) for name in names]
+        """Yield the named arrays in blocks of ``size`` rows, up to their ``length``."""
+        iterators = [self._array_blocks(name, size) for name in names]
         for _ in range(0, length, size):
-            yield {name: next(blocks) for name, blocks in zip(names, in_turn, strict=True)}
+            yield {name: next(blocks) for name, blocks in zip(names, iterators, strict=True)}
 
     def _array_blocks(self, name: str, size: int) -> Iterator[np.ndarray]:
         shape, in_columns, dtype = self.headers[name]
-        if in_columns:  # its rows lie nowhere together
+        if in_columns:  # rows are not contiguous
             array = self.read(name)
             yield from (array[start : start + size] for start in range(0, len(array), size))
             return
@@ -131,7 +131,7 @@ class NpzRows:
 
     def _unreadable(self, name: str, error: Exception) -> UserError:
         return UserError(
-            f"{self._path}: array '{name}' cannot be read ({first_line(error)}); allowed: numbers of one shape for all"
+            f"{self._path}: array '{name}' cannot be read ({first_line(error)}); allowed: numbers of one shape"
         )
 
 
@@ -139,25 +139,25 @@ def _read_header(member: str, stream) -> Header:
     try:
         header = Header(*_READ_HEADER[np.lib.format.read_magic(stream)](stream))
     except (KeyError, ValueError, SyntaxError) as error:
-        raise ValueError(f"'{member}' in it is no array of numbers") from error
+        raise ValueError(f"its '{member}' is not an array of numbers") from error
     if any(size < 0 for size in header.shape):
-        raise ValueError(f"'{member}' in it has the shape {list(header.shape)}")
+        raise ValueError(f"its '{member}' has the shape {list(header.shape)}")
     return header
 
 
 def _check_size(member: zipfile.ZipInfo, header: Header, size: int) -> None:
     if not header.dtype.hasobject and size != math.prod(header.shape) * header.dtype.itemsize:
         shape = list(header.shape)
-        raise ValueError(f"'{member.filename}' in it has {size} bytes of values, which its shape {shape} does not fit")
+        raise ValueError(f"its '{member.filename}' has {size} bytes of values, which do not match its shape {shape}")
 
 
 def write_npz(path: str | os.PathLike, blocks: Iterator[dict[str, np.ndarray]], length: int) -> None:
-    """Writes an .npz file block by block, as a whole or not at all.
+    """Write an .npz file atomically, block by block.
 
     Args:
       path: of the file.
-      blocks: the same names in each, {name: [n, ...]}.
-      length: N, rows of all blocks together.
+      blocks: {name: [n, ...]}, with the same names in each block.
+      length: N, the total number of rows of all blocks.
 
     Raises:
       UserError: the file cannot be written.
@@ -180,7 +180,7 @@ def write_npz(path: str | os.PathLike, blocks: Iterator[dict[str, np.ndarray]], 
 
 
 def _write_arrays(folder: str, blocks: Iterator[dict[str, np.ndarray]], length: int) -> list[str]:
-    """One file an array, numbered in the order of the names that are returned."""
+    """Write one numbered file per array; return the names of the arrays in the order of the numbers."""
     files = {}
     try:
         for block in blocks:

@@ -1,4 +1,4 @@
-"""Tables of text as publishers, spreadsheets and pandas write them."""
+"""Text tables as publishers, spreadsheets and pandas write them."""
 
 import csv
 import io
@@ -11,10 +11,10 @@ _YES, _NO = ("true", "yes"), ("false", "no", "")
 
 
 def rows(files: RawFiles, path: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of each line that is not blank, from 1 on, and its cells.
+    """Yield the number of each line that is not blank, counted from 1, and its cells.
 
-    Cells are separated by commas, semicolons or tabs, whichever the first line has, else by spaces. Spaces around them
-    and empty cells at the end of a line are dropped.
+    Cells are separated by commas, semicolons or tabs, depending on the first line, or else by spaces. Spaces around
+    cells and empty cells at the end of a line are removed.
     """
     content = files.text(path)
     first = next((line for line in content.splitlines() if line.strip()), "")
@@ -32,12 +32,12 @@ def rows(files: RawFiles, path: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def records(files: RawFiles, path: str, needed) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the number of each line below the heading, and its cells by the names of their columns.
+    """Yield the number of each line below the heading, and {column: cell}.
 
     Args:
-      files: where the table is.
+      files: that contain the table.
       path: of the table.
-      needed: columns that must be there.
+      needed: columns that must exist.
 
     Raises:
       UserError: a column is missing, or a line has more cells than the heading.
@@ -54,10 +54,10 @@ def records(files: RawFiles, path: str, needed) -> Iterator[tuple[int, dict[str,
 
 
 def flag(files: RawFiles, path: str, line: int, value: str) -> bool:
-    """Return whether a cell says yes: 1, 1.0 or true; no are 0, -1, false and nothing at all.
+    """Return whether a cell is true: 1, 1.0, true or yes. 0, -1, false, no and empty cells are false.
 
     Raises:
-      UserError: it says something else; names the file and the line.
+      UserError: the cell has another value. The message names the file and the line.
     """
     if value.casefold() in _YES + _NO:
         return value.casefold() in _YES

@@ -1,4 +1,4 @@
-"""Text as token ids: words of English captions, and characters of a fixed alphabet."""
+"""Conversion of text to token ids: words of English captions, and characters of a fixed alphabet."""
 
 import collections
 import re
@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-# Ids of the first three words of every vocabulary.
+# Ids of the special words, which begin every vocabulary.
 UNKNOWN, PADDING, END = 0, 1, 2
 SPECIAL_WORDS = ("<exc>", "<pad>", "<eos>")
 
 ALPHABET = 'abcdefghijklmnopqrstuvwxyz0123456789," *\n'  # 41 characters
 BLANK = ALPHABET.index("*")
 
-# The conventions of the Penn Treebank, applied in this order to text with a space at either end.
+# The conventions of the Penn Treebank, applied in this order to text with a space at both ends.
 _SPLITS = [
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
@@ -21,8 +21,8 @@ _SPLITS = [
         (r'"', " '' "),  # and closes elsewhere
         (r"\.{3}", " ... "),
         (r"[;@#$%&?!\[\](){}<>]|--", r" \g<0> "),
-        (r"[:,](?!\d)", r" \g<0> "),  # but 1,000 and 3:4 are words
-        # A full stop ends a sentence after a word, unless that is one letter or itself has stops: a. m., U.S.
+        (r"[:,](?!\d)", r" \g<0> "),  # except inside 1,000 and 3:4
+        # A full stop is a token after a word, except if the word is one letter or contains stops: a. m., U.S.
         (r"(?<=\s)([^\s.]*[^\s.]{2})\.(?=[\s'])", r"\1 ."),
         (r"(?<!\.)\.(?=['\s]*$)", " ."),
         (r"(?<=[^\s'])'(?=\s)", " '"),  # plural possessive, or the end of a quotation
@@ -39,7 +39,7 @@ _SPLITS = [
 
 
 def split_words(text: str) -> list[str]:
-    """Words and punctuation marks of English text, as the Penn Treebank separates them; the case is kept."""
+    """Split English text into words and punctuation marks as in the Penn Treebank; the case is preserved."""
     text = f" {text} "
     for pattern, replacement in _SPLITS:
         text = pattern.sub(replacement, text)
@@ -47,18 +47,18 @@ def split_words(text: str) -> list[str]:
 
 
 def build_vocabulary(sentences: Iterable[Sequence[str]], min_count: int) -> tuple[str, ...]:
-    """The special words, then all that occur ``min_count`` times or more, in the order of their first use."""
+    """Return the special words, then all words with at least ``min_count`` occurrences, in order of first use."""
     counts = collections.Counter(word for sentence in sentences for word in sentence)
     frequent = (word for word, count in counts.items() if count >= min_count and word not in SPECIAL_WORDS)
     return (*SPECIAL_WORDS, *frequent)
 
 
 def word_ids(words: Sequence[str], ids: dict[str, int], length: int) -> np.ndarray:
-    """Ids [length] int32: at most length - 1 words, the end, and padding.
+    """Return ids [length] int32: at most length - 1 words, the end, and padding.
 
     Args:
       words: a sentence.
-      ids: ``{word: id}``; words that are not in it become ``UNKNOWN``.
+      ids: ``{word: id}``; other words become ``UNKNOWN``.
       length: of the result.
     """
     known = [ids.get(word, UNKNOWN) for word in words[: length - 1]]
@@ -66,7 +66,7 @@ def word_ids(words: Sequence[str], ids: dict[str, int], length: int) -> np.ndarr
 
 
 def character_ids(text: str, start: int, length: int) -> np.ndarray:
-    """Ids [length] int32 of lower-case text from position ``start`` on, ``BLANK`` before and after it."""
+    """Return ids [length] int32 of lower-case text, placed at position ``start`` and surrounded by ``BLANK``."""
     ids = np.full(length, BLANK, np.int32)
     characters = [ALPHABET.index(character) for character in text if character in ALPHABET]
     room = ids[start : start + len(characters)]

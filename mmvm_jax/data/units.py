@@ -1,7 +1,7 @@
-"""Standardisation: real-valued data in units of their spread over the training examples, and how to undo that.
+"""Standardisation of real-valued data by mean and standard deviation of the training examples.
 
-All of it is computed in float64, as a column may lie far from zero: Unix times that differ by seconds, Julian dates.
-Only the standardised values, which are small, are float32.
+It is computed in float64, since a column may be far from zero (Unix times that differ by seconds, Julian dates). Only
+the standardised values, which are small, are float32.
 """
 
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from mmvm_jax.data.arrays import MASK
 from mmvm_jax.data.dataset import Split
 from mmvm_jax.runtime.progress import log
 
-_FAR = 100  # standard deviations of the training data; rare events lie some tens away
-_ROWS_AT_ONCE = 1024  # bounds the memory of float64 intermediates
+_FAR = 100  # standard deviations of the training data; rare events may be some tens away
+_ROWS_AT_ONCE = 1024  # limits the memory of float64 intermediates
 # A standard deviation below this many steps of the number format is rounding error, not variation.
 _ROUNDING_STEPS = {np.dtype(np.float64): 64, np.dtype(np.float32): 2, np.dtype(np.float16): 1}
 
@@ -21,12 +21,12 @@ _ROUNDING_STEPS = {np.dtype(np.float64): 64, np.dtype(np.float32): 2, np.dtype(n
 def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and scale of observed examples, so that (x - mean) / scale has mean 0 and standard deviation 1.
 
-    An entry that never varies, up to rounding, keeps its unit: its scale is 1, or the rounding error if that is larger.
+    The scale of an entry that is constant up to rounding is 1, or the rounding error if that is larger.
 
     Args:
       blocks: observed training examples, [n, *shape] each.
       shape: of one example.
-      dtype: in which the data were given; decides what counts as rounding error.
+      dtype: of the original data, which determines the rounding error.
 
     Returns:
       mean and scale, both [*shape] float64.
@@ -40,7 +40,7 @@ def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtyp
         varies |= (values != first).any(axis=0)
         shift = values.mean(axis=0) - mean
         added, count = len(values), count + len(values)
-        # Squared deviations of both parts from the mean of the whole (Chan et al., 1979).
+        # Squared deviations of both parts from the overall mean (Chan et al., 1979).
         squares += ((values - values.mean(axis=0)) ** 2).sum(axis=0) + shift**2 * (added * (count - added) / count)
         mean = mean + shift * (added / count)
     if not count:
@@ -54,7 +54,7 @@ def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtyp
 
 
 def apply(values: np.ndarray, present: np.ndarray, unit: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Standardise examples [n, ...]; return float32, 0 where ``present`` [n] is False, whatever stood there."""
+    """Standardise examples [n, ...]: float32, and 0 where ``present`` [n] is False, whatever the values."""
     mean, scale = unit
     standardised = np.zeros(values.shape, np.float32)
     for start in range(0, len(values), _ROWS_AT_ONCE):
@@ -65,16 +65,16 @@ def apply(values: np.ndarray, present: np.ndarray, unit: tuple[np.ndarray, np.nd
 
 
 def standardise(train: Split, test: Split, rows: dict[str, int]):
-    """Give every entry of the named modalities mean 0 and standard deviation 1 over the training examples.
+    """Standardise the named modalities, so that every entry has mean 0 and standard deviation 1 in training.
 
-    Only examples that have the modality count.
+    Only examples that have the modality are counted.
 
     Args:
-      train, test: splits, left as they are.
+      train, test: splits, which are not modified.
       rows: ``{modality name: its row in present}``.
 
     Returns:
-      the new splits, and ``{name: (mean [...], scale [...])}`` float64: original = x * scale + mean.
+      The new splits, and ``{name: (mean [...], scale [...])}`` float64: original = x * scale + mean.
     """
     units = {}
     for name, row in rows.items():
@@ -91,12 +91,12 @@ def _apply(split: Split, units, rows) -> Split:
 
 
 def warn_of_codes(name: str, values: np.ndarray, start: int = 0) -> bool:
-    """Warn if standardised values [n, ...] are unlike the training data; ``start`` is the first one's number."""
+    """Warn if standardised values [n, ...] are unlike the training data; ``start`` is the index of the first one."""
     far = (np.abs(values) > _FAR).any(axis=tuple(range(1, values.ndim)))
     if far.any():
         log.warning(
-            "array '%s' has values of more than %d standard deviations of the training data, the first in example %d "
-            "of these; if they are codes for what is missing, mark them in '%s'",
+            "array '%s' has values beyond %d standard deviations of the training data, the first in example %d "
+            "of these; if they are codes for missing values, mark them in '%s'",
             name,
             _FAR,
             start + far.argmax(),

@@ -7,7 +7,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mmvm_jax.data import builders
-from mmvm_jax.data.dataset import DataSet, Split
+from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.evaluation import METRICS
 from mmvm_jax.evaluation.classifiers import load_classifiers
 from mmvm_jax.evaluation.clusters import clusters
@@ -23,7 +23,7 @@ from mmvm_jax.evaluation.reconstruction import imputation, reconstruction
 from mmvm_jax.evaluation.relatedness import Relatedness, relatedness, relatedness_values
 from mmvm_jax.evaluation.translation import translate_split
 from mmvm_jax.models.priors import GaussianMixturePrior
-from mmvm_jax.models.trained import Encoded, Trained, encode_split
+from mmvm_jax.models.trained import Trained, encode_split
 from mmvm_jax.runtime.progress import log
 
 
@@ -51,7 +51,7 @@ def evaluate(config, trained: Trained, data: DataSet, fitted: GaussianMixturePri
     """
     settings, names, seed = config.evaluation, trained.model.names, config.seed
     log.info("evaluate: encoding both splits")
-    train, test = (_encode(trained, split, settings.batch_size) for split in (data.train, data.test))
+    train, test = (encode_split(trained, split, settings.batch_size) for split in (data.train, data.test))
     values = likelihood(trained, data.test, settings.batch_size, settings.likelihood_samples, seed)
     log.info("evaluate: distances and correlations between posteriors")
     values |= correlation(names, train, test, settings.probe_examples)
@@ -74,10 +74,6 @@ def evaluate(config, trained: Trained, data: DataSet, fitted: GaussianMixturePri
     unconditional = unconditional_examples(trained, fitted, settings.figure_examples, seed)
     means = test.posteriors.mean
     return Evaluation(values, examples, means, test.present, test.labels, pairs, unconditional)
-
-
-def _encode(trained: Trained, split: Split, batch_size: int) -> Encoded:
-    return Encoded(*encode_split(trained, split, batch_size), split.present, split.labels)
 
 
 def _of_generated(

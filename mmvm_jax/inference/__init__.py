@@ -1,1 +1,1 @@
-"""What a trained model does for its users: encode, impute, generate, export."""
+"""Use of trained models: encode, impute, generate, export."""

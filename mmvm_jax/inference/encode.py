@@ -1,4 +1,4 @@
-"""Representations of one batch."""
+"""Encode one batch."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +8,10 @@ from mmvm_jax.types import Batch
 
 
 def encode(trained: Trained, params: dict, batch: Batch) -> dict:
-    """{name, or "joint": {"mean": [B, D], "log_variance": [B, D]}}; of the joint latent where that is one Gaussian.
+    """Return the latents of one batch: {name or "joint": {"mean": [B, D], "log_variance": [B, D]}}.
 
-    The latent of a name is the one that its decoder reads, given this modality alone.
+    The latent of a name is that of its decoder, given this modality alone. The joint latent is given all observed
+    modalities; it has a log-variance only if it is a single Gaussian for all decoders.
     """
     functions, batch = trained.model.bind(params), trained.model.prepare(batch)
     posteriors = functions.encode(batch.inputs)
@@ -19,7 +20,7 @@ def encode(trained: Trained, params: dict, batch: Batch) -> dict:
     for row, (name, members) in enumerate(zip(functions.names, np.eye(len(functions.names), dtype=bool), strict=True)):
         alone = given(members)
         decoder = min(row, alone.log_weights.shape[1] - 1)
-        # A single component has weight here, so that the mean over the components is its own log-variance.
+        # Only one component has a weight, so the mean over the components is the log-variance of that component.
         moments = zip(("mean", "log_variance"), alone.components, strict=True)
         outputs[name] = {quantity: weighted_mean(alone, values)[decoder] for quantity, values in moments}
     everything = given(np.ones(len(functions.names), bool))

@@ -1,4 +1,4 @@
-"""Expected data of latents, within what data can be."""
+"""Expected data given latents, clipped to the range of the data."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,12 @@ from mmvm_jax.models.likelihoods import LARGEST_COUNT, most_likely_tokens
 from mmvm_jax.models.model import BoundModel
 from mmvm_jax.types import Array
 
-# Of what a kind's data can be, as the network sees them.
+# Ranges of the data of a kind, as prepared for the networks.
 _RANGES = {"image": (0.0, 1.0), "counts": (0.0, LARGEST_COUNT)}
 
 
 def expected_data(functions: BoundModel, z: Array) -> dict[str, Array]:
-    """Expected data of latents [M, B, D], within what data can be; of tokens the probabilities [B, T, V]."""
+    """Return the expected data given latents [M, B, D], clipped to their range; for tokens probabilities [B, T, V]."""
     decoded = functions.decode(z)
     expected = functions.mean(decoded)
     for modality in functions.model.modalities:
@@ -24,6 +24,6 @@ def expected_data(functions: BoundModel, z: Array) -> dict[str, Array]:
 
 
 def as_data(functions: BoundModel, expected: dict[str, Array]) -> dict[str, Array]:
-    """What ``expected_data`` gave, for tokens their most probable ids."""
+    """Convert the outputs of ``expected_data`` to data: probabilities of tokens become the most probable ids."""
     tokens = {modality.name: modality for modality in functions.model.modalities if modality.kind == "tokens"}
     return {name: most_likely_tokens(x, tokens[name]) if name in tokens else x for name, x in expected.items()}

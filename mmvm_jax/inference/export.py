@@ -1,4 +1,4 @@
-"""A trained model as a folder to pass on: weights, what is needed to use them, and a card that describes them."""
+"""Export of a trained model to a folder for others: weights, the files needed to use them, and a model card."""
 
 import os
 import shutil
@@ -36,25 +36,25 @@ model = mmvm_jax.load("{folder}")  # this folder
 model.encode(data), model.impute(data), model.generate(num_examples=10)
 ```
 
-`data` is a dictionary with an array [N, ...] for each modality; not every example needs all of them. The tensors of
-`weights.safetensors` have the names of the model's variables; `config.json` and `data.json` say how it was trained and
-what its data are.
+`data` is a dictionary with an array [N, ...] per modality; modalities may be missing from examples. The tensors of
+`weights.safetensors` have the names of the model's variables. `config.json` is the configuration of the training, and
+`data.json` describes the data.
 
 ## Measured on the test split
 
 {metrics}
 
-What it does on other data was not measured. The terms of the training data apply; whoever publishes this folder states
-its licence here.
+The model was not measured on other data. The terms of the training data apply. If you publish this folder, state its
+licence here.
 """
 
 
 def export(workdir: str | os.PathLike, folder: str | os.PathLike) -> None:
-    """Writes the model of a run into a folder that ``mmvm_jax.load`` and ``mmvm_jax.infer --workdir`` read.
+    """Write the model of a run into a folder that ``mmvm_jax.load`` and ``mmvm_jax.infer --workdir`` can read.
 
     Args:
-      workdir: of the run, here or in object storage.
-      folder: is made, here or in object storage; may exist if it is empty.
+      workdir: of the run, local or in object storage.
+      folder: to create, local or in object storage; may exist if it is empty.
 
     Raises:
       UserError: there is no trained model, or the folder cannot be used.
@@ -70,13 +70,13 @@ def _write(workdir: str, folder: str, name: str) -> None:
         os.makedirs(folder, exist_ok=True)
         if os.listdir(folder):
             raise UserError(f"{folder} is not empty; use another folder")
-        config.data.update({"dir": "", "path": ""})  # of no use elsewhere, and nobody's business
+        config.data.update({"dir": "", "path": ""})  # private, and useless on other machines
         write_text(os.path.join(folder, run_folder.CONFIG_FILE), run_folder.config_text(config))
         for file in (run_folder.DATA_FILE, run_folder.ENVIRONMENT_FILE, PRIOR_FILE):
             if os.path.exists(os.path.join(workdir, file)):
                 shutil.copyfile(os.path.join(workdir, file), os.path.join(folder, file))
         write_text(os.path.join(folder, CARD_FILE), _card(config, description, step, workdir, name))
-        weights.write(folder, trained.params, step)  # last: a folder without them is no model
+        weights.write(folder, trained.params, step)  # last, so that a folder with weights is complete
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); use another folder") from error
 
@@ -98,9 +98,9 @@ def _card(config, description: Description, step: int, workdir: str, name: str) 
 
 
 def _metrics(workdir: str) -> str:
-    """The means of the evaluation, if there was one."""
+    """Return a table of the evaluation's mean metrics, if the run was evaluated."""
     if not os.path.exists(os.path.join(workdir, run_folder.EVALUATION_FILE)):
-        return "Nothing yet."
+        return "Not evaluated."
     values = run_folder.read_evaluation(workdir)
     means = [f"| {name} | {value:.4g} |" for name, value in sorted(values.items()) if name.endswith("mean")]
     return "\n".join(["| metric | value |", "|---|---|", *means])

@@ -1,4 +1,4 @@
-"""Missing modalities of one batch filled in: moments of draws."""
+"""Impute the missing modalities of one batch by the moments of draws."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from mmvm_jax.types import Array, Batch
 
 
 def impute(keep_samples: bool, trained: Trained, params: dict, batch: Batch, keys: Array) -> dict:
-    """Moments of S draws {name: {"mean", "std": [B, ...], "samples": [B, S, ...]}}; of tokens the mode."""
+    """Return moments of S draws {name: {"mean", "std": [B, ...], "samples": [B, S, ...]}}; for tokens only the mode."""
     functions, batch = trained.model.bind(params), trained.model.prepare(batch)
     posteriors, everything = functions.encode(batch.inputs), jnp.ones(len(functions.names), bool)
 
@@ -19,9 +19,9 @@ def impute(keep_samples: bool, trained: Trained, params: dict, batch: Batch, key
     def add(moments, numbered):
         (number, key), (means, squares) = numbered, moments
         drawn = draw(key)
-        moved = jax.tree.map(lambda mean, x: mean + (x - mean) / number, means, drawn)
-        squares = jax.tree.map(lambda s, x, old, new: s + (x - old) * (x - new), squares, drawn, means, moved)
-        return (moved, squares), as_data(functions, drawn) if keep_samples else None
+        updated = jax.tree.map(lambda mean, x: mean + (x - mean) / number, means, drawn)  # Welford 1962
+        squares = jax.tree.map(lambda s, x, old, new: s + (x - old) * (x - new), squares, drawn, means, updated)
+        return (updated, squares), as_data(functions, drawn) if keep_samples else None
 
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(draw, keys[0]))
     numbers = jnp.arange(1.0, len(keys) + 1.0)

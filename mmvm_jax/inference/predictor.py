@@ -15,7 +15,7 @@ from mmvm_jax.errors import UserError
 from mmvm_jax.inference.encode import encode
 from mmvm_jax.inference.generate import generate
 from mmvm_jax.inference.impute import impute
-from mmvm_jax.inference.prior import PRIOR_FILE, _read_prior
+from mmvm_jax.inference.prior import PRIOR_FILE, read_prior
 from mmvm_jax.models.model import make_model
 from mmvm_jax.models.priors import GaussianMixturePrior, has_prior
 from mmvm_jax.models.trained import Trained
@@ -30,13 +30,13 @@ Outputs = Iterator[dict[str, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictor:
-    """A trained model and all that using it takes.
+    """A trained model with everything needed to use it.
 
     Attributes:
       trained: the model.
       description: of the data that it was trained on.
-      prior: a fitted one, where the method has none of its own.
-      batch_size: examples worked on at once, at most.
+      prior: the fitted prior, if the method has none of its own.
+      batch_size: largest number of examples processed at a time.
     """
 
     trained: Trained
@@ -45,7 +45,7 @@ class Predictor:
     batch_size: int
 
     def __reduce__(self):
-        """Pickles the fields without the compiled programs."""
+        """Pickle the fields without the compiled programs."""
         return Predictor, (self.trained, self.description, self.prior, self.batch_size)
 
     @functools.cached_property
@@ -60,24 +60,25 @@ class Predictor:
         return {name: spread(function) for name, function in functions.items()}
 
     def _run(self, name: str, batch: Batch, count: int, *rest) -> dict:
-        """The outputs of a program for the first ``count`` examples of a batch."""
+        """Return the outputs of a program for the first ``count`` examples of a batch."""
         outputs = self._programs[name](self.trained.params, batch, *rest)
         return jax.tree.map(lambda leaf: leaf[:count], outputs)
 
     def _size(self, length: int) -> int:
-        """A batch size for so many examples; few different ones, as each is compiled for."""
+        """Return a batch size for ``length`` examples. There are few different ones, since each is compiled."""
         return devices.largest_batch_size(self.batch_size, 1 << (length - 1).bit_length())
 
     def encode(self, inputs: Inputs) -> Outputs:
-        """Representations, float32, NaN where there is nothing to represent.
+        """Return the latents of the inputs in float32; NaN where the modality is absent.
 
         Yields:
           ``<name>__mean`` and ``<name>__log_variance`` [n, D]: of the latent given this modality alone.
-          ``joint__mean`` [n, D]: of the latent given all that is there; the mean over the decoders where each
-          reads its own. ``joint__log_variance`` [n, D]: where this latent is one Gaussian for all decoders.
+          ``joint__mean`` [n, D]: of the latent given all observed modalities. If each decoder has its own latent, this
+          is the mean over the decoders. ``joint__log_variance`` [n, D]: only if this latent is one Gaussian for all
+          decoders.
         """
         size = self._size(inputs.length)
-        for block in _shown(inputs.blocks(size), size, inputs.length, "encode"):
+        for block in _with_progress(inputs.blocks(size), size, inputs.length, "encode"):
             outputs, present = self._run("encode", block.batch, block.count), block.present
             there = dict(zip(self.trained.model.names, present, strict=True)) | {"joint": present.any(axis=0)}
             yield {
@@ -87,21 +88,21 @@ class Predictor:
             }
 
     def impute(self, inputs: Inputs, num_samples: int, keep_samples: bool, seed: int) -> Outputs:
-        """Fills in what is missing, in original units, from draws of the latent given what is there.
+        """Impute missing values, in original units, from draws of the latent given the observed modalities.
 
-        Of every draw the expected data are taken: their spread is what the latent leaves open, without the noise
-        of single pixels.
+        Each draw is the expected data given a latent. So the standard deviation reflects the uncertainty of the latent,
+        without the noise of single pixels.
 
         Yields:
-          ``<name>`` [n, ...]: in the input's type, for tokens in one that holds all ids; the values that are there as
-          they are, the others the mean of the draws, rounded for integers, or the most probable tokens.
-          ``<name>__std`` [n, ...] float32: standard deviation of the draws, 0 where there is a value; none for tokens.
-          With ``keep_samples`` also ``<name>__samples`` [n, S, ...]: every draw, of what is there too.
+          ``<name>`` [n, ...]: in the input's type, or for tokens a type that holds all ids. Observed values are
+          unchanged; missing ones are the mean of the draws, rounded for integers, or the most probable tokens.
+          ``<name>__std`` [n, ...] float32: the standard deviation of the averaged draws, 0 for observed values; not for
+          tokens. With ``keep_samples`` also ``<name>__samples`` [n, S, ...]: every draw, also for observed values.
         """
         inputs.check_not_empty()
         size, keys = self._size(inputs.length), jax.random.split(jax.random.key(seed), num_samples)
         program = "impute, with samples" if keep_samples else "impute"
-        for block in _shown(inputs.blocks(size), size, inputs.length, "impute"):
+        for block in _with_progress(inputs.blocks(size), size, inputs.length, "impute"):
             outputs = self._run(program, block.batch, block.count, keys)
             arrays = {}
             for modality, present in zip(self.trained.model.modalities, block.present, strict=True):
@@ -109,10 +110,11 @@ class Predictor:
                 if array is None:
                     dtype = self.description.generated_type(modality)
                     array = np.zeros((block.count, *modality.data_shape), dtype)
-                arrays |= self._filled(modality, array, present, outputs[modality.name])
+                arrays |= self._impute_one(modality, array, present, outputs[modality.name])
             yield arrays
 
-    def _filled(self, modality: Modality, array: np.ndarray, present: np.ndarray, drawn: dict) -> dict:
+    def _impute_one(self, modality: Modality, array: np.ndarray, present: np.ndarray, drawn: dict) -> dict:
+        """Return the outputs of ``impute`` for one modality."""
         offset, scale = self.description.unit(modality, array.dtype)
         mask = present.reshape(-1, *(1,) * (array.ndim - 1))
         shaped = lambda values: values.reshape(array.shape)
@@ -124,13 +126,13 @@ class Predictor:
         if "samples" in drawn:
             samples = drawn["samples"] * scale + offset
             samples = samples.reshape(*samples.shape[:2], *array.shape[1:])
-            dtype = drawn["samples"].dtype  # ids, or float32, which may not hold what is in original units
+            dtype = drawn["samples"].dtype  # ids, or float32, which may be too coarse for original units
             in_units = modality.name in self.description.units
             outputs[f"{modality.name}__samples"] = samples.astype(np.result_type(dtype, array) if in_units else dtype)
         return outputs
 
     def generate(self, num_examples: int, seed: int) -> Outputs:
-        """Examples of all modalities, each from one draw of the prior.
+        """Generate examples of all modalities, each from one draw of the prior.
 
         Yields:
           ``<name>`` [n, ...]: the expected data given the draw, in original units.
@@ -140,21 +142,21 @@ class Predictor:
         """
         if self.prior is None and not has_prior(self.trained):
             raise UserError(
-                f"method '{self.trained.method.name}' has no prior of its own and the workdir no {PRIOR_FILE} of this "
-                "checkpoint and version; fit one: mmvm_jax.main --mode=evaluate, or mmvm_jax.fit with the same data, "
-                "in the workdir of the run, which may then be exported again"
+                f"method '{self.trained.method.name}' has no prior of its own and the workdir has no {PRIOR_FILE} for "
+                "this checkpoint and version; to fit one, run mmvm_jax.main --mode=evaluate, or mmvm_jax.fit with the "
+                "same data, in the workdir of the run (then export it again, if this is an exported model)"
             )
         size, num_modalities = self._size(num_examples), len(self.trained.model.names)
         batches = (empty_batch(num_modalities, size, start) for start in range(0, num_examples, size))
-        for batch in _shown(batches, size, num_examples, "generate"):
+        for batch in _with_progress(batches, size, num_examples, "generate"):
             count = min(size, num_examples - int(batch.index[0]))
             yield self._generated(self._run("generate", batch, count, jax.random.key(seed)), given=False)
 
     def generate_given(self, inputs: Inputs, seed: int) -> Outputs:
-        """The same for every example of the inputs, from one draw of the latent given what is there."""
+        """Generate all modalities of each input example, from one draw of the latent given the observed modalities."""
         inputs.check_not_empty()
         size, key = self._size(inputs.length), jax.random.key(seed)
-        for block in _shown(inputs.blocks(size), size, inputs.length, "generate"):
+        for block in _with_progress(inputs.blocks(size), size, inputs.length, "generate"):
             yield self._generated(self._run("impute", block.batch, block.count, key[None]), given=True)
 
     def _generated(self, outputs: dict, given: bool) -> dict[str, np.ndarray]:
@@ -169,25 +171,25 @@ class Predictor:
 
 
 def load_predictor(workdir: str) -> Predictor:
-    """The model of a finished run, from its workdir alone, or of an exported folder.
+    """Load the model of a run from its workdir, or from an exported folder.
 
     Raises:
-      UserError: the folder holds no run, or no checkpoint, or JAX computes wrong values here.
+      UserError: the folder has no run or no checkpoint, or JAX computes wrong values on this machine.
     """
     config, description = run_folder.read_config(workdir), run_folder.read_description(workdir)
-    # Not in config.data.dir, which may be of another machine, or relative to another folder.
+    # Not in config.data.dir, which may belong to another machine, or be relative to another folder.
     compilation_cache.enable(builders.data_directory(""))
     self_check.check()
     trained, step = read_trained(config, description, workdir)
-    prior = _read_prior(workdir, step, config.evaluation.mixture_components)
+    prior = read_prior(workdir, step, config.evaluation.mixture_components)
     return Predictor(trained, description, prior, config.evaluation.batch_size)
 
 
 def read_trained(config, description: Description, workdir: str) -> tuple[Trained, int]:
-    """The model in a workdir or an exported folder, and the steps that it was trained for.
+    """Return the model of a workdir or an exported folder, and its number of training steps.
 
     Raises:
-      UserError: there is no checkpoint and no file of weights, or it cannot be used.
+      UserError: there is neither a checkpoint nor a weights file, or it cannot be used.
     """
     model, method = make_model(description.modalities, config.network, config.precision), make_method(config.method)
     batch = description.blank_batch()
@@ -200,36 +202,36 @@ def read_trained(config, description: Description, workdir: str) -> tuple[Traine
 
 
 def _check_finite(modality: Modality, values: np.ndarray, given: bool) -> None:
-    """Raises UserError for what no type could hold: the model was shown what is far from all that it learned from."""
+    """Raise UserError if outputs are not finite, as for inputs that are far from all training data."""
     if np.isfinite(values).all():
         return
     remedy = (
-        "is a code such as -999 for what is missing among the inputs? allowed: 0 in <name>__present for such examples, "
+        "do the inputs use a code such as -999 for missing values? allowed: 0 in <name>__present for such examples, "
         "or NaN in all their entries"
         if given
         else "train another one, with a smaller config.optimizer.learning_rate"
     )
-    raise UserError(f"what the model makes of modality '{modality.name}' is not finite; {remedy}", exit_code=1)
+    raise UserError(f"the model's output for modality '{modality.name}' is not finite; {remedy}", exit_code=1)
 
 
 def _wide_enough(dtype: np.dtype, modality: Modality) -> np.dtype:
-    """The type of an array, or for tokens the next that holds all ids."""
+    """Return the type of an array; for tokens, the smallest type of its kind that also holds all ids."""
     if modality.kind != "tokens":
         return dtype
     return np.promote_types(dtype, np.min_scalar_type(modality.vocabulary_size - 1))
 
 
 def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Real numbers in another type, for integers the nearest that it has."""
+    """Convert real numbers to another type; for integers, to the nearest value of that type."""
     if dtype.kind == "f":
         return values.astype(dtype)
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    high = high if high < 2**53 else np.nextafter(float(high), 0)  # which as a real number is one too many
+    high = high if high < 2**53 else np.nextafter(float(high), 0)  # as a real number, 2**63 - 1 is 2**63
     return np.clip(np.rint(values.astype(np.float64)), low, high).astype(dtype)
 
 
-def _shown(items: Iterator, size: int, length: int, task: str) -> Iterator:
-    """The same items, each of ``size`` examples, and how far the work on them has come."""
+def _with_progress(items: Iterator, size: int, length: int, task: str) -> Iterator:
+    """Yield the items, each of ``size`` examples, and show the progress of the work on them."""
     with Progress(length, "examples", task) as progress:
         for done, item in zip(range(0, length, size), items, strict=True):
             yield item

@@ -1,4 +1,4 @@
-"""The prior fitted for methods without one, kept in the workdir."""
+"""The fitted prior of methods without their own, stored in the workdir."""
 
 import os
 
@@ -14,18 +14,18 @@ from mmvm_jax.runtime.files import replacing
 from mmvm_jax.runtime.progress import log
 
 PRIOR_FILE = "prior.npz"
-_FITTED_TO = "draws"  # from the posteriors; earlier versions fitted it to the posteriors' means, and noted nothing
+_FITTED_TO = "draws"  # from the posteriors; earlier versions fitted it to the posteriors' means, without this entry
 
 
 def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: int) -> GaussianMixturePrior | None:
-    """The prior fitted to what training left after ``step`` steps, kept in the workdir.
+    """Return the prior fitted to the posteriors after ``step`` steps; None if the method has its own prior.
 
-    None where the method has a prior of its own.
+    It is read from the workdir, or fitted and written there.
     """
     if has_prior(trained):
         return None
     settings = config.evaluation
-    if (kept := processes.from_first(_read_prior, workdir, step, settings.mixture_components)) is not None:
+    if (kept := processes.from_first(read_prior, workdir, step, settings.mixture_components)) is not None:
         return kept
     log.info("fitting a prior to the posteriors of the training examples")
     draws = draw_aggregate(trained, data.train, settings.batch_size, config.seed)
@@ -36,8 +36,8 @@ def fitted_prior(config, trained: Trained, data: DataSet, workdir: str, step: in
     return prior
 
 
-def _read_prior(workdir: str, step: int, num_components: int) -> GaussianMixturePrior | None:
-    """What ``fitted_prior`` kept, unless it was of another step, of other components or of means, or is damaged."""
+def read_prior(workdir: str, step: int, num_components: int) -> GaussianMixturePrior | None:
+    """Read the stored prior; None if it is missing, damaged, or was fitted in another way or at another step."""
     path = os.path.join(workdir, PRIOR_FILE)
     if not os.path.exists(path):
         return None

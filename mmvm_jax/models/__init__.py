@@ -1,1 +1,1 @@
-"""From a configuration to networks that encode and decode; likelihoods; a trained model and its prior."""
+"""Models: encoders and decoders built from a configuration, likelihoods, trained models and their priors."""

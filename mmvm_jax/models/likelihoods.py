@@ -1,4 +1,4 @@
-"""What a decoder's output means: the likelihood of each kind of data, by name."""
+"""Table of likelihoods by name: how a decoder's output defines a distribution of the data."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ LARGEST_COUNT = 2.0**31  # counts are int32
 
 
 class Likelihood(NamedTuple):
-    """The log-density of data given a decoder's output, and the mean of that density, for tokens its mode."""
+    """Log-density of data given a decoder's output, and the mean of this density (for tokens its mode)."""
 
     log_likelihood: Callable[[Array, Array, Modality], Array]  # data, output [..., *event], modality -> [...]
     mean: Callable[[Array, Modality], Array]  # output -> expected data, or the most likely tokens
@@ -38,11 +38,11 @@ def _poisson(x, output, modality):
 
 def _rate(output, modality):
     rate = jnp.exp(output + _log_start(modality, output.shape))
-    return jnp.minimum(rate, LARGEST_COUNT)  # which exp of a wild latent is not
+    return jnp.minimum(rate, LARGEST_COUNT)  # exp overflows for extreme latents
 
 
 def _log_start(modality, shape):
-    """The logarithm of the rate that an output of 0 stands for, for outputs of this shape."""
+    """Return the log-rate that corresponds to an output of 0, for outputs of this shape."""
     if not modality.rates:
         return math.log(modality.scale)
     return jnp.broadcast_to(jnp.log(jnp.asarray(modality.rates)).reshape(modality.shape), shape)
@@ -54,7 +54,10 @@ def _categorical(tokens, logits, modality):
 
 
 def most_likely_tokens(scores: Array, modality: Modality) -> Array:
-    """Logits or probabilities [..., T, V] -> [..., T], with padding after the first token that ends a sequence."""
+    """Return the most likely tokens, padded after the first end token: scores [..., T, V] -> [..., T].
+
+    The scores are logits or probabilities.
+    """
     tokens = jnp.argmax(scores, axis=-1)
     return jnp.where(_after_end(tokens, modality), modality.padding, tokens)
 
@@ -64,14 +67,9 @@ def _after_end(tokens, modality):
     return jnp.cumsum(ends, axis=-1) > ends
 
 
-def _as_it_is(output, modality):
-    del modality
-    return output
-
-
 LIKELIHOODS = {
-    "laplace": Likelihood(_laplace, _as_it_is),
-    "normal": Likelihood(_normal, _as_it_is),
+    "laplace": Likelihood(_laplace, lambda location, modality: location),
+    "normal": Likelihood(_normal, lambda location, modality: location),
     "bernoulli": Likelihood(_bernoulli, lambda logits, modality: jax.nn.sigmoid(logits)),
     "poisson": Likelihood(_poisson, _rate),
     "categorical": Likelihood(_categorical, most_likely_tokens),

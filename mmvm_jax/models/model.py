@@ -1,12 +1,12 @@
-"""From a configuration to pure functions: encoders and decoders of all modalities, grouped into banks.
+"""Encoders and decoders of all modalities as pure functions, built from a configuration and grouped into banks.
 
-Modalities whose encoder and decoder are alike form one bank, whose parameters carry a leading axis; how a
-bank runs is decided in ``mmvm_jax.networks.bank``. The variables of all banks form one tree,
+Modalities with equal encoders and decoders form one bank, whose parameters have a leading axis of modalities.
+``mmvm_jax.networks.bank`` decides how a bank runs. The variables of all banks form one tree,
 
     {"encoders": [{"params": ..., "batch_stats": ...}, ...], "decoders": [...], "method": ...}
 
-with running statistics only where a network has any. Training keeps them apart from the parameters
-(``split_statistics``), evaluation needs both (``join_statistics``).
+which contains running statistics only for networks that have them. Training keeps the statistics separate from the
+parameters (``split_statistics``); evaluation needs both (``join_statistics``).
 """
 
 import dataclasses
@@ -24,25 +24,25 @@ from mmvm_jax.networks import bank
 from mmvm_jax.networks.normalization import STATISTICS, Training
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, Modality
 
-PRECISIONS = ("float32", "bfloat16")  # that networks compute in
+PRECISIONS = ("float32", "bfloat16")  # of the networks' computations
 _PARTS = ("encoders", "decoders")
-_STEEPEST_LOG_VARIANCE = 5.0  # to either side of 0: beyond, variance and precision grow linearly, not exponentially
+_LIMIT = 5.0  # absolute log-variance beyond which variance and precision grow linearly instead of exponentially
 
 
 class Group(NamedTuple):
     """Modalities of equal architecture."""
 
-    rows: tuple[int, ...]  # their places among all modalities
+    rows: tuple[int, ...]  # their positions among all modalities
     encoder: object  # linen module: [N, ...] -> DiagonalGaussian [N, D]
     decoder: object  # linen module: [N, D] -> [N, ...]
 
 
 class Step(NamedTuple):
-    """What makes a pass through the networks part of training."""
+    """Inputs of the networks in a training step."""
 
-    batch: Batch  # prepared; its observed inputs enter the running statistics
-    key: Array  # of the noise inside networks
-    total: Callable  # adds up over all devices what each of them has
+    batch: Batch  # prepared; its observed inputs update the running statistics
+    key: Array  # for the noise inside networks
+    total: Callable  # sums an array over all devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Model:
         return tuple(modality.name for modality in self.modalities)
 
     def init(self, key: Array) -> dict:
-        """Variables of all networks; those of a modality depend on ``key`` and its name alone."""
+        """Return the variables of all networks. Those of a modality depend only on ``key`` and its name."""
         variables = {part: [] for part in _PARTS}
         for group in self.groups:
             members = [self.modalities[row] for row in group.rows]
@@ -72,7 +72,7 @@ class Model:
         return variables
 
     def prepare(self, batch: Batch) -> Batch:
-        """The batch as networks read it: token ids or real numbers, images in [0, 1], zeros where absent."""
+        """Return the batch as the networks read it: token ids or real numbers, images in [0, 1], zeros where absent."""
         inputs = {}
         for modality, present in zip(self.modalities, batch.present):
             x = batch.inputs[modality.name]
@@ -85,16 +85,16 @@ class Model:
         return batch._replace(inputs=inputs)
 
     def bind(self, variables: dict, step: Step | None = None) -> "BoundModel":
-        """The model with its variables fixed; as in evaluation, unless a step of training is given."""
+        """Return the model with its variables bound, in training mode if a step is given, else in evaluation mode."""
         return BoundModel(self, variables, step)
 
 
 @dataclasses.dataclass(frozen=True)
 class BoundModel:
-    """A model with its variables: what an objective sees (``objectives.interface.Functions``).
+    """A model with its variables, as methods see it (``objectives.interface.Functions``).
 
-    In a step of training it also collects the running statistics that the step ends with. Inputs other than
-    those of the step's batch, such as learned ones, are encoded as in evaluation.
+    In a training step it also collects the updated running statistics. Inputs other than those of the step's batch,
+    such as learned ones, are encoded in evaluation mode.
     """
 
     model: Model
@@ -116,7 +116,7 @@ class BoundModel:
 
     @property
     def updated_statistics(self) -> dict:
-        """Running statistics after the step, as in ``split_statistics``; it must have used all networks."""
+        """Running statistics after the step, as in ``split_statistics``. The step must have used all networks."""
         _, statistics = split_statistics(self.variables)
         return {
             part: [self._updates[part, place] if old else {} for place, old in enumerate(banks)]
@@ -124,7 +124,7 @@ class BoundModel:
         }
 
     def encode(self, inputs: dict[str, Array]) -> DiagonalGaussian:
-        """Posteriors of all modalities: {name: [B, ...]} -> [M, B, D]; their log-variances are ``without_blow_up``."""
+        """Return the posteriors of all modalities, with ``limit_growth``: {name: [B, ...]} -> [M, B, D]."""
         outputs = []
         step = self.step if self.step is not None and inputs is self.step.batch.inputs else None
         for place, group in enumerate(self.model.groups):
@@ -135,13 +135,13 @@ class BoundModel:
                 check_shape(what, leaf, (*stacked.shape[:2], self.model.latent_dim))
             outputs.append(posteriors)
         posteriors = jax.tree.map(lambda *parts: self._in_order(jnp.concatenate(parts)), *outputs)
-        return posteriors._replace(log_variance=without_blow_up(posteriors.log_variance))
+        return posteriors._replace(log_variance=limit_growth(posteriors.log_variance))
 
     def _apply(self, part: str, place: int, module, rows: Array, step: Step | None, active: Array | bool = True):
-        """One bank of networks on its inputs [m, N, ...]; in a step of training N is a multiple of B.
+        """Apply one bank of networks to its inputs [m, N, ...]; in a training step N is a multiple of B.
 
-        Of these the ``active`` [m, N] alone take part in batch statistics, where their modality is observed.
-        The networks compute in the model's precision; what they return, and their running statistics, are not.
+        Only inputs that are ``active`` [m, N] and whose modality is observed enter the batch statistics. The networks
+        compute in the model's precision; their outputs and running statistics have full precision.
         """
         variables = self.variables[part][place]
         if self.model.precision == "bfloat16":
@@ -155,20 +155,20 @@ class BoundModel:
         keys = _row_keys(key, self.identifiers[members], repeats, batch.index)
         training = Training(jnp.tile(batch.present[members], (1, repeats)) & active, keys, total)
         outputs, updates = bank.train_bank(module, variables, rows, training)
-        # Of a number, not of a function of it: a method may differentiate what it calls here.
+        # A method may differentiate this function, but the statistics are not part of what it differentiates.
         self._updates[part, place] = jax.lax.stop_gradient(updates)
         return _cast(outputs, jnp.result_type(float))
 
     def _in_order(self, rows: Array) -> Array:
-        """Rows that stand group by group, put in the order of the modalities."""
+        """Reorder rows from the order of the groups to the order of the modalities."""
         places = np.concatenate([group.rows for group in self.model.groups])
         return rows if (places == np.arange(places.size)).all() else rows[np.argsort(places)]
 
     def decode(self, z: Array, active: Array | bool = True) -> dict[str, Array]:
-        """Parameters of every likelihood: row m of z [M, ..., D] read by decoder m -> {name: [..., *shape]}.
+        """Return the parameters of every likelihood: z [M, ..., D], row m for decoder m -> {name: [..., *shape]}.
 
-        Those of tokens are logits [..., *shape, V]. The latents that are not ``active`` (bool, as z without its last
-        axis or to be broadcast to it) take no part in batch statistics.
+        For tokens these are logits [..., *shape, V]. Latents that are not ``active`` (bool, broadcastable to
+        [M, ...]) are excluded from batch statistics.
         """
         outputs = {}
         flat = z.reshape(z.shape[0], -1, z.shape[-1])
@@ -183,18 +183,18 @@ class BoundModel:
         return outputs
 
     def mean(self, outputs: dict[str, Array]) -> dict[str, Array]:
-        """Expected data, from what ``decode`` returned."""
+        """Return the expected data, given the outputs of ``decode``."""
         return {m.name: LIKELIHOODS[m.likelihood].mean(outputs[m.name], m) for m in self.model.modalities}
 
     def log_likelihood(self, batch: Batch, z: Array, active: Array | bool = True) -> Array:
-        """Weighted log p(x_m | z_m): z [M, ..., B, D] -> [M, ..., B] nats; 0 where absent.
+        """Return the weighted log p(x_m | z_m): z [M, ..., B, D] -> [M, ..., B] nats; 0 where absent.
 
-        ``active`` is that of ``decode``.
+        ``active`` is passed to ``decode``.
         """
         return self.output_log_likelihood(batch, self.decode(z, active))
 
     def output_log_likelihood(self, batch: Batch, outputs: dict[str, Array]) -> Array:
-        """``log_likelihood``, from what ``decode`` returned."""
+        """Return ``log_likelihood``, given the outputs of ``decode``."""
         rows = []
         for modality, present in zip(self.model.modalities, batch.present):
             x, output = batch.inputs[modality.name], outputs[modality.name]
@@ -206,10 +206,10 @@ class BoundModel:
 
 
 def make_model(modalities: tuple[Modality, ...], config_network, precision: str = "float32") -> Model:
-    """The model of a data set's modalities with the networks of ``config.network``, and ``config.precision``.
+    """Return the model of these modalities with the networks of ``config.network``.
 
     Raises:
-      UserError: unknown network, or one that does not fit a modality's kind.
+      UserError: unknown network, or a network that does not support a modality's kind.
     """
     pairs = [networks.make(modality, config_network) for modality in modalities]
     groups = []
@@ -219,19 +219,19 @@ def make_model(modalities: tuple[Modality, ...], config_network, precision: str 
     return Model(tuple(modalities), config_network.latent_dim, tuple(groups), precision)
 
 
-def without_blow_up(log_variance: Array) -> Array:
-    """Log-variances of which variance and precision grow linearly where they are far from 1.
+def limit_growth(log_variance: Array) -> Array:
+    """Return log-variances for which variance and precision grow linearly, not exponentially, far from 1.
 
-    Between -5 and 5 the log-variances are unchanged, to the bit. Beyond, the excess e becomes log(1 + e), so that
-    exp(5) (1 + e) stands for exp(5 + e). The slope is continuous and never 0. See ``docs/stability.md``.
+    Between -5 and 5 the log-variances are unchanged, bit for bit. Beyond, the excess e becomes log(1 + e), so that
+    exp(5 + e) becomes exp(5) (1 + e). The slope is continuous and never 0. See ``docs/stability.md``.
     """
-    inner = jnp.clip(log_variance, -_STEEPEST_LOG_VARIANCE, _STEEPEST_LOG_VARIANCE)
+    inner = jnp.clip(log_variance, -_LIMIT, _LIMIT)
     excess = log_variance - inner
     return inner + jnp.sign(excess) * jnp.log1p(jnp.abs(excess))
 
 
 def split_statistics(variables: dict) -> tuple[dict, dict]:
-    """What is learned, and the running statistics of the networks that have them: (params, statistics)."""
+    """Split variables into learned parameters and running statistics: (params, statistics)."""
 
     def select(banks, wanted):
         return [{name: leaf for name, leaf in one.items() if (name == STATISTICS) == wanted} for one in banks]
@@ -241,17 +241,17 @@ def split_statistics(variables: dict) -> tuple[dict, dict]:
 
 
 def join_statistics(params: dict, statistics: dict) -> dict:
-    """The inverse of ``split_statistics``."""
+    """Join parameters and running statistics: the inverse of ``split_statistics``."""
     return params | {part: [a | b for a, b in zip(params[part], statistics[part])] for part in _PARTS}
 
 
 def _cast(tree, dtype):
-    """Real numbers in another precision; integers, such as token ids, as they are."""
+    """Convert floating-point leaves to another precision; leave integers, such as token ids, unchanged."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
 def _row_keys(key: Array, identifiers: Array, repeats: int, index: Array) -> Array:
-    """One key a modality, repetition and example, by name and index: [m, repeats * B], examples fastest."""
+    """Return one key per modality, repetition and example, from name and index: [m, repeats * B], examples fastest."""
     fold = jax.random.fold_in
     one = lambda identifier, repeat, example: fold(fold(fold(key, example), identifier), repeat)
     for axes in ((None, None, 0), (None, 0, None), (0, None, None)):

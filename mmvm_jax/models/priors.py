@@ -1,4 +1,4 @@
-"""Examples out of nothing: latents drawn from the method's prior, or from one fitted to what training left."""
+"""Unconditional latents, drawn from the method's prior or from a prior fitted to the training posteriors."""
 
 import warnings
 from typing import NamedTuple
@@ -28,19 +28,18 @@ class GaussianMixturePrior(NamedTuple):
 
 
 def draw_aggregate(trained: Trained, train: Split, batch_size: int, seed: int) -> np.ndarray:
-    """Draws from the aggregate posterior: one from the posterior of each observed modality of each training example.
+    """Draw from the aggregate posterior: once from the posterior of each observed modality of each training example.
 
-    Only 10,000 of these posteriors, chosen at random, are drawn from where there are more, and only the examples that
-    have one of them are encoded.
+    If there are more than 10,000 of these posteriors, a random 10,000 are used, and only their examples are encoded.
 
     Args:
       trained: the model and its method.
       train: the training split.
-      batch_size: at a time.
-      seed: of the choice and of the draws.
+      batch_size: number of examples encoded at a time.
+      seed: of the random choice and of the draws.
 
     Returns:
-      [P, D], of all modalities together.
+      [P, D], the draws of all modalities.
     """
     rows, examples = np.nonzero(train.present)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:_MAX_POINTS])
@@ -56,60 +55,61 @@ def draw_aggregate(trained: Trained, train: Split, batch_size: int, seed: int) -
     return draws[places, rows[chosen]]
 
 
-@threadpool_limits.wrap(limits=1)  # threads that wait for each other take several times as long
+@threadpool_limits.wrap(limits=1)  # with more threads, waiting for each other takes several times as long
 def fit_prior(draws: np.ndarray, num_components: int, seed: int) -> GaussianMixturePrior:
-    """Fits a mixture to draws from the aggregate posterior.
+    """Fit a Gaussian mixture to draws from the aggregate posterior.
 
-    Their means would not do: a mixture of them is narrower than the posteriors that the decoders learned to read.
+    It is not fitted to the posteriors' means, since the result would be narrower than the posteriors with which the
+    decoders were trained.
 
     Args:
       draws: [P, D], from ``draw_aggregate``.
-      num_components: K, at most; never more than there are different draws.
-      seed: of the first guess.
+      num_components: K, an upper limit; at most the number of distinct draws is used.
+      seed: of the initialisation.
     """
-    # Only now, so that training starts without waiting for scikit-learn.
+    # Imported here so that training starts without waiting for scikit-learn.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
     points = draws.astype(np.float64)
     count = min(num_components, len(np.unique(points, axis=0)))
-    # A point twice over changes no maximum-likelihood fit, and scikit-learn wants two.
+    # scikit-learn requires two points; repeating a single one does not change the maximum-likelihood fit.
     points = points if len(points) > 1 else np.repeat(points, 2, axis=0)
     mixture = GaussianMixture(count, covariance_type="diag", max_iter=_MAX_ITERATIONS, random_state=seed)
     with warnings.catch_warnings():
-        # The likelihood hardly moves any more; where exactly it stops does not matter to the samples.
+        # After the last iteration the likelihood changes little, which does not matter for the samples.
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(points)
     return GaussianMixturePrior(mixture.weights_, mixture.means_, mixture.covariances_)
 
 
 def has_prior(trained: Trained) -> bool:
-    """Whether the method has a prior of its own; else one must be fitted."""
+    """Return whether the method has its own prior; otherwise a prior must be fitted."""
     return jax.eval_shape(lambda params: _prior(trained, trained.model.bind(params), 1), trained.params) is not None
 
 
 def sample_latents(trained: Trained, fitted: GaussianMixturePrior | None, num_examples: int, key: Array) -> Array:
-    """Unconditional latents, which do not depend on how many of them are drawn.
+    """Draw unconditional latents. An example's latents do not depend on the number of examples.
 
     Args:
       trained: the model and its method.
-      fitted: stands for the prior where the method has none; not read elsewhere.
+      fitted: the prior to use if the method has none.
       num_examples: N.
-      key: of the draw.
+      key: of the draws.
 
     Returns:
-      z [M, N, D], read by decoder m; one and the same for all decoders where the method has one latent, and
-      where the prior was fitted.
+      z [M, N, D], row m for decoder m. All rows are equal if the method has a single shared latent or the prior was
+      fitted.
     """
     draw = lambda functions, index, key: jnp.moveaxis(draw_latents(trained, functions, fitted, index, key), 0, 1)
     return jnp.moveaxis(jnp.asarray(map_unconditional(draw, trained, num_examples, _BATCH_SIZE, key)), 1, 0)
 
 
 def map_unconditional(function, trained: Trained, num_examples: int, batch_size: int, key: Array):
-    """``function(functions, index [B], key)`` of the numbers of examples that do not exist yet, on all devices.
+    """Apply ``function(functions, index [B], key)`` to the indices of N examples without data, on all devices.
 
     Returns:
-      The function's outputs, whose first axis is that of the examples, on the host: [N, ...].
+      The function's outputs on the host, with examples as their first axis: [N, ...].
     """
     present = np.ones((len(trained.model.names), num_examples), bool)
     numbers = Split({}, present, np.full(num_examples, -1, np.int32))
@@ -121,14 +121,14 @@ def map_unconditional(function, trained: Trained, num_examples: int, batch_size:
 def draw_latents(
     trained: Trained, functions: BoundModel, fitted: GaussianMixturePrior | None, index: Array, key: Array
 ) -> Array:
-    """Unconditional latents of the examples with these numbers: [B] -> [M, B, D].
+    """Draw unconditional latents for the examples with these indices: [B] -> [M, B, D].
 
     Raises:
-      ValueError: neither has the method a prior, nor was one fitted.
+      ValueError: the method has no prior, and no fitted prior is given.
     """
     prior = _prior(trained, functions, len(index))
     if prior is None and fitted is None:
-        raise ValueError(f"method {trained.method.name!r} has no prior of its own: one must be fitted")
+        raise ValueError(f"method {trained.method.name!r} has no prior of its own; fit one")
     mixture = _as_mixture(fitted, len(index)) if prior is None else prior
     z = trained.method.draw(key, index, mixture)
     return jnp.broadcast_to(z, (len(functions.names), *z.shape[1:]))
@@ -139,7 +139,7 @@ def _prior(trained: Trained, functions: BoundModel, num_examples: int) -> Latent
 
 
 def _as_mixture(fitted: GaussianMixturePrior, num_examples: int) -> LatentMixture:
-    """One latent for all decoders: components [K, 1, B, D]."""
+    """Return the fitted prior as one latent for all decoders: components [K, 1, B, D]."""
     repeat = lambda leaf: jnp.repeat(jnp.asarray(leaf, jnp.result_type(float))[:, None, None], num_examples, axis=2)
     components = DiagonalGaussian(repeat(fitted.means), repeat(np.log(fitted.variances)))
     return LatentMixture(components, repeat(np.log(fitted.weights)))

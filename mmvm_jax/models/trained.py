@@ -1,4 +1,4 @@
-"""A trained model and the two passes over a split that the metrics are computed from."""
+"""A trained model, and functions that apply it to a whole split."""
 
 import dataclasses
 import functools
@@ -19,30 +19,30 @@ from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A model, its method and the parameters that training ended with."""
+    """A model, its method and the trained parameters."""
 
     model: Model
     method: Method
     params: dict
 
     def __reduce__(self):
-        """Pickles the method by its name, as modules and compiled functions cannot be pickled."""
+        """Pickle the method by its name, since modules and compiled functions cannot be pickled."""
         return _rebuild, (self.model, self.method.name, self.method.options, jax.device_get(self.params))
 
     def translate(
         self, functions: BoundModel, posteriors: DiagonalGaussian, batch: Batch, sources: Array, key: Array
     ) -> Array:
-        """One draw of the latents that the decoders read, given the observed among ``sources``.
+        """Draw the latents of all decoders, given the observed modalities among ``sources``.
 
         Args:
           functions: the model with its parameters.
           posteriors: of all modalities, [M, B, D].
-          batch: read for what is present, and for the examples' indices.
+          batch: provides the mask and the examples' indices.
           sources: [M] bool.
           key: of the draw.
 
         Returns:
-          z [M, B, D].
+          z [M, B, D], row m for decoder m.
         """
         mixture = self.method.posterior(posteriors, batch.present & sources[:, None], functions)
         z = self.method.draw(key, batch.index, mixture)
@@ -50,9 +50,9 @@ class Trained:
 
     @functools.cached_property
     def encoder(self):
-        """(params, batch) -> own posteriors [B, M, D], and the mean of the latents that decoders read [B, M or 1, D].
+        """Function (params, batch) -> own posteriors [B, M, D], and the mean of each decoder's latent [B, M or 1, D].
 
-        On all devices, compiled once for all splits.
+        It runs on all devices and is compiled once for all splits.
         """
 
         def encode(params, batch):
@@ -70,28 +70,28 @@ def _rebuild(model: Model, method: str, options, params: dict) -> Trained:
 
 
 def weighted_mean(mixture: LatentMixture, values: Array) -> Array:
-    """The mean over the components: [K, M or 1, B, D] -> [M or 1, B, D]."""
+    """Return the weighted mean over the components: [K, M or 1, B, D] -> [M or 1, B, D]."""
     return jnp.sum(jnp.exp(mixture.log_weights)[..., None] * values, axis=0)
 
 
 class Encoded(NamedTuple):
-    """A split as the encoders see it; what the posterior of an absent entry holds means nothing."""
+    """An encoded split. The posteriors of absent entries are meaningless."""
 
-    posteriors: DiagonalGaussian  # [M, N, D]
-    joint: np.ndarray  # [M or 1, N, D] mean of the latent that each decoder reads, given all that was observed
+    posteriors: DiagonalGaussian  # [M, N, D], each given its own modality
+    joint: np.ndarray  # [M or 1, N, D] mean of each decoder's latent, given all observed modalities
     present: np.ndarray  # [M, N] bool
     labels: np.ndarray  # [N] classes, or [N, C] binary; -1 where unknown
 
 
 def map_split(function, state, split: Split, batch_size: int, *rest):
-    """Applies ``function(state, batch, *rest)`` to a whole split, in order, on all devices.
+    """Apply ``function(state, batch, *rest)`` to a whole split, in order, on all devices.
 
     Args:
-      function: returns arrays whose first axis is the examples'.
-      state: what all devices share.
+      function: returns arrays whose first axis is that of the examples.
+      state: shared by all devices.
       split: N examples.
-      batch_size: at a time; the next number below it that the devices divide, or one a device.
-      rest: further arguments that all devices share.
+      batch_size: rounded down to a multiple of the number of devices, but at least one example per device.
+      rest: further arguments, shared by all devices.
 
     Returns:
       The function's outputs on the host, [N, ...].
@@ -102,12 +102,8 @@ def map_split(function, state, split: Split, batch_size: int, *rest):
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
 
 
-def encode_split(trained: Trained, split: Split, batch_size: int) -> tuple[DiagonalGaussian, np.ndarray]:
-    """Posteriors of a split, and the point representation given all that was observed.
-
-    Returns:
-      Own posteriors [M, N, D] (what an absent entry holds means nothing), and the mean of the latent that each
-      decoder reads [M or 1, N, D].
-    """
+def encode_split(trained: Trained, split: Split, batch_size: int) -> Encoded:
+    """Encode a whole split, ``batch_size`` examples at a time."""
     outputs = map_split(trained.encoder, trained.params, split, batch_size)
-    return jax.tree.map(lambda leaf: np.moveaxis(leaf, 1, 0), outputs)
+    posteriors, joint = jax.tree.map(lambda leaf: np.moveaxis(leaf, 1, 0), outputs)
+    return Encoded(posteriors, joint, split.present, split.labels)

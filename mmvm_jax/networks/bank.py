@@ -1,4 +1,4 @@
-"""A bank of M networks of one architecture, held as one tree of stacked variables."""
+"""A bank: M networks of one architecture, stored as one tree of stacked variables."""
 
 import functools
 
@@ -9,12 +9,12 @@ from mmvm_jax.networks.normalization import STATISTICS
 
 
 def init_bank(module, keys, example_input):
-    """Variables of M networks; those of network m depend on ``keys[m]`` alone.
+    """Return the variables of M networks. Those of network m depend only on ``keys[m]``.
 
     Args:
       module: the linen module that all networks share.
       keys: [M] random keys.
-      example_input: [N, ...] an input of one network.
+      example_input: [N, ...], an input of one network.
 
     Returns:
       The module's variables, leaves [M, ...].
@@ -23,7 +23,7 @@ def init_bank(module, keys, example_input):
 
 
 def apply_bank(module, variables, inputs):
-    """Outputs of M networks, each on its own input.
+    """Apply M networks, each to its own input.
 
     Args:
       module: the linen module that all networks share.
@@ -37,7 +37,7 @@ def apply_bank(module, variables, inputs):
 
 
 def train_bank(module, variables, inputs, training):
-    """``apply_bank`` in training, for networks with running statistics.
+    """Apply M networks with running statistics in a training step.
 
     Args:
       module: the linen module that all networks share.
@@ -46,17 +46,17 @@ def train_bank(module, variables, inputs, training):
       training: a ``normalization.Training``, leaves [M, N].
 
     Returns:
-      The module's outputs, leaves [M, N, ...], and the collection of statistics after them, leaves [M, ...].
+      The module's outputs, leaves [M, N, ...], and the updated collection of statistics, leaves [M, ...].
     """
     return _chosen(inputs)(module, variables, inputs, training, mutable=[STATISTICS])
 
 
 def arrangement(backend: str, number: int) -> str:
-    """How ``number`` networks of a bank run on a backend: a key of ``APPLY``.
+    """Return how a bank of ``number`` networks runs on a backend: a key of ``APPLY``.
 
-    On a CPU all take the same time within a few per cent, but "batched" compiles once for any M. A network alone is
-    not batched: for products over a batch of one matrix XLA transposes the weights in memory. Elsewhere convolutions
-    stay convolutions (``formulations.formulation``), which must not be batched over kernels.
+    On CPUs both take the same time within a few per cent, but "batched" compiles only one network for any M. A single
+    network is not batched, because XLA transposes the weights in memory for a batch of one matrix. Other backends use
+    plain convolutions (``formulations.formulation``), which are slow when batched over kernels.
     """
     return "batched" if backend == "cpu" and number > 1 else "unrolled"
 

@@ -1,9 +1,9 @@
-"""How a convolution and its transpose are computed: decided here, by backend and layer.
+"""Convolutions and transposed convolutions, computed by a formulation that depends on backend and layer.
 
-A convolution is linear in its input and in its kernel, so three maps carry it, its transpose and all their
-gradients, each the derivative of the other two: ``down`` (the convolution), ``up`` (its transpose) and
-``correlate`` (gradient of the kernel). They are written for speed, where JAX's own derivatives would be slow, and
-tied together by rules for forward mode, which JAX also derives reverse mode from.
+A convolution is linear in its input and in its kernel. Hence three maps are enough to compute it, its transpose and
+all their gradients: ``down`` (the convolution), ``up`` (its transpose) and ``correlate`` (the gradient of the kernel).
+Each formulation implements them for speed, since JAX's own derivatives would be slow. They are connected by
+forward-mode rules, from which JAX also derives reverse mode.
 """
 
 import functools
@@ -20,12 +20,12 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 class Form(NamedTuple):
-    """A convolution without its channels; all are pairs, of rows and columns."""
+    """Geometry of a convolution. All fields are pairs, for rows and columns."""
 
     size: tuple[int, int]  # of the input
     kernel: tuple[int, int]
     strides: tuple[int, int]
-    padding: tuple[int, int]  # on either end
+    padding: tuple[int, int]  # on both ends
 
     @property
     def output_size(self) -> tuple[int, int]:
@@ -34,24 +34,24 @@ class Form(NamedTuple):
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether every output reads the one input at its own place."""
+        """Whether every output reads only the input at its own position."""
         return self.kernel == self.strides == (1, 1) and self.padding == (0, 0)
 
     @property
     def ends(self) -> list[tuple[int, int]]:
-        """Padding before and after, the latter as far as the last output reads; negative where it reads less."""
+        """Padding before and after. The latter ends where the last output reads; negative if inputs are unused."""
         sides = zip(self.output_size, *self)
         return [(p, (outputs - 1) * stride + k - side - p) for outputs, side, k, stride, p in sides]
 
 
 def convolve(x, kernel, strides, padding):
-    """Convolution with equal padding on both ends.
+    """Convolve images or sequences, with equal padding on both ends.
 
     Args:
-      x: [N, *sides, C], one side or two.
+      x: [N, *sides, C], with one or two sides.
       kernel: [*kernel sides, C, F].
-      strides: one for each side.
-      padding: pixels on either end of each side.
+      strides: one per side.
+      padding: one per side, in pixels on each end.
 
     Returns:
       [N, *sides', F], where side' = (side + 2 padding - kernel) // stride + 1.
@@ -63,14 +63,14 @@ def convolve(x, kernel, strides, padding):
 
 
 def convolve_transpose(y, kernel, strides, padding, size):
-    """Transpose of ``convolve`` as a map of x.
+    """Apply the transpose of ``convolve`` as a linear map of x.
 
     Args:
       y: [N, *sides', F].
       kernel: [*kernel sides, C, F].
-      strides: one for each side.
-      padding: pixels on either end of each side.
-      size: sides.
+      strides: one per side.
+      padding: one per side, in pixels on each end.
+      size: the sides of the result.
 
     Returns:
       [N, *sides, C].
@@ -82,7 +82,7 @@ def convolve_transpose(y, kernel, strides, padding, size):
 
 
 def _as_images(size, strides, padding, images, kernel):
-    """A sequence is an image of one row."""
+    """Return the geometry, and images and kernel with two sides: a sequence becomes an image of one row."""
     if len(strides) == 1:
         size, strides, padding = (1, *size), (1, *strides), (0, *padding)
         images, kernel = images[:, None], kernel[None]
@@ -90,11 +90,12 @@ def _as_images(size, strides, padding, images, kernel):
 
 
 def formulation(backend: str, form: Form, kernel) -> str:
-    """How a convolution runs on a backend: a key of ``FORMULATIONS``.
+    """Return the formulation of a convolution on a backend: a key of ``FORMULATIONS``.
 
-    XLA's CPU backend is slow at gradients of kernels, at transposed convolutions, and at the grouped convolutions
-    that ``vmap`` over kernels makes. Of the other formulations Winograd's wins where tiles of 4 x 4 waste little and
-    channels are many enough to make up for the transforms; these cost it a digit, which bfloat16 has not to spare.
+    XLA's CPU backend is slow for gradients of kernels, for transposed convolutions, and for the grouped convolutions
+    that result from ``vmap`` over kernels. On CPUs, Winograd's algorithm is fastest for images of more than 8 pixels
+    per side (tiles of 4 x 4 waste little) and 16 or more channels (which outweigh the transforms). The transforms lose
+    about one decimal digit, too much for bfloat16. Timings: ``docs/notes/performance.md``.
     """
     if backend != "cpu":
         return "convolution"
@@ -139,9 +140,9 @@ def _up_jvp(maps, form, primals, tangents):
 
 
 def _transpose(gradient, output):
-    """The map of a tangent, from the linear map of the output's cotangent that gives the gradient.
+    """Return the map of tangents whose transpose is ``gradient``, the linear map from cotangents to the gradient.
 
-    Backpropagation transposes it once more, and so computes the gradient by that very map.
+    Backpropagation transposes it again, and so computes the gradient by ``gradient`` itself.
     """
     return lambda tangent: jax.linear_transpose(gradient, output)(tangent)[0]
 
@@ -152,9 +153,9 @@ def _sum_of_tangents(functions, tangents):
 
 
 def _examples_last(function, maps):
-    """A map of images [N, H, W, C] and a kernel [kh, kw, C, F] by one of images [C, H, W, N] and [C, kh, kw, F].
+    """Return a map of images [N, H, W, C] and kernels [kh, kw, C, F], given one of [C, H, W, N] and [C, kh, kw, F].
 
-    Between two layers XLA keeps the latter order in memory, so only the first and last transpose.
+    Between two layers XLA keeps the latter order in memory, so only the first and the last layer are transposed.
     """
 
     def run(images, kernel, form):

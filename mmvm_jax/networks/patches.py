@@ -1,7 +1,7 @@
 """Convolutions as matrix products over patches, on images [C, H, W, N] and kernels [C, kh, kw, F].
 
-With channels first and examples last a convolution is a plain matrix product with nothing transposed, and every
-loop beside it runs along contiguous examples, however few channels there are.
+With channels first and examples last, a convolution is a plain matrix product without transposes, and all other loops
+run along contiguous examples, even if there are few channels.
 """
 
 import jax.numpy as jnp
@@ -11,49 +11,52 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 
 def down(x, kernel, form):
-    """The convolution: [C, H, W, N] -> [F, rows, columns, N]."""
+    """Convolve: [C, H, W, N] -> [F, rows, columns, N]."""
     features = kernel.shape[-1]
     return (kernel.reshape(-1, features).T @ _patches(x, form)).reshape(features, *form.output_size, -1)
 
 
 def down_tangent(x, kernel, form):
-    """The same by strided slices instead of a gather: slower, but its transpose as a map of x adds pads, as ``up``."""
+    """Convolve by strided slices instead of a gather.
+
+    This is slower than ``down``, but its transpose as a map of x is a sum of pads, like ``up``.
+    """
     channels, *_, n = x.shape
     (rows, columns), (down, across) = form.output_size, form.strides
     ends = [(before, after, 0) for before, after in form.ends]
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *ends, (0, 0, 0)))
 
-    def under(i, j):
+    def pixels_under(i, j):
         limits = (channels, i + down * (rows - 1) + 1, j + across * (columns - 1) + 1, n)
         return lax.slice(x, (0, i, j, 0), limits, (1, down, across, 1))
 
-    pixels = jnp.stack([under(i, j) for i in range(form.kernel[0]) for j in range(form.kernel[1])], axis=1)
+    pixels = jnp.stack([pixels_under(i, j) for i in range(form.kernel[0]) for j in range(form.kernel[1])], axis=1)
     flat = kernel.reshape(-1, kernel.shape[-1])
     return (flat.T @ pixels.reshape(len(flat), -1)).reshape(-1, rows, columns, n)
 
 
 def up(y, kernel, form):
-    """Its transpose: [F, rows, columns, N] -> [C, H, W, N]."""
+    """Apply the transpose of ``down``: [F, rows, columns, N] -> [C, H, W, N]."""
     patches = kernel.reshape(-1, kernel.shape[-1]) @ y.reshape(y.shape[0], -1)
     return _overlap(patches.reshape(*kernel.shape[:3], *y.shape[1:]), form)
 
 
 def correlate(x, y, form):
-    """Gradient of the kernel: [C, kh, kw, F]."""
+    """Return the gradient of the kernel: [C, kh, kw, F]."""
     gradient = _patches(x, form) @ y.reshape(y.shape[0], -1).T
     return gradient.reshape(x.shape[0], *form.kernel, y.shape[0])
 
 
 def in_memory(x):
-    """x, written to memory in the order of its axes.
+    """Force x to be written to memory in the order of its axes.
 
-    Left alone, XLA merges the loop that fills x with what reads it, at the cost of a division for every index.
+    Otherwise XLA fuses the loop that computes x with its consumers, which costs a division per index.
     """
     return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 
 
 def _patches(x, form):
-    """The pixels under the kernel, for each output pixel: [C, H, W, N] -> [C kh kw, rows columns N]."""
+    """Return the pixels under the kernel for each output pixel: [C, H, W, N] -> [C kh kw, rows columns N]."""
     channels, *_, n = x.shape
     if form.is_pointwise:
         return x.reshape(channels, -1)
@@ -62,9 +65,9 @@ def _patches(x, form):
 
 
 def _sources(form):
-    """Where in a flattened image each output pixel finds its inputs: [kh, kw, rows, columns].
+    """Return the positions of each output pixel's inputs in a flattened image: [kh, kw, rows, columns].
 
-    Padding is pixel ``height * width``, which does not exist.
+    Padding has position ``height * width``, behind the last pixel.
     """
     sides = zip(form.output_size, form.kernel, form.strides, form.padding)
     row, column = (stride * np.arange(side) + np.arange(k)[:, None] - pixels for side, k, stride, pixels in sides)
@@ -75,7 +78,7 @@ def _sources(form):
 
 
 def _overlap(patches, form):
-    """Adds patches [C, kh, kw, rows, columns, N] where they overlap: [C, H, W, N], the transpose of _patches."""
+    """Sum overlapping patches, the transpose of _patches: [C, kh, kw, rows, columns, N] -> [C, H, W, N]."""
     zero = jnp.zeros((), patches.dtype)
 
     def placed(*offsets):

@@ -1,7 +1,8 @@
-"""3 x 3 convolutions of stride 1 with a quarter of the multiplications, on images [C, H, W, N].
+"""Winograd's algorithm: 3 x 3 convolutions of stride 1 with a quarter of the multiplications, on images [C, H, W, N].
 
-An image is cut into tiles of 4 x 4 outputs, which read 6 x 6 inputs. Between linear transforms of inputs, kernel and
-outputs a convolution is 36 matrix products over channels, one for each place in a transformed tile.
+The output is cut into tiles of 4 x 4 pixels, each of which reads 6 x 6 inputs. After linear transforms of inputs and
+kernel, the convolution is 36 matrix products over channels, one per position in a transformed tile; another linear
+transform gives the outputs.
 
 Source: Lavin & Gray 2016, arXiv 1509.09308, F(4 x 4, 3 x 3).
 """
@@ -28,24 +29,24 @@ _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0]
 
 
 def down(x, kernel, form):
-    """The convolution: [C, H, W, N] -> [F, rows, columns, N]."""
+    """Convolve: [C, H, W, N] -> [F, rows, columns, N]."""
     inputs = _transformed_inputs(x, form)
     kernels = _both_sides("ia,jb,cabf->ijfc", kernel)
     products = jnp.einsum("ijfc,ijcp->ijfp", kernels, inputs.reshape(*inputs.shape[:3], -1))
     return _outputs(products.reshape(_READ, _READ, -1, *inputs.shape[3:]), form)
 
 
-down_tangent = down  # whose transpose is as fast as ``up``
+down_tangent = down  # its transpose is as fast as ``up``
 
 
 def up(y, kernel, form):
-    """Its transpose, [F, rows, columns, N] -> [C, H, W, N]: a convolution with the kernel turned round."""
+    """Apply the transpose of ``down``, a convolution with the flipped kernel: [F, rows, columns, N] -> [C, H, W, N]."""
     padding = tuple(2 - pixels for pixels in form.padding)
     return down(y, kernel[:, ::-1, ::-1].transpose(3, 1, 2, 0), form._replace(size=form.output_size, padding=padding))
 
 
 def correlate(x, y, form):
-    """Gradient of the kernel: [C, 3, 3, F]."""
+    """Return the gradient of the kernel: [C, 3, 3, F]."""
     inputs, outputs = _transformed_inputs(x, form), _transformed_outputs(y, form)
     flat = lambda tiles: tiles.reshape(*tiles.shape[:3], -1)
     products = jnp.einsum("ijcp,ijfp->ijcf", flat(inputs), flat(outputs))
@@ -62,7 +63,7 @@ def _num_tiles(form):
 
 
 def _transformed_inputs(x, form):
-    """[C, H, W, N] -> [6, 6, C, tiles, tiles, N]."""
+    """Cut images into overlapping tiles and transform them: [C, H, W, N] -> [6, 6, C, tiles, tiles, N]."""
     counts = _num_tiles(form)
     ends = [(p, _TILE * count + 2 - side - p, 0) for p, count, side in zip(form.padding, counts, form.size)]
     x = _padded(x, ends)
@@ -73,7 +74,7 @@ def _transformed_inputs(x, form):
 
 
 def _transformed_outputs(y, form):
-    """[F, rows, columns, N] -> [6, 6, F, tiles, tiles, N], the transpose of ``_outputs``."""
+    """Apply the transpose of ``_outputs``: [F, rows, columns, N] -> [6, 6, F, tiles, tiles, N]."""
     counts = _num_tiles(form)
     y = _padded(y, [(0, _TILE * count - side, 0) for count, side in zip(counts, form.output_size)])
     y = y.reshape(y.shape[0], counts[0], _TILE, counts[1], _TILE, -1)
@@ -82,7 +83,7 @@ def _transformed_outputs(y, form):
 
 
 def _outputs(products, form):
-    """[6, 6, F, tiles, tiles, N] -> [F, rows, columns, N]."""
+    """Transform the products back and join the tiles: [6, 6, F, tiles, tiles, N] -> [F, rows, columns, N]."""
     _, _, features, down, across, n = products.shape
     y = _combined(_OUTPUT, [products[:, k] for k in range(_READ)], 4)
     y = _combined(_OUTPUT, list(y), 2).reshape(features, _TILE * down, _TILE * across, n)
@@ -94,8 +95,8 @@ def _padded(x, ends):
 
 
 def _combined(transform, parts, axis):
-    """Weighted sums of the parts, one for each row of the transform, along a new axis."""
-    wide = [1] * (parts[0].ndim + 1)
-    wide[axis] = len(transform)
+    """Return weighted sums of the parts, one per row of the transform, along a new axis."""
+    shape = [1] * (parts[0].ndim + 1)
+    shape[axis] = len(transform)
     weights = jnp.asarray(transform, parts[0].dtype)
-    return in_memory(sum(weights[:, k].reshape(wide) * jnp.expand_dims(part, axis) for k, part in enumerate(parts)))
+    return in_memory(sum(weights[:, k].reshape(shape) * jnp.expand_dims(part, axis) for k, part in enumerate(parts)))

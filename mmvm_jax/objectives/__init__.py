@@ -1,24 +1,26 @@
-"""One file per method. A method is a module with the following names; a new one is a new file and a line below.
+"""The methods, one file per method. To add a method, add a file and a line to the table ``METHODS`` below.
 
-    Options          frozen dataclass of its static choices (``config.method.<name>``), which checks them
-    HYPERPARAMETERS  {name: Hyperparameter} of its traced numbers besides beta (also in ``config.method.<name>``)
-    init(key, batch, functions, options) -> dict of parameters it learns besides encoders and decoders
+A method is a module with the following names:
+
+    Options          frozen dataclass of its static options (``config.method.<name>``); checks their values
+    HYPERPARAMETERS  {name: Hyperparameter} of its traced numbers except beta (also in ``config.method.<name>``)
+    init(key, batch, functions, options) -> dict of parameters that it learns in addition to encoders and decoders
     loss(key, batch, functions, hyper, options) -> LossOutput
     posterior(posteriors, present, functions, options) -> LatentMixture, given any subset of the modalities
-    draw(key, index, mixture, options) -> latents [M or 1, B, D], one joint draw, which the decoders read
-    prior(functions, options, num_examples, latent_dim) -> LatentMixture, or None where there is none
+    draw(key, index, mixture, options) -> latents [M or 1, B, D]: one joint draw for the decoders
+    prior(functions, options, num_examples, latent_dim) -> LatentMixture, or None if the method has no prior
 
-It may also have
+Optional names:
 
-    log_prior_ratio(mixture, z, options) -> log p(z) - log q(z) of a draw from ``posterior``: of what all modalities
-                     share [B], and of what is private to each [M or 1, B]; without it there is no likelihood metric
-    is_gaussian(options) -> whether posteriors are Gaussian; without it they are
-    check(fields, latent_dim) raises UserError for fields of ``config.method.<name>`` that do not go together
-    warning(fields, present [M, N]) -> str about the training data, "" for none
-    VARIANTS         {name: options} that a sweep calls methods of their own
+    log_prior_ratio(mixture, z, options) -> log p(z) - log q(z) of a draw from ``posterior``, as two parts: of the
+                     shared latent [B] and of the private latents [M or 1, B]. Required for the likelihood metric
+    is_gaussian(options) -> whether posteriors are Gaussian; the default is True
+    check(fields, latent_dim) raises UserError for incompatible fields of ``config.method.<name>``
+    warning(fields, present [M, N]) -> warning about the training data, "" for none
+    VARIANTS         {name: options} of variants that a sweep treats as separate methods
 
-Inputs arrive prepared: absent entries are already zeros. All noise is keyed by the example's index and the
-modality's name, so that neither the number of devices nor an absent modality changes it.
+Inputs are already prepared: absent entries are zeros. All noise is keyed by the example's index and the modality's
+name, so it depends neither on the number of devices nor on absent modalities.
 """
 
 from mmvm_jax.objectives import independent, joint, meme, mmjsd, mmvae, mmvae_plus, mmvm, mvae, mvtcae

@@ -1,4 +1,4 @@
-"""Evidence lower bounds put together from likelihoods and divergences."""
+"""Losses that are built from log-likelihoods and divergences: evidence lower bounds and importance-weighted bounds."""
 
 from collections.abc import Callable
 
@@ -14,13 +14,13 @@ GRADIENTS = ("reparametrised", "dreg")
 
 
 def per_modality_bound(names: tuple[str, ...], log_likelihood: Array, divergence: Array, beta: Array) -> LossOutput:
-    """Negative evidence lower bound with one divergence a modality: [M, B], [M, B] -> LossOutput."""
+    """Return the negative evidence lower bound with one divergence per modality: [M, B], [M, B] -> LossOutput."""
     terms = {f"divergence/{name}": row for name, row in zip(names, divergence)}
     return _bound(names, log_likelihood, jnp.sum(divergence, axis=0), beta, terms)
 
 
 def joint_bound(names: tuple[str, ...], log_likelihood: Array, divergence: Array, beta: Array) -> LossOutput:
-    """Negative evidence lower bound with one divergence in all: [M, B], [B] -> LossOutput."""
+    """Return the negative evidence lower bound with a single divergence: [M, B], [B] -> LossOutput."""
     return _bound(names, log_likelihood, divergence, beta, {"divergence/joint": divergence})
 
 
@@ -30,7 +30,7 @@ def _bound(names, log_likelihood, divergence, beta, terms) -> LossOutput:
 
 
 def check_importance_options(method: str, options) -> None:
-    """Raises UserError unless ``num_samples``, ``bound`` and ``gradient`` of the options are allowed."""
+    """Raise UserError unless the options ``num_samples``, ``bound`` and ``gradient`` have allowed values."""
     for field, allowed in (("bound", BOUNDS), ("gradient", GRADIENTS)):
         if getattr(options, field) not in allowed:
             raise unknown_name(f"config.method.{method}.{field}", getattr(options, field), allowed)
@@ -38,11 +38,11 @@ def check_importance_options(method: str, options) -> None:
 
 
 def log_mean_density(log_densities: Array, active: Array) -> Array:
-    """Log-density of the uniform mixture of the active components; 0 where none is.
+    """Return the log-density of the uniform mixture of the active components; 0 where none is active.
 
     Args:
       log_densities: [K, ...] nats.
-      active: bool, as many axes, those but the first possibly of size 1.
+      active: bool, with the same number of axes; all except the first may have size 1.
 
     Returns:
       [...] nats.
@@ -55,17 +55,20 @@ def log_mean_density(log_densities: Array, active: Array) -> Array:
 def importance_weighted_loss(
     names: tuple[str, ...], log_weight: Callable, z: Array, present: Array, beta: Array, options
 ) -> LossOutput:
-    """Negative importance-weighted bound from S samples of every observed modality's posterior.
+    """Return the negative importance-weighted bound from S samples of every observed modality's posterior.
 
     Args:
       names: of the modalities.
-      log_weight: z -> (log_weights [M, S, B], (log_likelihood [M, M, S, B], divergence [M, S, B])), the
-        log-likelihood under the decoder of axis 0 of a sample that the modality of axis 1 gave. For the
-        "dreg" gradient the parameters of the posterior must be stopped inside.
-      z: [M, S, B, D], what ``log_weight`` is given; its gradient leads to the encoders.
+      log_weight: z -> (log_weights [M, S, B], (log_likelihood [M, M, S, B], divergence [M, S, B])). Axis 0 of the
+        log-likelihood is the decoder, axis 1 the modality whose posterior was sampled. For the "dreg" gradient,
+        ``log_weight`` must stop the gradient of the posterior's parameters.
+      z: [M, S, B, D], the argument of ``log_weight``; its gradient flows into the encoders.
       present: [M, B] bool.
-      beta: of the divergence inside ``log_weight``.
-      options: with ``bound`` and ``gradient``.
+      beta: weight of the divergence inside ``log_weight``.
+      options: of the method; reads ``bound`` and ``gradient``.
+
+    Returns:
+      The loss [B] nats, with the terms ``log_likelihood/<name>`` and ``divergence/joint``.
     """
     if options.gradient == "dreg":
         bound, (log_likelihood, divergence) = _doubly_reparametrised(log_weight, z, present, beta, options.bound)
@@ -79,17 +82,17 @@ def importance_weighted_loss(
 
 
 def _doubly_reparametrised(log_weight: Callable, z: Array, present: Array, beta: Array, bound: str):
-    """The bound [B] with the gradient of Tucker et al. 2019, arXiv 1810.04152, and what comes with it.
+    """Return the bound [B] with the gradient of Tucker et al. 2019, arXiv 1810.04152, and the parts of ``log_weight``.
 
-    With w~ the normalised weights, decoders get the usual gradient, sum w~ d log w, and the path through z
-    is weighted by (1 - beta) w~ + beta w~^2: dropping the score of q doubles the power of the beta share.
+    Let w~ be the normalised weights. Decoders get the usual gradient, sum w~ d log w. The path through z is weighted by
+    (1 - beta) w~ + beta w~^2: dropping the score of q squares the weight of the terms that beta multiplies.
     """
     log_weights, pull_back, parts = jax.vjp(log_weight, jax.lax.stop_gradient(z), has_aux=True)
     total = lambda values: jnp.sum(importance_weighted_bound(values, bound, present))
     share = jax.grad(total)(jax.lax.stop_gradient(log_weights))
-    # Of the loose bound, a mean over the observed, the weights add up to 1 for every one of them.
+    # The loose bound is a mean over the observed modalities; the weights of each of them add up to 1.
     normalised = share * jnp.sum(present, axis=0)[None, None] if bound == "loose" else share
     (path,) = pull_back(share * ((1.0 - beta) + beta * normalised))
-    # 0 in value; its gradient with respect to z is the weighted path.
+    # Its value is 0; its gradient with respect to z is the weighted path.
     carrier = jnp.sum(jax.lax.stop_gradient(path) * (z - jax.lax.stop_gradient(z)), axis=(0, 1, 3))
     return importance_weighted_bound(log_weights, bound, present) + carrier, parts

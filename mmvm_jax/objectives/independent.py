@@ -1,4 +1,4 @@
-"""One variational autoencoder a modality, which share nothing: the baseline that cannot translate.
+"""One separate variational autoencoder per modality: a baseline that cannot translate between modalities.
 
 loss = sum_m r_m ( -E_{q_m} log p(x_m | z_m) + beta KL(q_m || N(0, I)) )
 """
@@ -21,11 +21,11 @@ init = no_parameters
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The method has none."""
+    """No options."""
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Negative evidence lower bound, summed over the observed modalities: [B] nats."""
+    """Return the negative evidence lower bound, summed over the observed modalities: [B] nats."""
     posteriors = where_present(batch.present, functions.encode(batch.inputs))
     z = sample(modality_keys(key, batch.index, functions.identifiers), posteriors)
     divergence = jnp.where(batch.present, gaussian_kl(posteriors), 0.0)
@@ -33,13 +33,13 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """Own posterior where observed, the prior where not: components [1, M, B, D]."""
+    """Return each modality's own posterior if it is observed, else the prior: components [1, M, B, D]."""
     components = jax.tree.map(lambda leaf: leaf[None], where_present(present, posteriors))
     mixture = LatentMixture(components, jnp.zeros(components.mean.shape[:-1], posteriors.mean.dtype))
     return with_sources(mixture, functions.identifiers[None])
 
 
 def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
-    """N(0, I) for every modality by itself: components [1, M, B, D]."""
+    """Return a separate N(0, I) per modality: components [1, M, B, D]."""
     zeros = jnp.zeros((1, len(functions.names), num_examples, latent_dim))
     return with_sources(LatentMixture(DiagonalGaussian(zeros, zeros), zeros[..., 0]), functions.identifiers[None])

@@ -1,4 +1,4 @@
-"""What an objective may ask of a model, and what most methods answer alike."""
+"""Interface between methods and models, and what several methods share."""
 
 from typing import NamedTuple, Protocol
 
@@ -7,38 +7,38 @@ from mmvm_jax.types import Array, Batch, DiagonalGaussian
 
 
 class Functions(Protocol):
-    """What an objective may ask of a model whose parameters are fixed (``mmvm_jax.models.model.BoundModel``)."""
+    """Functions of a model with parameters that a method may call (``mmvm_jax.models.model.BoundModel``)."""
 
     names: tuple[str, ...]  # of the modalities, M of them
     identifiers: Array  # [M] uint32, from the names
-    method_params: dict  # what the method's ``init`` returned, as trained
+    method_params: dict  # current values of the parameters that the method's ``init`` returned
 
     def encode(self, inputs: dict[str, Array]) -> DiagonalGaussian:
-        """{name: [B, ...]} -> [M, B, D]."""
+        """Return the posteriors of all modalities: {name: [B, ...]} -> [M, B, D]."""
 
     def log_likelihood(self, batch: Batch, z: Array, active: Array | bool = True) -> Array:
-        """z [M, ..., B, D], row m read by decoder m -> weighted log p(x_m | z_m) [M, ..., B]; absent: 0.
+        """Return the weighted log p(x_m | z_m): z [M, ..., B, D] -> [M, ..., B] nats; 0 where absent.
 
-        Latents of sources that are absent are not ``active``, bool [M, ..., B] or to be broadcast to it: they are
-        kept out of the decoders' batch statistics.
+        Decoder m reads row m of z. ``active``, bool [M, ..., B] or broadcastable to it, must be False for latents
+        from absent modalities, so that they are excluded from the decoders' batch statistics.
         """
 
 
 class Hyperparameter(NamedTuple):
-    """A traced number of a method, which may be annealed and which runs of one program may differ in."""
+    """A traced number of a method. It may be annealed, and may differ between runs that share a compiled program."""
 
     default: float
     allowed: Range
-    zero_is_off: bool = False  # while it is 0 and not annealed, ``loss`` does not receive it and omits its terms
+    zero_is_off: bool = False  # if it is 0 and not annealed, ``loss`` does not receive it and omits its terms
 
 
 def no_parameters(key: Array, batch: Batch, functions: Functions, options) -> dict:
-    """``init`` of the methods that learn nothing besides encoders and decoders."""
+    """Return no parameters: ``init`` of methods that learn only encoders and decoders."""
     return {}
 
 
 def check_at_least(least: int, method: str, field: str, options) -> None:
-    """Raises UserError if a whole number among a method's options is too small."""
+    """Raise UserError if an integer option of a method is too small."""
     if getattr(options, field) < least:
         value = getattr(options, field)
         raise UserError(f"config.method.{method}.{field} is {value}; allowed: {least} and more")

@@ -1,7 +1,7 @@
-"""One latent for all modalities, from the average, product, mixture or mixture of products of their posteriors.
+"""One latent for all modalities: the average, product, mixture or mixture of products of their posteriors.
 
-loss = -sum_m r_m E_q log p(x_m | z) + beta KL(q || N(0, I)), the divergence counted once. For the two mixtures
-q has no closed-form divergence; the mean of its components' divergences, an upper bound, stands for it.
+loss = -sum_m r_m E_q log p(x_m | z) + beta KL(q || N(0, I)), with a single divergence. The divergence of a mixture
+has no closed form; the mean of its components' divergences, an upper bound, is used instead.
 
 Sources: product, MVAE, arXiv 1802.05335; mixture, MMVAE, arXiv 1911.03393; mixture of products, MoPoE,
 arXiv 2105.02470, equation 6.
@@ -36,7 +36,7 @@ log_prior_ratio = standard_normal_log_ratio
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which aggregation, and whether N(0, I) is one more factor of the product of all that was observed."""
+    """Aggregation, and whether N(0, I) is an additional factor of the product of all observed posteriors."""
 
     aggregation: str = "poe"
     prior_expert: bool = False
@@ -46,40 +46,39 @@ class Options:
             raise unknown_name("config.method.joint.aggregation", self.aggregation, AGGREGATIONS)
         if self.prior_expert and self.aggregation not in ("poe", "mopoe"):
             raise UserError(
-                f"config.method.joint.prior_expert is True with the aggregation {self.aggregation!r}, which is no "
-                "product; allowed: with 'poe' and 'mopoe'"
+                f"config.method.joint.prior_expert is True with aggregation {self.aggregation!r}, which is not a "
+                "product; allowed: aggregation 'poe' or 'mopoe'"
             )
 
 
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
-    """No parameters.
+    """Return no parameters.
 
     Raises:
-      UserError: more modalities than have few enough subsets.
+      UserError: too many modalities for ``mopoe``, which uses all their subsets.
     """
     most = aggregation.MAX_SUBSET_MODALITIES
     if options.aggregation == "mopoe" and len(functions.names) > most:
         raise UserError(
             f"config.method.joint.aggregation is 'mopoe' with {len(functions.names)} modalities, "
-            f"whose subsets are too many; allowed: at most {most} modalities"
+            f"which have too many subsets; allowed: at most {most} modalities"
         )
     return {}
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Negative evidence lower bound of one joint latent: [B] nats."""
+    """Return the negative evidence lower bound with one joint latent: [B] nats."""
     latent_key, choice_key = jax.random.split(key)
     experts = functions.encode(batch.inputs)
     q = _drawn_component(choice_key, experts, batch, functions, options)
     z = sample(example_keys(latent_key, batch.index), q)
     log_likelihood = functions.log_likelihood(batch, jnp.broadcast_to(z[None], experts.mean.shape))
-    mixture = posterior(experts, batch.present, functions, options)
-    divergence = _mean_divergence(mixture)
+    divergence = _mean_divergence(posterior(experts, batch.present, functions, options))
     return joint_bound(functions.names, log_likelihood, divergence, hyper["beta"])
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """The joint posterior given the observed: components [K, 1, B, D], K = 1, M or 2**M - 1.
+    """Return the joint posterior given the observed modalities: components [K, 1, B, D], K = 1, M or 2**M - 1.
 
     The source of a product is the sum of its members' identifiers, which does not depend on their order.
     """
@@ -96,7 +95,7 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
 
 
 def _drawn_component(key, experts, batch, functions, options) -> DiagonalGaussian:
-    """The component of the joint posterior that each example's latent is drawn from: [B, D]."""
+    """Return the component of the joint posterior from which each example's latent is drawn: [B, D]."""
     if options.aggregation == "average":
         return aggregation.average_of_experts(experts, batch.present)
     if options.aggregation == "poe":
@@ -108,6 +107,6 @@ def _drawn_component(key, experts, batch, functions, options) -> DiagonalGaussia
 
 
 def _mean_divergence(mixture: LatentMixture) -> Array:
-    """The weighted mean of the components' divergences to N(0, I): [B] nats."""
+    """Return the weighted mean of the components' divergences to N(0, I): [B] nats."""
     weights = jnp.exp(mixture.log_weights)
     return jnp.sum(weights * gaussian_kl(mixture.components), axis=0)[0]

@@ -1,4 +1,4 @@
-"""Latents as decoders read them: mixtures of posteriors, draws, and the standard normal prior."""
+"""Mixtures of posteriors that the decoders read, draws from them, and the standard normal prior."""
 
 import jax
 import jax.numpy as jnp
@@ -18,16 +18,17 @@ from mmvm_jax.types import Array, DiagonalGaussian, LatentMixture
 def own_or_mixture(
     posteriors: DiagonalGaussian, present: Array, identifiers: Array, scores: Array | None = None
 ) -> LatentMixture:
-    """Own posterior where observed, the mixture of the observed ones where not: components [M, M, B, D].
+    """Return each modality's own posterior if it is observed, else the mixture of the observed ones.
 
-    Axis 0 is the component, axis 1 the decoder; with nothing observed it is N(0, I). The sources are the modalities,
-    so all absent decoders of a draw read the one latent of one observed modality.
+    The components are [M, M, B, D]: axis 0 is the component, axis 1 the decoder. If nothing is observed, all are
+    N(0, I). The sources are the modalities, so in one draw the decoders of all absent modalities read the same latent
+    of the same observed modality.
 
     Args:
       posteriors: [M, B, D].
       present: [M, B] bool.
       identifiers: [M] uint32, of the modalities.
-      scores: [M, B], log-weights of the mixture before they are normalised; None for uniform ones.
+      scores: [M, B], unnormalised log-weights of the mixture; None for uniform ones.
     """
     num_modalities = present.shape[0]
     components = where_present(present, posteriors)
@@ -42,12 +43,12 @@ def own_or_mixture(
 
 
 def with_sources(mixture: LatentMixture, sources: Array) -> LatentMixture:
-    """The mixture, its components being the latents of these sources: [K, M or 1] uint32, the same for all examples."""
+    """Return the mixture with these sources of its components, [K, M or 1] uint32, the same for all examples."""
     return mixture._replace(sources=jnp.broadcast_to(sources[..., None], mixture.log_weights.shape))
 
 
 def sources_of(mixture: LatentMixture) -> Array:
-    """The sources of the components, their numbers where the mixture states none: [K, M or 1, B] uint32."""
+    """Return the sources of the components, by default their positions: [K, M or 1, B] uint32."""
     if mixture.sources is not None:
         return mixture.sources
     numbers = jnp.arange(len(mixture.log_weights), dtype=jnp.uint32)
@@ -55,17 +56,17 @@ def sources_of(mixture: LatentMixture) -> Array:
 
 
 def draw(key: Array, index: Array, mixture: LatentMixture, options) -> Array:
-    """One joint draw per example: a component for every decoder by its weight, then a latent from it.
+    """Draw once per example: choose a component for every decoder by its weight, then sample a latent from it.
 
     Choice and noise are keyed by the example and the component's source. So decoders with the same weights choose
-    the same source, decoders that read the same source read the same latent, and neither the order of the modalities
-    nor those that are absent change the draw.
+    the same source, decoders that read the same source read the same latent, and the draw depends neither on the
+    order of the modalities nor on absent ones.
 
     Args:
       key: of the draw.
-      index: [B], of the examples; a draw does not depend on the examples beside it.
+      index: [B], of the examples. A draw does not depend on the other examples of the batch.
       mixture: [K, M or 1, B, D].
-      options: the method's; not read here, but by methods whose latents are not Gaussian.
+      options: of the method; unused here, but read by methods whose latents are not Gaussian.
 
     Returns:
       [M or 1, B, D].
@@ -83,9 +84,9 @@ def draw(key: Array, index: Array, mixture: LatentMixture, options) -> Array:
 
 
 def choose(key: Array, log_weights: Array, sources: Array) -> Array:
-    """A component for every decoder of one example, by weight: [K, M or 1], [K, M or 1] -> [M or 1].
+    """Choose a component for every decoder of one example by its weight: [K, M or 1], [K, M or 1] -> [M or 1].
 
-    The component with the highest sum of log-weight and Gumbel noise, which is drawn once for every source.
+    Takes the component with the highest sum of log-weight and Gumbel noise, which is drawn once per source.
     """
     keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))(key, sources)
     gumbel = lambda one: jax.random.gumbel(one, (), log_weights.dtype)
@@ -93,19 +94,19 @@ def choose(key: Array, log_weights: Array, sources: Array) -> Array:
 
 
 def standard_normal_prior(functions: Functions, options, num_examples: int, latent_dim: int) -> LatentMixture:
-    """``prior`` of the methods whose one latent is N(0, I): components [1, 1, B, D]."""
+    """Return N(0, I): ``prior`` of methods with a single shared latent. Components [1, 1, B, D]."""
     zeros = jnp.zeros((num_examples, latent_dim))
     return single_latent(DiagonalGaussian(zeros, zeros))
 
 
 def standard_normal_log_ratio(mixture: LatentMixture, z: Array, options) -> tuple[Array, Array]:
-    """``log_prior_ratio`` of the methods whose one latent is N(0, I); nothing of it is private to a modality."""
+    """Return ``log_prior_ratio`` of methods with a single shared latent and prior N(0, I): [B] nats, and zeros [B]."""
     log_prior = gaussian_log_density(standard_normal_like(DiagonalGaussian(z, z)), z)
     shared = log_prior - mixture_log_density(mixture.components, z, mixture.log_weights)
     return shared[0], jnp.zeros_like(shared)
 
 
 def single_latent(q: DiagonalGaussian) -> LatentMixture:
-    """A joint Gaussian posterior, [B, D], as the latent that all decoders read."""
+    """Return a joint Gaussian posterior, [B, D], as the mixture [1, 1, B, D] that all decoders read."""
     components = jax.tree.map(lambda leaf: leaf[None, None], q)
     return LatentMixture(components, jnp.zeros(components.mean.shape[:-1], q.mean.dtype))

@@ -1,18 +1,18 @@
-"""MEME: every modality in turn is the data, and the others are its noisy label.
+"""MEME: each modality in turn is treated as the data, and the other modalities as its noisy label.
 
-For the source s and the other observed modalities T, with z ~ q_s and w = q(T | z) / q(T | s), stopped:
+For the source s and the other observed modalities T, with z ~ q_s and w = q(T | z) / q(T | s) (gradient stopped):
 
 L(s) = w ( log p(s | z) - log q(T | z) + beta (log p(z | T) - log q_s(z)) ) + lambda log q(T | s)
 
-q(T | z) = prod_{t in T} p(t | z) are the decoders of T, p(z | T) = mean_{t in T} q_t(z) their encoders, and
-q(T | s) the mean of q(T | z_k) over z and K more draws from q_s, so that w <= K + 1. Where s alone is
-observed, with learned pseudo-inputs u_i in the data space of all the absent modalities,
+q(T | z) = prod_{t in T} p(t | z) are the decoders of T, p(z | T) = mean_{t in T} q_t(z) are their encoders, and
+q(T | s) is the mean of q(T | z_k) over z and K further draws from q_s, so that w <= K + 1. If only s is observed,
+with learned pseudo-inputs u_i in the data space of all absent modalities,
 
 L(s) = log p(s | z) + beta (log mean_i p(z | u_i) - log q_s(z))
 
 loss = -mean_{s in O} L(s). lambda (``label_weight``) is 1 in the paper and 10 in its authors' code, which
-also has the closed-form -KL(q_s || p(z | T)) in place of log p(z | T) - log q_s(z): under the weight w, not
-the same expectation. With two modalities this is the paper's model; the extension to more is ours.
+also replaces log p(z | T) - log q_s(z) by the closed form -KL(q_s || p(z | T)). Under the weight w these have
+different expectations. With two modalities this is the paper's model; the extension to more is ours.
 
 Source: Joy et al. 2022, ICLR, arXiv 2106.12570.
 """
@@ -37,14 +37,14 @@ MAX_MODALITIES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How the label's likelihood and the divergence are estimated.
+    """Options of the estimators of the label's likelihood and of the divergence.
 
     Attributes:
-      num_samples: K, draws besides the current one behind q(T | s).
-      num_pseudo_inputs: of every modality.
-      divergence: "monte_carlo" as in the paper, or "closed_form" as in its authors' code, where with more
-        than two modalities the mean of the divergences to the encoders of T, an upper bound, stands for that
-        to their mixture.
+      num_samples: K, the number of additional draws for q(T | s).
+      num_pseudo_inputs: per modality.
+      divergence: "monte_carlo" as in the paper, or "closed_form" as in its authors' code. With more than two
+        modalities, the closed form is the mean of the divergences to the encoders of T, an upper bound on the
+        divergence to their mixture.
     """
 
     num_samples: int = 10
@@ -59,10 +59,10 @@ class Options:
 
 
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
-    """Pseudo-inputs {name: [P, ...]}: observed examples of the batch, over again where it has fewer than P.
+    """Return pseudo-inputs {name: [P, ...]}: observed examples of the batch, repeated if there are fewer than P.
 
-    A modality that the whole batch lacks starts from uniform noise in [0, 1). Token ids cannot be learned: they
-    stay what they start from, among the parameters as real numbers under a name of their own.
+    A modality that is absent from the whole batch starts from uniform noise in [0, 1). Token ids cannot be learned:
+    they keep their initial values, and are stored among the parameters as real numbers under a separate name.
 
     Raises:
       UserError: fewer than 2 modalities, or more than 10.
@@ -70,7 +70,7 @@ def init(key: Array, batch: Batch, functions: Functions, options: Options) -> di
     if not 2 <= len(functions.names) <= MAX_MODALITIES:
         raise UserError(
             f"config.method.name is 'meme' with {len(functions.names)} modalities; "
-            f"allowed: 2 to {MAX_MODALITIES}, as its cost grows with their square"
+            f"allowed: 2 to {MAX_MODALITIES}, since its cost grows with their square"
         )
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, functions.identifiers)
     rows = zip(functions.names, keys, batch.present)
@@ -83,7 +83,7 @@ def init(key: Array, batch: Batch, functions: Functions, options: Options) -> di
 
 
 def _start(key: Array, x: Array, present: Array, options: Options) -> Array:
-    """Observed examples in the order of the batch: [B, ...] -> [P, ...]."""
+    """Return observed examples in the order of the batch: [B, ...] -> [P, ...]."""
     observed_first = jnp.argsort(~present, stable=True)
     chosen = observed_first[jnp.arange(options.num_pseudo_inputs) % jnp.maximum(jnp.sum(present), 1)]
     noise = jax.random.uniform(key, (options.num_pseudo_inputs, *x.shape[1:]), jnp.result_type(float))
@@ -91,14 +91,14 @@ def _start(key: Array, x: Array, present: Array, options: Options) -> Array:
 
 
 def _pseudo_posteriors(functions: Functions) -> DiagonalGaussian:
-    """Posteriors of the pseudo-inputs: [M, P, D]."""
+    """Return the posteriors of the pseudo-inputs: [M, P, D]."""
     params = functions.method_params
     tokens = {name: x.astype(jnp.int32) for name, x in params["pseudo_tokens"].items()}
     return functions.encode(params["pseudo_inputs"] | tokens)
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Minus the mean of L(s) over the observed s: [B] nats."""
+    """Return the negative mean of L(s) over the observed s: [B] nats."""
     present = batch.present
     posteriors = where_present(present, functions.encode(batch.inputs))
     keys = modality_keys(key, batch.index, functions.identifiers)
@@ -121,7 +121,7 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 
 
 def _divergence_to_others(posteriors: DiagonalGaussian, z: Array, present: Array, options: Options) -> Array:
-    """KL(q_s || p(z | T)) of every s, from z [M, B, D] or in closed form: [M, B] nats; 0 where T is empty."""
+    """Return KL(q_s || p(z | T)) of every s, from z [M, B, D] or in closed form: [M, B] nats."""
     others = _others(len(present)) & present[:, None]
     if options.divergence == "closed_form":
         source, target = (jax.tree.map(lambda leaf: jnp.expand_dims(leaf, axis), posteriors) for axis in (0, 1))
@@ -132,7 +132,7 @@ def _divergence_to_others(posteriors: DiagonalGaussian, z: Array, present: Array
 
 
 def _divergence_to_pseudo_inputs(posteriors: DiagonalGaussian, z: Array, functions: Functions) -> Array:
-    """log q_s(z) - log mean_i p(z | u_i) of every s, from z [M, B, D], all else being absent: [M, B] nats."""
+    """Return log q_s(z) - log mean_i p(z | u_i) of every s if only s is observed, from z [M, B, D]: [M, B] nats."""
     pseudo = _pseudo_posteriors(functions)  # [M, P, D]
     densities = gaussian_log_density(jax.tree.map(lambda leaf: leaf[:, :, None, None], pseudo), z[None, None])
     per_modality = jax.nn.logsumexp(densities, axis=1) - jnp.log(float(densities.shape[1]))
@@ -140,17 +140,17 @@ def _divergence_to_pseudo_inputs(posteriors: DiagonalGaussian, z: Array, functio
 
 
 def _others(num_modalities: int) -> Array:
-    """Which modality, axis 0, is another than that of axis 1: [M, M, 1] bool."""
+    """Return whether the modalities of axes 0 and 1 differ: [M, M, 1] bool."""
     return ~jnp.eye(num_modalities, dtype=bool)[:, :, None]
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """Own posterior where observed, the mixture of the observed ones where not: components [M, M, B, D]."""
+    """Return each modality's own posterior if observed, else the mixture of the observed: components [M, M, B, D]."""
     return own_or_mixture(posteriors, present, functions.identifiers)
 
 
 def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
-    """The mixture of the posteriors of all pseudo-inputs, read by all decoders: components [M P, 1, B, D]."""
+    """Return the mixture of the posteriors of all pseudo-inputs, for all decoders: components [M P, 1, B, D]."""
     pseudo = _pseudo_posteriors(functions)
     shape = (len(functions.names) * options.num_pseudo_inputs, 1, num_examples, latent_dim)
     repeat = lambda leaf: jnp.broadcast_to(leaf.reshape(-1, 1, 1, latent_dim), shape)

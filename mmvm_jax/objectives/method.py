@@ -1,4 +1,4 @@
-"""From ``config.method`` to a method: its module, its static options, and its hyper-parameters at any step."""
+"""Build a method from ``config.method``: its module, its static options, and its hyper-parameters at any step."""
 
 import copy
 import dataclasses
@@ -21,7 +21,7 @@ _FUNCTIONS = ("init", "loss", "posterior", "draw", "prior")
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A method with its options filled in; the functions are those of ``mmvm_jax.objectives``."""
+    """A method with its options bound; its functions are documented in ``mmvm_jax.objectives``."""
 
     name: str
     module: ModuleType
@@ -34,20 +34,20 @@ class Method:
     log_prior_ratio: Callable | None = dataclasses.field(init=False)
 
     def __post_init__(self):
-        fill = lambda name: functools.partial(getattr(self.module, name), options=self.options)
+        bind = lambda name: functools.partial(getattr(self.module, name), options=self.options)
         for name in _FUNCTIONS:
-            object.__setattr__(self, name, fill(name))
+            object.__setattr__(self, name, bind(name))
         has_ratio = hasattr(self.module, "log_prior_ratio")
-        object.__setattr__(self, "log_prior_ratio", fill("log_prior_ratio") if has_ratio else None)
+        object.__setattr__(self, "log_prior_ratio", bind("log_prior_ratio") if has_ratio else None)
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether encoders give the means and log-variances of Gaussians."""
+        """Whether encoders return the means and log-variances of Gaussians."""
         return not hasattr(self.module, "is_gaussian") or self.module.is_gaussian(self.options)
 
 
 def variants() -> dict[str, tuple[str, dict]]:
-    """Return the names of methods in a sweep, each with the name in ``METHODS`` and the options that it stands for."""
+    """Return {name in a sweep: (name in ``METHODS``, options)} of all methods and variants."""
     return {
         variant: (name, options)
         for name, module in METHODS.items()
@@ -56,10 +56,10 @@ def variants() -> dict[str, tuple[str, dict]]:
 
 
 def default_fields(annealing: dict) -> dict[str, dict]:
-    """Return the fields of ``config.method``: per method its options and hyper-parameters, with their schedules.
+    """Return the fields of ``config.method``: the options and hyper-parameters of each method, with their schedules.
 
     Args:
-      annealing: the fields of a schedule, of which each hyper-parameter gets its own copy as ``anneal_<name>``.
+      annealing: the fields of a schedule. Each hyper-parameter gets its own copy as ``anneal_<name>``.
     """
     fields = {}
     for name, module in METHODS.items():
@@ -73,7 +73,7 @@ def make_method(config_method) -> Method:
     """Return the method that ``config.method`` asks for.
 
     Raises:
-      UserError: unknown name, or an option with a value that is not allowed.
+      UserError: unknown name, or an option has an invalid value.
     """
     module, chosen = _module(config_method), config_method[config_method.name]
     names = [field.name for field in dataclasses.fields(module.Options)]
@@ -81,10 +81,10 @@ def make_method(config_method) -> Method:
 
 
 def check_method(config_method, latent_dim: int) -> None:
-    """Check the chosen method, and the numbers of all methods.
+    """Check the options of the chosen method, and the hyper-parameters of all methods.
 
     Raises:
-      UserError: one of them, or two together, are not allowed.
+      UserError: a value is invalid, or two values are incompatible.
     """
     make_method(config_method)
     NOT_NEGATIVE.check("config.method.beta", config_method.beta)
@@ -105,13 +105,13 @@ def _check_schedule(field: str, schedule, hyperparameter) -> None:
 
 
 def warning(config_method, present: np.ndarray) -> str:
-    """Return the method's warning about training data that are ``present`` [M, N], "" if it has none."""
+    """Return the method's warning about training data with the mask ``present`` [M, N]; "" if it has none."""
     module = _module(config_method)
     return module.warning(config_method[config_method.name], present) if hasattr(module, "warning") else ""
 
 
 def find_variant(variant: str) -> tuple[str, dict]:
-    """Return the name in ``METHODS`` and the options of a method by its name in a sweep.
+    """Return the name in ``METHODS`` and the options of a method, given its name in a sweep.
 
     Raises:
       UserError: unknown name.
@@ -122,13 +122,13 @@ def find_variant(variant: str) -> tuple[str, dict]:
 
 
 def choose(config_method, variant: str) -> None:
-    """Set ``config.method`` to a method by its name in a sweep."""
+    """Set ``config.method`` to the method with this name in a sweep."""
     config_method.name, options = find_variant(variant)
     config_method[config_method.name].update(options)
 
 
 def variant_name(config_method) -> str:
-    """Return the name of the configured method in a sweep: ``joint`` goes by its aggregation."""
+    """Return the name of the configured method in a sweep; for ``joint`` this is the aggregation."""
     chosen = config_method[config_method.name]
     for variant, (name, options) in variants().items():
         if name == config_method.name and all(chosen[key] == value for key, value in options.items()):
@@ -143,20 +143,21 @@ def _module(config_method) -> ModuleType:
     if name in METHODS:
         raise UserError(f"config.method has no fields of {name!r}; allowed: base(imports=...) with the method's module")
     if name in variants():
-        of, options = variants()[name]
-        fields = [f"config.method.name={of}", *(f"config.method.{of}.{key}={value}" for key, value in options.items())]
-        raise UserError(f"config.method.name is {name!r}, which is an option of {of!r}; allowed: {' '.join(fields)}")
+        method, options = variants()[name]
+        fields = [f"config.method.{method}.{key}={value}" for key, value in options.items()]
+        allowed = " ".join([f"config.method.name={method}", *fields])
+        raise UserError(f"config.method.name is {name!r}, which is an option of {method!r}; allowed: {allowed}")
     raise unknown_name("config.method.name", name, METHODS)
 
 
 def hyper_at(config_method, hyper: dict[str, Array], step: Array, num_steps: int) -> dict[str, Array]:
-    """The hyper-parameters at a step: those with an ``anneal_<name>`` in the configuration move.
+    """Return the hyper-parameters at a step; those with a schedule ``anneal_<name>`` in the configuration change.
 
     Args:
-      config_method: ``config.method``; read for the shapes of the schedules.
+      config_method: ``config.method``, which has the schedules.
       hyper: final values.
-      step: of the training.
-      num_steps: of the whole training.
+      step: current step of training.
+      num_steps: number of steps of the whole training.
     """
     chosen, values = config_method[config_method.name], dict(hyper)
     for name in METHODS[config_method.name].HYPERPARAMETERS:
@@ -168,7 +169,7 @@ def hyper_at(config_method, hyper: dict[str, Array], step: Array, num_steps: int
 
 
 def final_hyper(config_method) -> dict[str, Array]:
-    """Return the final values of the hyper-parameters of the chosen method that are not off, as arrays."""
+    """Return the final values of the chosen method's hyper-parameters, as arrays, without those that are off."""
     chosen, values = config_method[config_method.name], {"beta": config_method.beta}
     for name, hyperparameter in METHODS[config_method.name].HYPERPARAMETERS.items():
         is_constant = chosen[f"anneal_{name}"].shape == "constant"

@@ -3,8 +3,8 @@
 loss = -sum_m r_m E_q log p(x_m | z) + beta sum_j pi_j KL(q_j || f),  f = prod_j q_j^pi_j / Z
 
 j runs over the observed posteriors and N(0, I), pi_j = 1 / (|O| + 1), and q is the uniform mixture of the
-observed posteriors. All of it has a closed form: the geometric mean f of Gaussians, the dynamic prior, is
-Gaussian.
+observed posteriors. The divergences have a closed form, since the geometric mean f of Gaussians (the dynamic prior)
+is Gaussian.
 
 Source: Sutter, Daunhawer & Vogt 2020, NeurIPS, arXiv 2006.08242.
 """
@@ -30,11 +30,11 @@ log_prior_ratio = standard_normal_log_ratio
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The method has none."""
+    """No options."""
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Negative bound with the dynamic prior: [B] nats."""
+    """Return the negative bound with the dynamic prior: [B] nats."""
     choice_key, latent_key = jax.random.split(key)
     experts = where_present(batch.present, functions.encode(batch.inputs))
     chosen = product_of_experts(experts, random_member(choice_key, batch, functions))
@@ -45,9 +45,9 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 
 
 def jensen_shannon(experts: DiagonalGaussian, present: Array) -> Array:
-    """sum_j pi_j KL(q_j || f) over the present of [M, B, D] and N(0, I): [B] nats."""
+    """Return sum_j pi_j KL(q_j || f) over the present experts, of [M, B, D], and N(0, I): [B] nats."""
     weight = 1.0 / (jnp.sum(present, axis=0) + 1.0)
-    # A factor to the power of pi is, once normalised, the Gaussian with pi times the precision.
+    # A Gaussian to the power of pi is, after normalisation, a Gaussian with pi times the precision.
     standard = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[:1]), experts)
     components = jax.tree.map(lambda *parts: jnp.concatenate(parts), experts, standard)
     active = jnp.concatenate([present, jnp.ones_like(present[:1])])
@@ -58,5 +58,5 @@ def jensen_shannon(experts: DiagonalGaussian, present: Array) -> Array:
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """The uniform mixture of the observed posteriors: components [M, 1, B, D]."""
+    """Return the uniform mixture of the observed posteriors: components [M, 1, B, D]."""
     return with_sources(mixture_of_experts(posteriors, present), functions.identifiers[:, None])

@@ -1,14 +1,14 @@
-"""MMVAE: the mixture of the observed posteriors, importance-weighted with S samples from every component.
+"""MMVAE: the mixture of the observed posteriors, with an importance-weighted bound from S samples per component.
 
 loss = -mean_{m in O} log mean_s w_ms (loose)  or  -log mean_{m in O, s} w_ms (tight),  z_ms ~ q_m,
 log w_ms = sum_n r_n log p(x_n | z_ms) + beta ( log p(z_ms) - log mean_{j in O} q_j(z_ms) )
 
-Source: Shi et al. 2019, arXiv 1911.03393 (the authors train the loose one), with the gradient "dreg" of
-Tucker et al. 2019, arXiv 1810.04152. Only the tight bound at beta 1 tends to the log-evidence.
+Source: Shi et al. 2019, arXiv 1911.03393 (the authors train with the loose bound); gradient "dreg": Tucker et al.
+2019, arXiv 1810.04152. Only the tight bound with beta = 1 converges to the log-evidence.
 
-For a mixture "dreg" is biased: it trades the score of q for a path through samples of q, but here a sample
-follows one component while the score is that of the whole. It agrees in expectation with "reparametrised" for
-one modality, where all posteriors coincide, and for the loose bound at S = 1.
+For a mixture, "dreg" is biased: it replaces the score of q by a path through samples of q, but here a sample comes
+from one component while the score is that of the whole mixture. It agrees in expectation with "reparametrised" for
+one modality, where all posteriors coincide, and for the loose bound with S = 1.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ log_prior_ratio = standard_normal_log_ratio
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Samples from each component, which bound, and which estimator of its gradient."""
+    """Number of samples per component, bound, and estimator of its gradient."""
 
     num_samples: int = 1
     bound: str = "loose"
@@ -43,7 +43,7 @@ class Options:
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Negative importance-weighted bound: [B] nats. All decoders read every sample: M^2 S decodes."""
+    """Return the negative importance-weighted bound: [B] nats. All decoders read every sample: M^2 S decodings."""
     present, beta = batch.present, hyper["beta"]
     posteriors = where_present(present, functions.encode(batch.inputs))
     keys = modality_keys(key, batch.index, functions.identifiers)
@@ -51,7 +51,7 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
     if options.gradient == "dreg":
         posteriors = jax.lax.stop_gradient(posteriors)
     standard_normal = DiagonalGaussian(jnp.zeros_like(z), jnp.zeros_like(z))
-    # A component for every sample: [M, 1, 1, B, D].
+    # Broadcast against the samples: [M, 1, 1, B, D].
     components, observed = jax.tree.map(lambda leaf: leaf[:, None, None], (posteriors, present))
 
     def log_weight(z):
@@ -65,5 +65,5 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """The uniform mixture of the observed posteriors: components [M, 1, B, D]."""
+    """Return the uniform mixture of the observed posteriors: components [M, 1, B, D]."""
     return with_sources(mixture_of_experts(posteriors, present), functions.identifiers[:, None])

@@ -1,16 +1,16 @@
-"""MMVAE+: a shared latent u from the mixture of the observed posteriors, and a private w_m for each modality.
+"""MMVAE+: a shared latent u from the mixture of the observed posteriors, and a private latent w_m per modality.
 
 loss = -mean_{m in O} log mean_s w_ms (loose)  or  -log mean_{m in O, s} w_ms (tight),  (w_m, u) ~ q_m,
 log w_ms = log p(x_m | w_m, u) + sum_{n in O, n != m} log p(x_n | w~_n, u)
            + beta ( log p(u) + log p(w_m) - log mean_{j in O} q_j(u) - log q_m(w_m) ),  w~_n ~ r_n
 
-The decoders of other modalities never see w_m: their private latents come from auxiliary priors r_n, learned,
-which serve training only. The latent that encoders give and decoders read is [w, u]. The published model has
-Laplace posteriors and priors; the scales of a posterior are a softmax over the dimensions times their number,
-so that they add up to a constant, and r_n has mean 0.
+The decoders of other modalities never see w_m: their private latents come from learned auxiliary priors r_n, which
+only training uses. The latent of encoders and decoders is [w, u]. The published model has Laplace posteriors and
+priors; the scales of a posterior are a softmax over the dimensions times their number, so that they add up to a
+constant, and r_n has mean 0.
 
-Source: Palumbo, Daunhawer & Vogt 2023, ICLR, openreview sdQGxouELX; gradient "dreg" as in MMVAE, whose bias
-for mixtures it shares.
+Source: Palumbo, Daunhawer & Vogt 2023, ICLR, openreview sdQGxouELX. The gradient "dreg" is that of MMVAE, and has the
+same bias for mixtures.
 """
 
 import dataclasses
@@ -35,12 +35,12 @@ _LEAST_SCALE = 1e-6  # of a Laplace posterior
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """As of MMVAE, and how the latent is made up.
+    """Options of MMVAE, and of the latent.
 
     Attributes:
-      private_dim: dimensions of the latent that are private to each modality; the rest is shared.
+      private_dim: number of latent dimensions that are private to each modality; the others are shared.
       latent_distribution: "normal" or "laplace", of posteriors and priors.
-      absent_private: where ``posterior`` takes the private latent of an absent modality from.
+      absent_private: source of the private latent of an absent modality in ``posterior``, "prior" or "auxiliary".
     """
 
     num_samples: int = 1
@@ -61,8 +61,12 @@ class Options:
 
 
 def check(fields, latent_dim: int) -> None:
-    """Raises UserError if the private part leaves nothing of the latent, or is nothing."""
-    _check_private_dim(fields.private_dim, latent_dim)
+    """Raise UserError unless both the private and the shared part have at least one dimension."""
+    if not 1 <= fields.private_dim < latent_dim:
+        raise UserError(
+            f"config.method.mmvae_plus.private_dim is {fields.private_dim}; "
+            f"allowed: 1 to {latent_dim - 1}, below config.network.latent_dim"
+        )
 
 
 def is_gaussian(options: Options) -> bool:
@@ -70,21 +74,13 @@ def is_gaussian(options: Options) -> bool:
     return options.latent_distribution == "normal"
 
 
-def _check_private_dim(private_dim: int, latent_dim: int) -> None:
-    if not 1 <= private_dim < latent_dim:
-        raise UserError(
-            f"config.method.mmvae_plus.private_dim is {private_dim}; "
-            f"allowed: 1 to {latent_dim - 1}, below config.network.latent_dim"
-        )
-
-
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
-    """The auxiliary priors, which start at the prior: [M, W] each; of Laplace ones the mean stays 0.
+    """Return the auxiliary priors, [M, W], initialised to the prior; the mean of Laplace ones stays 0.
 
     Raises:
-      UserError: the private part leaves nothing of the latent, or is nothing.
+      UserError: the private or the shared part of the latent has no dimension.
     """
-    _check_private_dim(options.private_dim, jax.eval_shape(functions.encode, batch.inputs).mean.shape[-1])
+    check(options, jax.eval_shape(functions.encode, batch.inputs).mean.shape[-1])
     zeros = jnp.zeros((len(functions.names), options.private_dim))
     if options.latent_distribution == "laplace":
         return {"log_variance": zeros + math.log(2.0)}
@@ -92,7 +88,7 @@ def init(key: Array, batch: Batch, functions: Functions, options: Options) -> di
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Negative importance-weighted bound: [B] nats. All decoders read every sample: M^2 S decodes."""
+    """Return the negative importance-weighted bound: [B] nats. All decoders read every sample: M^2 S decodings."""
     present, beta = batch.present, hyper["beta"]
     posterior_key, auxiliary_key = jax.random.split(key)
     q = _distribution(where_present(present, functions.encode(batch.inputs)), options)
@@ -115,7 +111,7 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 
 
 def _auxiliary_samples(key: Array, batch: Batch, functions: Functions, options: Options) -> Array:
-    """Private latents of the modality of axis 0 beside the samples of that of axis 1: [M, M, S, B, W]."""
+    """Return private latents for the decoder of axis 0 with the samples of the modality of axis 1: [M, M, S, B, W]."""
     source_keys = modality_keys(key, batch.index, functions.identifiers)
     fold_in = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None))
     keys = jax.vmap(fold_in, (None, 0))(source_keys, functions.identifiers)  # [M, M, B]
@@ -125,7 +121,7 @@ def _auxiliary_samples(key: Array, batch: Batch, functions: Functions, options: 
 
 
 def _as_read(z: Array, others: Array) -> Array:
-    """[w, u] for every decoder: z [M, S, B, D], others' private latents [M, M, S, B, W]: [M, M, S, B, D]."""
+    """Return [w, u] for every decoder: z [M, S, B, D], others' private latents [M, M, S, B, W] -> [M, M, S, B, D]."""
     own = jnp.eye(len(z), dtype=bool)[:, :, None, None, None]
     z = jnp.broadcast_to(z[None], (len(z), *z.shape))
     w, u = jnp.split(z, [others.shape[-1]], axis=-1)
@@ -133,10 +129,10 @@ def _as_read(z: Array, others: Array) -> Array:
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """Components [M, M, B, D]: axis 0 is the observed modality that gives u, axis 1 the decoder, with its w.
+    """Return components [M, M, B, D]: axis 0 is the observed modality that u comes from, axis 1 the decoder with its w.
 
-    The w of an absent modality is that of ``absent_private``. Laplace components go by mean and variance. The sources
-    are those of u.
+    ``absent_private`` determines the w of an absent modality. Laplace components are given by mean and variance. The
+    sources are those of u.
     """
     num_modalities = len(present)
     q = _distribution(where_present(present, posteriors), options)  # the prior where absent
@@ -153,9 +149,9 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
 
 
 def draw(key: Array, index: Array, mixture: LatentMixture, options: Options) -> Array:
-    """One draw an example, [M, B, D]: a source and its u, the same for all decoders, and a w for each.
+    """Draw once per example, [M, B, D]: a source and its u, shared by all decoders, and a w per decoder.
 
-    The noise of u is keyed by the source, that of every w by the modality whose decoder reads it.
+    The noise of u is keyed by the source, the noise of w by the modality whose decoder reads it.
     """
     fold_in = jax.vmap(jax.random.fold_in, (None, 0))
 
@@ -173,26 +169,26 @@ def draw(key: Array, index: Array, mixture: LatentMixture, options: Options) -> 
 
 
 def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
-    """The posterior given nothing: components [M, M, B, D], all alike; ``draw`` takes one u for all."""
+    """Return the posterior given no modality: components [M, M, B, D]. ``draw`` takes one u for all decoders."""
     zeros = jnp.zeros((len(functions.names), num_examples, latent_dim))
     return posterior(DiagonalGaussian(zeros, zeros), jnp.zeros(zeros.shape[:-1], bool), functions, options)
 
 
 def log_prior_ratio(mixture: LatentMixture, z: Array, options: Options) -> tuple[Array, Array]:
-    """log p(z) - log q(z) of what ``draw`` gave from ``posterior``: of u [B], and of each w_m [M, B]; nats."""
+    """Return log p(z) - log q(z) of a draw from ``posterior``: of u [B], and of each w_m [M, B]; nats."""
     (q_w, q_u), (w, u) = _split(mixture.components, options), _split(z, options)
-    # Of u all decoders have the same, and of w_m all components.
+    # All decoders have the same u, and all components the same w_m.
     log_posterior = jax.nn.logsumexp(mixture.log_weights + _log_density(q_u, u[None], options), axis=0)
     shared = _log_density(_prior_like(u, options), u, options) - log_posterior
     own = jax.tree.map(lambda leaf: leaf[0], q_w)
     return shared[0], _log_density(_prior_like(w, options), w, options) - _log_density(own, w, options)
 
 
-# Laplace distributions go by their mean and variance too, which is twice the squared scale.
+# Laplace distributions are given by mean and variance too; the variance is twice the squared scale.
 
 
 def _distribution(encoded: DiagonalGaussian, options: Options) -> DiagonalGaussian:
-    """What an encoder's output says: for Laplace, logits of the scales stand where log-variances would."""
+    """Convert an encoder's output to a distribution. For Laplace, its log-variances are the logits of the scales."""
     if options.latent_distribution == "normal":
         return encoded
     scales = [jax.nn.softmax(part, axis=-1) * part.shape[-1] for part in _split(encoded.log_variance, options)]
@@ -201,19 +197,19 @@ def _distribution(encoded: DiagonalGaussian, options: Options) -> DiagonalGaussi
 
 
 def _prior_like(z: Array, options: Options) -> DiagonalGaussian:
-    """N(0, I), or the Laplace distribution of scale 1."""
+    """Return N(0, I), or the Laplace distribution of scale 1, with the shape of z."""
     log_variance = 0.0 if options.latent_distribution == "normal" else math.log(2.0)
     return DiagonalGaussian(jnp.zeros_like(z), jnp.full_like(z, log_variance))
 
 
 def _auxiliary_priors(functions: Functions, options: Options) -> DiagonalGaussian:
-    """r_n of every modality: [M, W]."""
+    """Return r_n of every modality: [M, W]."""
     log_variance = functions.method_params["log_variance"]
     return DiagonalGaussian(functions.method_params.get("mean", jnp.zeros_like(log_variance)), log_variance)
 
 
 def _split(tree, options: Options):
-    """The private and the shared part, [..., W] and [..., U], of arrays [..., D]."""
+    """Return the private and the shared part, [..., W] and [..., U], of arrays [..., D]."""
     private = jax.tree.map(lambda leaf: leaf[..., : options.private_dim], tree)
     return private, jax.tree.map(lambda leaf: leaf[..., options.private_dim :], tree)
 
@@ -226,7 +222,7 @@ def _log_density(q: DiagonalGaussian, z: Array, options: Options) -> Array:
 
 
 def _sample(keys: Array, q: DiagonalGaussian, options: Options) -> Array:
-    """Reparametrised draws, one key a distribution: keys [M, ...], q [M, ..., D] -> [M, S, ..., D]."""
+    """Draw reparametrised samples with one key per distribution: keys [M, ...], q [M, ..., D] -> [M, S, ..., D]."""
     if options.latent_distribution == "normal":
         return jnp.swapaxes(sample(keys, q, options.num_samples), 0, 1)
     shape, dtype = (options.num_samples, q.mean.shape[-1]), q.mean.dtype

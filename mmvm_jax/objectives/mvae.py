@@ -1,9 +1,9 @@
-"""MVAE: the product of the observed posteriors and N(0, I), trained on subsets of the observed too.
+"""MVAE: the product of the observed posteriors and N(0, I), also trained on subsets of the observed modalities.
 
-loss = -ELBO(O) - sum_{m in O} ELBO({m}) - sum_k ELBO(X_k), the X_k random subsets of the observed O, and
+loss = -ELBO(O) - sum_{m in O} ELBO({m}) - sum_k ELBO(X_k), where X_k are random subsets of the observed O and
 ELBO(X) = sum_{m in X} E_q log p(x_m | z) - beta KL(q || N(0, I)),  q = N(0, I) prod_{m in X} q_m / Z
 
-Source: Wu & Goodman 2018, arXiv 1802.05335, its product of experts and its sub-sampled training.
+Source: Wu & Goodman 2018, arXiv 1802.05335: product of experts and sub-sampled training.
 """
 
 import dataclasses
@@ -27,7 +27,12 @@ log_prior_ratio = standard_normal_log_ratio
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Whether bounds of subsets are added: those of single modalities, and of how many random subsets."""
+    """Options of the sub-sampled training.
+
+    Attributes:
+      subsampling: whether the bounds of single modalities and of random subsets are added.
+      num_subsets: number of random subsets.
+    """
 
     subsampling: bool = True
     num_subsets: int = 1
@@ -37,30 +42,30 @@ class Options:
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Sum of the negative evidence lower bounds of all observed and of their subsets: [B] nats."""
+    """Return the sum of the negative evidence lower bounds of all observed modalities and of subsets: [B] nats."""
     experts = functions.encode(batch.inputs)
     keys = jax.random.split(key, 2 + options.num_subsets)
-    bounds = [_of_subset(keys[0], batch.present, experts, batch)]
+    bounds = [_subset_terms(keys[0], batch.present, experts, batch)]
     if options.subsampling:
-        bounds.append(_of_singles(keys[1], experts, batch, functions))
+        bounds.append(_single_terms(keys[1], experts, batch, functions))
         for subset_key in keys[2:]:
             choice_key, latent_key = jax.random.split(subset_key)
-            bounds.append(_of_subset(latent_key, random_subset(choice_key, batch, functions), experts, batch))
+            bounds.append(_subset_terms(latent_key, random_subset(choice_key, batch, functions), experts, batch))
     z, members, divergence = zip(*bounds)
     log_likelihood = functions.log_likelihood(batch, jnp.stack(z, axis=1))  # [M, subsets, B]
     log_likelihood = jnp.sum(jnp.where(jnp.stack(members, axis=1), log_likelihood, 0.0), axis=1)
     return joint_bound(functions.names, log_likelihood, sum(divergence), hyper["beta"])
 
 
-def _of_subset(key, members, experts, batch):
-    """Latents that the decoders read [M, B, D], the decoders that count [M, B], and the divergence [B]."""
+def _subset_terms(key, members, experts, batch):
+    """Return the latents for the decoders [M, B, D], the decoders that are counted [M, B], and the divergence [B]."""
     q = product_of_experts(experts, members, prior_expert=True)
     z = sample(example_keys(key, batch.index), q)
     return jnp.broadcast_to(z[None], experts.mean.shape), members, gaussian_kl(q)
 
 
-def _of_singles(key, experts, batch, functions):
-    """The same for all subsets of one at once: each latent is read by its own decoder alone."""
+def _single_terms(key, experts, batch, functions):
+    """Return these terms for all single modalities at once: each latent is read only by its own decoder."""
     own = jax.tree.map(lambda leaf: leaf[None], experts)
     q = product_of_experts(own, batch.present[None], prior_expert=True)
     z = sample(modality_keys(key, batch.index, functions.identifiers), q)
@@ -68,5 +73,5 @@ def _of_singles(key, experts, batch, functions):
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """The product of the observed and N(0, I): components [1, 1, B, D]."""
+    """Return the product of the observed posteriors and N(0, I): components [1, 1, B, D]."""
     return single_latent(product_of_experts(posteriors, present, prior_expert=True))

@@ -1,12 +1,12 @@
-"""MVTCAE: the product of the observed posteriors, held close to N(0, I) and to every one of its factors.
+"""MVTCAE: the product of the observed posteriors, regularised towards N(0, I) and towards each of its factors.
 
 loss = -(|O| - a) / |O| sum_m r_m E_q log p(x_m | z)
        + beta ( (1 - a) KL(q || N(0, I)) + a / |O| sum_m r_m KL(q || q_m) ),  q = prod_m q_m / Z
 
-Source: Hwang et al. 2021, NeurIPS, "Multi-View Representation Learning via Total Correlation Objective", its
-convex combination of the two bounds on the total correlation. a (``alpha``) weighs the conditional terms
-KL(q || q_m); the authors train PolyMNIST with a = 5/6 and beta = 2.5. A published reimplementation has the
-same formula, and a default of 0.1 that contradicts its own PolyMNIST example of 5/6.
+Source: Hwang et al. 2021, NeurIPS, "Multi-View Representation Learning via Total Correlation Objective": the convex
+combination of two bounds on the total correlation. a (``alpha``) is the weight of the conditional terms KL(q || q_m).
+The authors train PolyMNIST with a = 5/6 and beta = 2.5. A published reimplementation has the same formula, but its
+default of 0.1 contradicts its own PolyMNIST example of 5/6.
 """
 
 import dataclasses
@@ -31,11 +31,11 @@ log_prior_ratio = standard_normal_log_ratio
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The method has none."""
+    """No options."""
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Negative total-correlation bound: [B] nats. The log-likelihood terms carry (|O| - a) / |O|."""
+    """Return the negative total-correlation bound: [B] nats. Its log-likelihood terms are scaled by (|O| - a) / |O|."""
     present, alpha = batch.present, hyper["alpha"]
     experts = where_present(present, functions.encode(batch.inputs))
     q = product_of_experts(experts, present)
@@ -49,5 +49,5 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """The product of the observed: components [1, 1, B, D]."""
+    """Return the product of the observed posteriors: components [1, 1, B, D]."""
     return single_latent(product_of_experts(posteriors, present))

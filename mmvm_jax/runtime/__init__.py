@@ -1,1 +1,1 @@
-"""What a program needs of its machine: devices, processes, object storage, signals, environment, command line."""
+"""Services of the machine: devices, processes, files, object storage, signals, environment and the command line."""

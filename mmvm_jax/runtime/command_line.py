@@ -1,4 +1,4 @@
-"""What the commands share: flags that are wrong and work that fails are answered in one line with an exit code."""
+"""Shared code of the commands: invalid flags and failures are reported as one line and an exit code."""
 
 import os
 import pathlib
@@ -16,81 +16,80 @@ from mmvm_jax.runtime.progress import log, show_log
 from mmvm_jax.runtime.signals import obey_termination
 from mmvm_jax.versions import check_version
 
-# JAX imports XLA later, which logs an error per program that it reads from the compilation cache of a CPU (0.10). What
-# is an error reaches Python as an exception, too.
+# XLA, imported later, logs an error for each program that it reads from the compilation cache of a CPU (JAX 0.10). Real
+# errors also reach Python as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Installed, or beside the package in a clone.
+# Of the installed package, or beside it in a clone.
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _CONFIG_FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
-_VERBOSE = flags.DEFINE_bool("verbose", False, "Where an error of the program itself comes from, line by line.")
+_VERBOSE = flags.DEFINE_bool("verbose", False, "Show the full traceback of an error in the program itself.")
 
 
 def start(work: Callable[[], None], if_stopped: str, config: flags.FlagHolder | None = None) -> None:
-    """Runs a command: reads the flags, then ``work()``.
+    """Run a command: read the flags, then call ``work()``.
 
     Args:
-      work: raises ``UserError`` for what the user can put right.
-      if_stopped: what is left of the work if it is interrupted.
+      work: raises ``UserError`` for errors that the user can correct.
+      if_stopped: what the user can do after an interruption, for the message.
       config: the flag that holds a configuration, if the command has one.
     """
 
     def main(argv):
-        logging.set_verbosity(logging.WARNING)  # the libraries'; ours is next
+        logging.set_verbosity(logging.WARNING)  # of the libraries
         show_log()
         obey_termination()
         try:
             if len(argv) > 1:
-                raise UserError(f"{argv[1]!r} is no flag; flags begin with --")
+                raise UserError(f"{argv[1]!r} is not a flag; flags begin with --")
             work()
         except Disconnected as error:
             _say(str(error))
-            os._exit(error.exit_code)  # a regular exit would wait for the process that is gone
+            os._exit(error.exit_code)  # a regular exit would wait for the process that has ended
         except UserError as error:
             _stop(str(error), error.exit_code)
         except KeyboardInterrupt as stop:
             print(f"mmvm_jax: {str(stop) or f'stopped; {if_stopped}'}", file=sys.stderr)
             sys.exit(RESTART)
-        except Exception as error:  # not the user's
+        except Exception as error:  # an error in the program, not in the request
             if _VERBOSE.value:
                 raise
             if is_disk_full(error):
-                _stop(f"{first_line(error)}; make room, and the same command goes on from what was saved", 1)
-            _stop(f"{type(error).__name__}: {first_line(error)} (an error of the program; --verbose shows where)", 1)
+                _stop(f"{first_line(error)}; make room and run the same command again to resume", 1)
+            _stop(f"{type(error).__name__}: {first_line(error)} (an error in the program; --verbose shows where)", 1)
 
     app.run(main, flags_parser=lambda argv: _parse_flags(argv, config))
 
 
 def process_flags() -> Callable[[], None]:
-    """Defines the flags that make a command one of several processes; what is returned acts on them."""
-    address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0. [found out on a cluster]")
-    count = flags.DEFINE_integer("num_processes", None, "How many processes there are. [found out on a cluster]")
-    number = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0. [found out on a cluster]")
+    """Define the flags of a command that runs as several processes; return a function that connects them."""
+    address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0. [detected on a cluster]")
+    count = flags.DEFINE_integer("num_processes", None, "Number of processes. [detected on a cluster]")
+    number = flags.DEFINE_integer("process_id", None, "Number of this process, from 0. [detected on a cluster]")
 
     def join() -> None:
-        from mmvm_jax.runtime import (
-            environment,  # only now: wrong flags are answered without waiting for JAX
-            processes,
-        )
+        from mmvm_jax.runtime import environment, processes  # imported late: invalid flags must not wait for JAX
 
         processes.join(address.value, count.value, number.value)
-        environment.describe_devices()  # if there are none, this is what to say
+        environment.describe_devices()  # raises an error if there are none
         if not processes.is_first():
-            log.setLevel("WARNING")  # the first speaks for all
+            log.setLevel("WARNING")  # the first process logs for all
 
     return join
 
 
 def check_are_read(config: ConfigDict, overrides: Mapping[str, object], methods: Collection[str]) -> None:
-    """Makes sure that what the command line sets is read: no option of a method, network or data set not chosen.
+    """Check that the command line sets only options of the chosen methods, network and data set.
+
+    The configuration's file may have options of others, so that it can be run with any method.
 
     Args:
-      config: of the run. Its file may have options of others, and be run by any method.
-      overrides: {field: value} of what the command line sets.
-      methods: those that will be run.
+      config: of the run.
+      overrides: {field: value} set on the command line.
+      methods: the methods that will be run.
 
     Raises:
-      UserError: it sets one that would change nothing.
+      UserError: an option would have no effect.
     """
     chosen = {"method": set(methods), "network": {config.network.name}, "data set": {config.data.name}}
     for field, value in overrides.items():
@@ -103,7 +102,7 @@ def check_are_read(config: ConfigDict, overrides: Mapping[str, object], methods:
 
 
 def _readers(field: str) -> tuple[str, tuple[str, ...]]:
-    """What reads a field that only some read: ("method", "network" or "data set", their names); else ("", ())."""
+    """Return what reads an option: ("method", "network" or "data set", names), or ("", ()) if it is for all."""
     match field.split("."):
         case ["method", method, _, *_]:
             return "method", (method,)
@@ -115,17 +114,17 @@ def _readers(field: str) -> tuple[str, tuple[str, ...]]:
 
 
 def command(module: str) -> str:
-    """The command line that started this process, for a report."""
+    """Return the command line that started this process, for a report."""
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
 def _parse_flags(argv: list[str], config: flags.FlagHolder | None) -> list[str]:
-    """Reads the flags; anything wrong with them, the configuration's fields included, is one line."""
+    """Parse the flags, including the configuration's fields. Report any error as one line and exit."""
     try:
         check_version()  # before a configuration is read, which imports the kernels
         rest = flags.FLAGS(argv if config is None else _with_config_files(argv))
         if config is not None and config.value is not None:
-            config.value.keys()  # a file that could not be read shows only now
+            config.value.keys()  # raises the error of a file that could not be read
         return rest
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, UserError) as error:
         _stop(_one_line(error, argv), 2)
@@ -144,6 +143,7 @@ def _with_config_files(argv: list[str]) -> list[str]:
 
 
 def _config_file(value: str) -> str:
+    """Return the file of a configuration given by name; anything else unchanged."""
     name, colon, variant = value.partition(":")
     if not name.isidentifier() or os.path.exists(name):
         return value
@@ -155,7 +155,7 @@ def _config_file(value: str) -> str:
 
 
 def _one_line(error: Exception, argv: list[str]) -> str:
-    """What went wrong, from the several lines that the library makes of it."""
+    """Return the reason of an error in the flags, as one line, from a library's message of several lines."""
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
@@ -164,7 +164,7 @@ def _one_line(error: Exception, argv: list[str]) -> str:
         return f"--config={''.join(paths[-1:])} cannot be read: {lines[-1]}"
     if isinstance(error, (AttributeError, KeyError)):
         return f"the configuration has no field {'. '.join(lines)}"
-    if any(line.startswith("Traceback") for line in lines):  # an error inside the configuration's own file
+    if any(line.startswith("Traceback") for line in lines):  # an error inside the configuration file
         return f"--config: {lines[-1]}"
     return " ".join(lines)
 

@@ -1,4 +1,4 @@
-"""JAX's persistent compilation cache: programs that one process compiled, a later one reads from the disk."""
+"""JAX's persistent compilation cache, which keeps compiled programs on disk for later processes."""
 
 import os
 import tempfile
@@ -9,17 +9,17 @@ from mmvm_jax.errors import first_line
 from mmvm_jax.runtime.progress import log
 
 _FOLDER = "compiled"
-_USUAL_SECONDS, _SECONDS = 1.0, 0.5  # of compilation from which on a program is kept: JAX's default, and ours
+_DEFAULT_SECONDS, _SECONDS = 1.0, 0.5  # least compilation time of a cached program: JAX's default, and ours
 
 
 def enable(data_directory: str | os.PathLike) -> None:
     """Enable the compilation cache, in the folder ``compiled`` of the data directory.
 
-    What the user has set stays as it is: ``JAX_COMPILATION_CACHE_DIR`` and its like in the environment, or
-    ``jax.config``. Where the folder cannot be written, programs are not kept, and the log says so.
+    Settings of the user, such as ``JAX_COMPILATION_CACHE_DIR`` or ``jax.config``, are not changed. If the folder cannot
+    be written, the cache stays off, with a warning in the log.
 
     Args:
-      data_directory: where prepared data live on this machine; is made if need be.
+      data_directory: local directory of prepared data; created if necessary.
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
@@ -30,11 +30,11 @@ def enable(data_directory: str | os.PathLike) -> None:
             pass
     except OSError as error:
         log.warning(
-            "%s cannot be written (%s), so compiled programs are not kept; JAX_COMPILATION_CACHE_DIR names another",
+            "%s cannot be written (%s), so compiled programs are not kept; set JAX_COMPILATION_CACHE_DIR",
             folder,
             first_line(error),
         )
         return
     jax.config.update("jax_compilation_cache_dir", folder)
-    if jax.config.values["jax_persistent_cache_min_compile_time_secs"] == _USUAL_SECONDS:
+    if jax.config.values["jax_persistent_cache_min_compile_time_secs"] == _DEFAULT_SECONDS:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _SECONDS)

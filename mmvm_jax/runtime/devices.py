@@ -1,7 +1,7 @@
-"""Devices: how work is spread over them and summed.
+"""Devices: running functions on all of them, and sums over them.
 
-State is the same on all devices and a batch is cut along its examples. What leaves a device is sums, or shares of a
-mean over the whole batch, never means over the device's own examples: masks may differ from device to device.
+All devices have the same state, and a batch is split along its examples. A device returns sums, or shares of a mean
+over the whole batch, never means over its own examples, because masks may differ between devices.
 """
 
 import ctypes
@@ -19,78 +19,76 @@ from mmvm_jax.runtime.processes import num_processes
 from mmvm_jax.types import Batch
 
 _AXIS = "devices"
-
-
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
 
 
 def keep_freed_memory() -> None:
-    """On a CPU, lets the C library keep the memory that one step frees for the next.
+    """On a CPU, let the C library keep the memory that a step frees for the next step.
 
-    Otherwise the system clears it anew, 4 KB at a time, for every step: a tenth of the small CNN's time.
+    Otherwise the system clears it again for every step, 4 KB at a time, which takes a tenth of the small CNN's time.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
     if jax.default_backend() == "cpu" and mallopt is not None:
         mallopt(_TRIM_THRESHOLD, -1)
         mallopt(_MMAP_MAX, 0)
 
 
 def num_devices() -> int:
-    """Devices, of all processes, that share a batch."""
+    """Return the number of devices, of all processes, that share a batch."""
     return jax.device_count()
 
 
 def check_batch_size(batch_size: int, field: str, pieces: int = 1) -> None:
-    """Raises UserError unless the devices divide the batch, and their shares into so many pieces."""
+    """Raise UserError unless the batch can be split evenly over the devices, and each share into ``pieces``."""
     if batch_size < 1 or batch_size % (num_devices() * pieces):
         extra = f" x {pieces} pieces (config.train.accumulate)" if pieces > 1 else ""
         raise UserError(f"{field} is {batch_size}; allowed: a positive multiple of the {num_devices()} devices{extra}")
 
 
 def largest_batch_size(wanted: int, num_examples: int) -> int:
-    """The largest batch size up to ``wanted`` that the devices divide and the examples fill."""
+    """Return the largest multiple of the number of devices up to ``wanted`` and ``num_examples``, at least one each."""
     devices = num_devices()
     return max(min(wanted, num_examples) // devices, 1) * devices
 
 
 def on_all_devices(tree):
-    """The same arrays on every device of this process, placed as functions that are ``spread`` return theirs.
+    """Copy arrays to every device of this process, with the placement of the outputs of ``spread`` functions.
 
-    A state that is placed otherwise makes JAX compile twice: for the first call, and for all others.
+    With another placement, JAX would compile twice: for the first call, and for all later calls.
     """
     replicated = NamedSharding(Mesh(np.array(jax.local_devices()[: _num_local()]), (_AXIS,)), PartitionSpec())
     return jax.device_put(tree, replicated)
 
 
 def sum_over_devices(tree):
-    """The sum of every leaf over all devices; to be called inside what is ``spread``."""
-    return tree if num_devices() == 1 else jax.lax.psum(tree, _AXIS)  # XLA would copy what it sums
+    """Sum every leaf over all devices. Must be called inside a ``spread`` function."""
+    return tree if num_devices() == 1 else jax.lax.psum(tree, _AXIS)  # even for one device, psum would copy
 
 
 def on_each_device(function: Callable, *arguments):
-    """Runs ``function(*arguments)`` on every device of this process, with the same arguments.
+    """Run ``function(*arguments)`` on every device of this process, with the same arguments.
 
     Returns:
       Its outputs on the host, with a leading axis of devices.
     """
     local = jax.local_devices()[: _num_local()]
-    in_axes = (0, *(None,) * len(arguments))  # pmap wants an argument that is mapped
+    in_axes = (0, *(None,) * len(arguments))  # pmap needs a mapped argument
     one = lambda _, *arguments: function(*arguments)
-    # Without a name JAX names the axis by an address, which makes another program of it in every process.
+    # The axis has a name, since JAX's default name contains a memory address, which defeats the compilation cache.
     run = jax.pmap(one, axis_name=_AXIS, in_axes=in_axes, devices=local)
     return jax.tree.map(np.asarray, run(np.arange(len(local)), *arguments))
 
 
 def spread(function: Callable, reduced: bool) -> Callable:
-    """Runs ``function(state, batch, *rest)`` on all devices, each with its share of the examples.
+    """Return a function that runs ``function(state, batch, *rest)`` on all devices, each with its share of examples.
 
     Args:
       function: of a state that all devices share, a ``Batch`` and further arguments that all devices share.
-      reduced: whether every output has been made equal on all devices by ``sum_over_devices``. If not, outputs
-        must have the examples as their first axis, and they come back put together, of all processes.
+      reduced: whether ``sum_over_devices`` has made every output equal on all devices. If not, the outputs must have
+        the examples as their first axis; those of all devices and processes are concatenated.
 
     Returns:
-      A function of the same arguments, with the rows of the batch that are this process's ``share``.
+      A function of the same arguments. It takes only this process's ``share`` of the rows of the batch.
     """
     compiled = functools.cache(lambda num_rest: _pmap(function, num_rest, reduced))
 
@@ -102,27 +100,27 @@ def spread(function: Callable, reduced: bool) -> Callable:
 
 
 def spread_steps(step: Callable, read: Callable) -> Callable:
-    """Runs several steps in one program on all devices.
+    """Return a function that runs several steps in one program on all devices.
 
     Args:
       step: (state, batch, hyper) -> (state, metrics), both made equal on all devices by ``sum_over_devices``.
-      read: (table, item) -> the device's ``Batch``; an item is a device's part of what one step is given.
+      read: (table, item) -> the device's ``Batch``; an item is a device's part of the input of one step.
 
     Returns:
-      (state, items, table, hyper, flag) -> (state, metrics, raised). ``items`` is a list, an item a step, with the
-      rows that are this process's ``share``; ``table`` comes from ``on_all_devices``. Of the metrics, the leaves
-      have the steps as their first axis. ``raised`` is above 0 where the flag was set in any process.
+      (state, items, table, hyper, flag) -> (state, metrics, raised). ``items`` has one item per step, with this
+      process's ``share`` of the rows; ``table`` comes from ``on_all_devices``. The metrics have the steps as their
+      first axis. ``raised`` is positive if the flag was set in any process.
     """
 
     def steps(state, items, flags, table, hyper):
         def one(state, item_and_flag):
             item, flag = item_and_flag
             state, metrics = step(state, read(table, item), hyper)
-            # Processes may compute sums that do not depend on each other in different orders, and then mix them up. So
-            # the flag is made to depend on the metrics: no number is both NaN and infinite, but XLA does not know it.
+            # Processes may run independent all-reduces in different orders, and so confuse them. An always-false
+            # dependency on the metrics fixes the order: no number is both NaN and infinite, but XLA does not know it.
             first = jax.tree.leaves(metrics)[0]
-            never = jnp.any(jnp.isnan(first) & jnp.isinf(first))
-            return state, (metrics, sum_over_devices(flag + never))
+            always_false = jnp.any(jnp.isnan(first) & jnp.isinf(first))
+            return state, (metrics, sum_over_devices(flag + always_false))
 
         state, (metrics, raised) = jax.lax.scan(one, state, (items, flags))
         return state, metrics, raised.sum()
@@ -147,7 +145,7 @@ def _pmap(function, num_rest, reduced):
 
 
 def _one_at_a_time(output):
-    """Several CPU devices share their threads: with two sums over them under way, each may wait for the other."""
+    """Wait for the output if several CPU devices share threads: two concurrent sums over them could deadlock."""
     return jax.block_until_ready(output) if jax.default_backend() == "cpu" and num_devices() > 1 else output
 
 
@@ -156,7 +154,7 @@ def _num_local() -> int:
 
 
 def _cut(item):
-    """Cuts host arrays along their examples: a leading axis of devices on every leaf."""
+    """Split host arrays along their examples: add a leading axis of devices to every leaf."""
     devices = _num_local()
     cut = lambda leaf: np.asarray(leaf).reshape(devices, -1, *leaf.shape[1:])
     if not isinstance(item, Batch):
@@ -166,10 +164,10 @@ def _cut(item):
 
 
 def _put_together(leaf):
-    """[devices, B / devices, ...] -> [B, ...] on the host."""
+    """Join the shares of the devices: [devices, B / devices, ...] -> [B, ...] on the host."""
     return np.asarray(leaf).reshape(-1, *leaf.shape[2:])
 
 
 def _from_all(tree):
-    """Rows of this process -> those of all, in the order of their shares."""
+    """Gather the rows of all processes, in the order of their shares."""
     return tree if num_processes() == 1 else multihost_utils.process_allgather(tree, tiled=True)

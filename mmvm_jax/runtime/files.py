@@ -1,16 +1,15 @@
-"""Files that appear as a whole or not at all."""
+"""Atomic writing: a file appears as a whole or not at all."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 
-# Part of the name of a file that is still being written.
-UNFINISHED = ".new"
+UNFINISHED = ".new"  # part of the name of a file that is still being written
 
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
-    """Yield a path to write to; the file there takes the place of ``path`` unless an error is raised."""
+    """Yield a temporary path to write to. The file then replaces ``path``, unless an error is raised."""
     temporary = f"{path}{UNFINISHED}.{os.getpid()}"
     try:
         yield temporary

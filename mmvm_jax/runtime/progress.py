@@ -1,4 +1,4 @@
-"""What a run says while it works: plain lines, and for long work a bar on a terminal."""
+"""Log lines of a run, and progress bars on terminals."""
 
 import logging
 import sys
@@ -10,14 +10,14 @@ log = logging.getLogger("mmvm_jax")
 
 
 class Progress:
-    """Counts finished units and shows how many, how fast, and how long the rest takes.
+    """Counter of finished units that shows their number, the rate and the remaining time.
 
     Args:
       total: number of units.
       unit: their name, in the plural.
-      description: what is being done.
-      initial: units that an earlier run has finished.
-      every: seconds between two lines where standard error is no terminal.
+      description: of the work.
+      initial: number of units that an earlier run has finished.
+      every: seconds between two lines if standard error is not a terminal.
     """
 
     def __init__(self, total: int, unit: str, description: str, initial: int = 0, every: float = 15.0):
@@ -32,7 +32,7 @@ class Progress:
             )
 
     def update(self, count: int, note: str = "") -> None:
-        """Adds ``count`` finished units; ``note`` is shown beside them."""
+        """Add ``count`` finished units; ``note`` is shown after the numbers."""
         self._done += count
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
@@ -59,7 +59,7 @@ class Progress:
 
 
 def show_log() -> None:
-    """Lets the lines of ``log`` appear on standard error; a library's user decides otherwise by not calling this."""
+    """Show the lines of ``log`` on standard error. Only commands call this; users of the library configure logging."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log.addHandler(handler)

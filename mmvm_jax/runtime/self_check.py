@@ -1,6 +1,6 @@
-"""The self-check that a run begins with: a few kernels, compiled, at a size that people use, against NumPy in float64.
+"""Self-check at the start of a run: compares a few compiled kernels, at a realistic size, with NumPy in float64.
 
-Compilers and devices that compute wrong values do so in silence, and often at large sizes only.
+Faulty compilers and devices compute wrong values without an error, and often only at large sizes.
 """
 
 import functools
@@ -18,22 +18,22 @@ from mmvm_jax.types import DiagonalGaussian
 from mmvm_jax.versions import check_version
 
 _MODALITIES, _EXAMPLES, _DIMENSIONS = 5, 10_000, 4  # jaxlib 0.10.2 is wrong from 32,769 posteriors on
-# Of the largest value. Wrong values are off by about their own size; rounding stays far below: 1e-6 on CPUs, and no
-# kernel here has a matrix product, which accelerators round to 1e-3.
+# Relative to the largest value. The errors of wrong values are as large as the values. Rounding errors are far smaller,
+# 1e-6 on CPUs; these kernels have no matrix product, which accelerators round to 1e-3.
 _TOLERANCE = 1e-4
 
 
 @functools.cache
 def check() -> dict[str, float]:
-    """Checks, once per process, that every device of the process computes right values.
+    """Check, once per process, that every device of the process computes correct values.
 
-    All processes of a run have to call it.
+    All processes of a run must call it.
 
     Returns:
       {kernel: largest error of all devices, relative to the largest value}.
 
     Raises:
-      UserError: the version of jaxlib is known to compute wrong values, or a device was found to.
+      UserError: the version of jaxlib is known to compute wrong values, or a device computed wrong values.
     """
     check_version()
     inputs = _make_inputs()
@@ -46,7 +46,7 @@ def check() -> dict[str, float]:
 
 
 def _make_inputs() -> tuple[DiagonalGaussian, np.ndarray]:
-    """Posteriors [M, B, D], and which of them are present [M, B], one or more of every example."""
+    """Return posteriors [M, B, D] and a mask [M, B] with at least one modality per example."""
     generator = np.random.default_rng(0)
     mean, log_variance = generator.normal(size=(2, _MODALITIES, _EXAMPLES, _DIMENSIONS)).astype(np.float32)
     present = generator.random((_MODALITIES, _EXAMPLES)) < 0.7
@@ -64,7 +64,7 @@ def _kernels(posteriors: DiagonalGaussian, present: jax.Array) -> dict[str, jax.
 
 
 def _expected(posteriors: DiagonalGaussian, present: np.ndarray) -> dict[str, np.ndarray]:
-    """The values of ``_kernels`` in float64, from their definitions."""
+    """Compute the values of ``_kernels`` in float64, from their definitions."""
     mean, log_variance = (leaf.astype(np.float64) for leaf in posteriors)
     precision = np.exp(-log_variance)
     log_ratio = log_variance[:, None] - log_variance[None]
@@ -82,7 +82,7 @@ def _expected(posteriors: DiagonalGaussian, present: np.ndarray) -> dict[str, np
 
 
 def _largest_error(computed: np.ndarray, expected: np.ndarray) -> float:
-    """Of all devices, [devices, ...] against [...], relative to the largest value."""
+    """Return the largest error of all devices, [devices, ...] against [...], relative to the largest value."""
     return float(np.max(np.abs(computed - expected)) / np.max(np.abs(expected)))
 
 

@@ -3,15 +3,15 @@
 import signal
 import threading
 
-_COLLECTION = "_xla_gc_callback"  # JAX's, called with every collection of garbage, so most often while it traces
-_MOMENT = 0.01  # seconds
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last when a terminal is closed
+_COLLECTION = "_xla_gc_callback"  # of JAX, called by garbage collection, so most often during tracing
+_PAUSE = 0.01  # seconds
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
 
 
 class Interruption:
-    """While entered, Ctrl-C, SIGTERM and SIGHUP are noted instead of obeyed, so that work can be saved first.
+    """Context in which Ctrl-C, SIGTERM and SIGHUP only set ``requested``, so that work can be saved first.
 
-    A second Ctrl-C is obeyed at once. Only the main thread is sent signals; elsewhere nothing is noted.
+    A second Ctrl-C interrupts at once. Signals reach only the main thread; in other threads this does nothing.
     """
 
     def __init__(self):
@@ -19,8 +19,8 @@ class Interruption:
 
     def __enter__(self):
         main = threading.current_thread() is threading.main_thread()
-        noted = [number for number in _SIGNALS if not _is_ignored(number)] if main else []
-        self._before = {number: signal.signal(number, self._note) for number in noted}
+        numbers = [number for number in _SIGNALS if not _is_ignored(number)] if main else []
+        self._before = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, *exception):
@@ -35,7 +35,7 @@ class Interruption:
 
 
 def obey_termination() -> None:
-    """From now on SIGTERM and SIGHUP end the process as Ctrl-C does, by a ``KeyboardInterrupt``."""
+    """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt``, like Ctrl-C."""
     signal.signal(signal.SIGALRM, _interrupt)
     for number in _SIGNALS:
         if not _is_ignored(number):
@@ -43,13 +43,13 @@ def obey_termination() -> None:
 
 
 def _interrupt(number, frame):
-    """Raises ``KeyboardInterrupt``, a moment later where Python would ignore it: in what garbage collection calls."""
+    """Raise ``KeyboardInterrupt``; inside garbage collection, where Python would ignore it, try again after a pause."""
     if frame is not None and frame.f_code.co_name == _COLLECTION:
-        signal.setitimer(signal.ITIMER_REAL, _MOMENT)
+        signal.setitimer(signal.ITIMER_REAL, _PAUSE)
     else:
         signal.default_int_handler(number, frame)
 
 
 def _is_ignored(number) -> bool:
-    """Whether this process was started so that it survives its terminal, by nohup or in the background of a script."""
+    """Return whether the signal is ignored, as in processes started by nohup or in the background of a script."""
     return signal.getsignal(number) == signal.SIG_IGN

@@ -20,7 +20,7 @@ from mmvm_jax.artifacts.metric_writers import read_metrics
 from mmvm_jax.data import load_dataset, polydigits
 from mmvm_jax.errors import UserError
 from mmvm_jax.evaluation import classifiers
-from mmvm_jax.inference.prior import _read_prior
+from mmvm_jax.inference.prior import read_prior
 from mmvm_jax.runtime.files import write_bytes
 
 HOLD = """import sys; from mmvm_jax.artifacts.run_folder import locked
@@ -159,7 +159,7 @@ def test_a_damaged_prior_is_named_and_not_used(run, content, caplog):
     with caplog.at_level("WARNING", logger="mmvm_jax"):
         model = mmvm_jax.load(str(run))
     assert f"{path} is damaged (" in caplog.text and "fit it again: mmvm_jax.main --mode=evaluate" in caplog.text
-    assert "fit one: mmvm_jax.main --mode=evaluate" in refused(model.generate, 1)
+    assert "to fit one, run mmvm_jax.main --mode=evaluate" in refused(model.generate, 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": "b"}', b'{"a": null}'])
@@ -232,7 +232,7 @@ def test_damaged_prepared_data(prepared, file, damage):
             path.write_bytes(whole[: len(whole) // 2] if damage == "truncate" else b"")
         message = refused(load_dataset, config)
         assert re.match(rf"{config.dir}/polydigits/plain\S* is damaged \(", message)
-        assert re.search(rf"prepares it again: rm -r {config.dir}/polydigits/plain\S*$", message)
+        assert re.search(rf"to prepare it: rm -r {config.dir}/polydigits/plain\S*$", message)
     finally:
         path.write_bytes(whole)
 
@@ -250,9 +250,9 @@ def test_a_damaged_classifier_is_trained_again(tmp_path, caplog):
 
 def test_the_prior_is_read_as_it_was_written(run):
     with np.load(run / "prior.npz") as arrays:
-        prior = _read_prior(str(run), 3, 3)
+        prior = read_prior(str(run), 3, 3)
         assert all((arrays[name] == value).all() for name, value in prior._asdict().items())
-    assert _read_prior(str(run), 4, 3) is None and os.path.exists(run / "prior.npz")
+    assert read_prior(str(run), 4, 3) is None and os.path.exists(run / "prior.npz")
 
 
 def test_a_run_of_a_version_without_rates_goes_on_from_where_its_decoders_started(run, tmp_path):
@@ -275,7 +275,7 @@ def test_a_prior_that_was_fitted_to_means_is_not_used(run, caplog):
         contents = {name: arrays[name] for name in arrays if name != "fitted_to"}
     try:
         np.savez(path, **contents)
-        assert _read_prior(str(run), 3, 3) is None and not caplog.text
+        assert read_prior(str(run), 3, 3) is None and not caplog.text
     finally:
         path.write_bytes(whole)
-    assert _read_prior(str(run), 3, 3) is not None
+    assert read_prior(str(run), 3, 3) is not None

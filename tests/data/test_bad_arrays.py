@@ -107,9 +107,9 @@ LARGE = {
     "minus infinity": (with_value(-np.inf, np.float16), "NaN or infinity in 1 examples, the first is 7"),
     "beyond float32": (with_value(1e300), r"numbers beyond 1e\+38 in 1 examples, the first is 7"),
     "difference beyond float32": (with_value(-3e38), r"numbers beyond 1e\+38 in 1 examples, the first is 7"),
-    "count beyond int32": (np.full((N, 3), 3 * 10**9), "'a' is to be counts .* 3000000000; allowed: .* 2147483647"),
+    "count beyond int32": (np.full((N, 3), 3 * 10**9), "'a' has the kind counts .* 3000000000; allowed: .* 2147483647"),
     "count beyond int64": (np.full((N, 3), 2**63, np.uint64), "counts .* 9223372036854775808"),
-    "token": (np.tile([10**9, 5, 0, 0, 0], (N, 1)), "'a' is to be tokens .* 1000000000; allowed: .* 999999"),
+    "token": (np.tile([10**9, 5, 0, 0, 0], (N, 1)), "'a' has the kind tokens .* 1000000000; allowed: .* 999999"),
     "pixel": (np.full((N, 3, 3), 300, np.uint16), "integer image with values from 300 to 300"),
 }
 
@@ -197,7 +197,7 @@ def test_too_few_examples(length):
 
 @pytest.mark.parametrize("values", [[[1], [1, 2]], [[1.0, 2.0], "x"], [VECTORS, VECTORS[:3]]], ids=["1", "2", "3"])
 def test_ragged_lists(values):
-    assert refused(MemoryRows, {"a": values}).startswith("array 'a' is none (")
+    assert refused(MemoryRows, {"a": values}).startswith("'a' is not an array (")
 
 
 @pytest.mark.parametrize("dtype", [">f8", "<f4", "f2", ">i4", "u1", "?", "f8"])
@@ -289,7 +289,7 @@ def test_files_that_are_no_arrays(kind, tmp_path):
 
 def test_a_negative_shape_is_refused_before_anything_is_read(tmp_path):
     (tmp_path / "my.npz").write_bytes(FILES["a negative shape"])
-    assert "'a.npy' in it has the shape [-5, 3]" in refused(NpzRows, str(tmp_path / "my.npz"), "--input")
+    assert "its 'a.npy' has the shape [-5, 3]" in refused(NpzRows, str(tmp_path / "my.npz"), "--input")
 
 
 @pytest.mark.parametrize("path", ["", "nowhere.npz", "."])

@@ -89,7 +89,7 @@ def test_more_than_8_bits_a_pixel_are_not_cut_off(mode, put):
     picture = Image.fromarray(np.full((4, 4), 40_000).astype({"I;16": "u2", "I": "i4", "F": "f4"}[mode]))
     assert picture.mode == mode
     files = put("one.tif", encoded(picture, "TIFF"))
-    assert "more than 8 bits a pixel; allowed: 8" in refused(files.image, "one.tif", "L")
+    assert "more than 8 bits per pixel; allowed: 8" in refused(files.image, "one.tif", "L")
 
 
 @pytest.mark.parametrize("side", [10_000, 30_000, 65_000])

@@ -105,19 +105,19 @@ REFUSED = {
     "records": (np.zeros(N, [("u", float)]), "structured_to_unstructured"),
     "dates": (np.zeros((N, 2), "M8[D]"), r"a.astype\('M8\[s\]'\).astype\(float\)"),
     "one axis": (X[:, 0], r"one number per example is \[N, 1\], as a\[:, None\]"),
-    "part of an example": (np.where(np.arange(5) == 1, gap(X), X), "NaN .*single entries are to be filled in"),
+    "part of an example": (np.where(np.arange(5) == 1, gap(X), X), "NaN .*impute single entries first"),
     "part of a mask": (np.ma.masked_less(X, -1), "masked values in a part of .*; allowed: examples masked as a whole"),
     "text in a column": (
         Frame(np.column_stack([X.astype(object), ["s"] * N]), columns=[*"uvwxy", "id"]),
-        r"other things than numbers in column id \('s'\)",
+        r"values that are not numbers in column id \('s'\)",
     ),
     "channels first": (RNG.integers(0, 255, (N, 3, 32, 32), np.uint8), r"3 channels before .*moveaxis\(a, 1, -1\)"),
     "one channel first": (RNG.random((N, 1, 28, 28)), "1 channels before height and width"),
-    "pixels as real numbers": (PIXELS.astype(float), r"from 0 to 255, as of pictures.*a.astype\('uint8'\)"),
-    "pixels from -1": (PIXELS / 127.5 - 1, r"as of pictures .*\(a \+ 1\) / 2"),
+    "pixels as real numbers": (PIXELS.astype(float), r"from 0 to 255, like pictures.*a.astype\('uint8'\)"),
+    "pixels from -1": (PIXELS / 127.5 - 1, r"like pictures .*\(a \+ 1\) / 2"),
     "16 bits": (RNG.integers(0, 4096, (N, 8, 8), np.uint16), "integer image with values from .* as by a / 4095.0"),
     "fewer": (X[:40], "the arrays differ in length: a 40, b 50"),
-    "ragged": ([[1], [1, 2]] * 25, "array 'a' is none"),
+    "ragged": ([[1], [1, 2]] * 25, "'a' is not an array"),
 }
 
 

@@ -70,8 +70,8 @@ def test_several_labels(lowest):
     ("given", "message"),
     [
         (np.random.default_rng(0).normal(size=N), "real numbers such as 0.12.*; a measurement is a modality"),
-        (np.arange(N) + 7, "12 different values in 12 examples, such as '18', which are no classes"),
-        (np.full(N, -1), "without one known class"),
+        (np.arange(N) + 7, "12 different values in 12 examples, such as '18', too many for classes"),
+        (np.full(N, -1), "without a known class"),
         (np.array([["a", "b"]] * N), r"\[12, 2\], such as a; allowed: one class per example"),
         (np.array([{}] * N), "is object"),
         (np.zeros(N, "M8[s]"), r"is datetime64\[s\]"),

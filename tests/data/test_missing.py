@@ -66,7 +66,7 @@ def test_one_modality(rate):
         ("random", 1.5, 3, "config.data.missing.rate is 1.5; allowed: 0 to 1"),
         ("random", -0.1, 3, "config.data.missing.rate is -0.1; allowed: 0 to 1"),
         ("random", float("nan"), 3, "config.data.missing.rate is nan; allowed: 0 to 1"),
-        ("one_modality", 1.0, 1, "'one_modality' at rate 1.0 with 1 modality; allowed: with 2 or more"),
+        ("one_modality", 1.0, 1, "'one_modality' at rate 1.0 with 1 modality; allowed: 2 or more modalities"),
     ],
 )
 def test_wrong_requests(pattern, rate, num_modalities, message):

@@ -47,7 +47,7 @@ def vectors(**changes):
 
 
 def infer_kind(array, present) -> str:
-    return kinds.infer_kind(kinds.look(MemoryRows({"a": array}), "a", present))
+    return kinds.infer_kind(kinds.read_facts(MemoryRows({"a": array}), "a", present))
 
 
 def test_kinds_are_inferred(own):
@@ -255,7 +255,7 @@ def bad(name, place, value):
     [
         (
             {"height": np.ones((N - 1, 3))},
-            "arrays differ in length: .*height 49.*; allowed: as many examples",
+            "arrays differ in length: .*height 49.*; allowed: the same number of examples",
         ),
         ({"labels": np.zeros(N + 2, int)}, "arrays differ in length: .*labels 52"),
         (
@@ -270,7 +270,7 @@ def bad(name, place, value):
             r"'labels' is int64 \[50, 2, 2\].*; allowed: one class per example \[N\]",
         ),
         ({"labels": np.arange(N) / 7}, r"'labels' is float64 \[50\] of real numbers such as 0.14.*a measurement is a"),
-        ({"labels": np.full(N, -1)}, r"'labels' is int64 \[50\] without one known class; allowed: one"),
+        ({"labels": np.full(N, -1)}, r"'labels' is int64 \[50\] without a known class; allowed: one"),
         ({"labels": np.full((N, 3), 2)}, r"'labels' is int64 \[50, 3\], such as 2; allowed: .*or 0 and 1 \[N, C\]"),
         ({"split": np.zeros(N)}, "the test split is empty"),
         ({"split": np.ones(N)}, "the training split is empty"),
@@ -305,9 +305,9 @@ def test_wrong_arrays(changes, message, own):
             {"likelihoods": "spikes=laplace"},
             "config.data.likelihoods for 'spikes' is 'laplace'; allowed: normal, p",
         ),
-        ({"kinds": "height=counts"}, "'height' is to be counts but has values such as"),
-        ({"kinds": "photo=tokens"}, r"'photo' is to be tokens but has shape \[50, 12, 10, 3\]"),
-        ({"kinds": "spikes=image"}, r"'spikes' is to be an image but has shape \[50, 7\]"),
+        ({"kinds": "height=counts"}, "'height' has the kind counts but values such as"),
+        ({"kinds": "photo=tokens"}, r"'photo' has the kind tokens but shape \[50, 12, 10, 3\]"),
+        ({"kinds": "spikes=image"}, r"'spikes' has the kind image but shape \[50, 7\]"),
         ({"modalities": ("photo", "x")}, "config.modalities is 'x'"),
     ],
 )
@@ -320,13 +320,13 @@ def test_wrong_files(load, tmp_path):
     with pytest.raises(UserError, match="config.data.path is '': no such"):
         load("own_data")
     (tmp_path / "my.npz").write_text("no archive")
-    with pytest.raises(UserError, match="my.npz': no .npz file"):
+    with pytest.raises(UserError, match="my.npz': not an .npz file"):
         load("own_data", path=str(tmp_path / "my.npz"))
     np.savez(tmp_path / "my.npz", labels=np.zeros(3, int))
     with pytest.raises(UserError, match="the data hold no modality"):
         load("own_data", path=str(tmp_path / "my.npz"))
     np.save(tmp_path / "my.npy", np.zeros(3))
-    with pytest.raises(UserError, match="my.npy': no .npz file"):
+    with pytest.raises(UserError, match="my.npy': not an .npz file"):
         load("own_data", path=str(tmp_path / "my.npy"))
 
 

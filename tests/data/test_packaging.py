@@ -99,7 +99,7 @@ def test_all_that_is_missing_is_counted_before_anything_is_read(put):
 def test_what_is_there_is_named(put):
     with pytest.raises(UserError, match="where there is no file"):
         put({}).find("one.txt")
-    with pytest.raises(UserError, match=r"there are 2 files, such as a.rar; a.rar is to be unpacked by hand"):
+    with pytest.raises(UserError, match=r"there are 2 files, such as a.rar; a.rar must be unpacked by hand"):
         put({"a.rar": b"Rar!", "b.txt": b""}).find("one.txt")
 
 
@@ -108,7 +108,7 @@ IN_PLACE = {
     "a web page": (b"\n<!DOCTYPE html><html>Quota exceeded</html>", r"a web page \(HTML\), .* with a browser"),
     "a message": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "a message in XML"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git LFS .*: git lfs pull"),
-    "zeros": (bytes(5000), "it begins with zeros, as does a download that was cut off"),
+    "zeros": (bytes(5000), "it begins with zeros, like an interrupted download"),
 }
 READERS = {
     "one.zip": None,
@@ -139,7 +139,7 @@ def test_a_damaged_archive_in_another_is_named(inner, put):
 
 
 def test_an_archive_cut_off_says_so(put):
-    with pytest.raises(UserError, match="its end is missing, as of a download that was cut off; fetch it again"):
+    with pytest.raises(UserError, match="its end is missing, as in an interrupted download; fetch it again"):
         put({"birds.zip": zipped(BIRDS)[:-30]})
 
 

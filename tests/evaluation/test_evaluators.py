@@ -134,7 +134,7 @@ def test_translations_equal_the_single_steps(trained, striped):
     """The reconstruction error of MMVM's own posteriors, recomputed example by example."""
     translations = translate_split(trained, None, striped, 16, 7)
     assert translations.predictions is None and translations.real_features is None
-    posteriors, joint = encode_split(trained, striped.test, 16)
+    posteriors, joint, *_ = encode_split(trained, striped.test, 16)
     assert posteriors.mean.shape == joint.shape == (2, 30, 3)
     observed = np.broadcast_to(striped.test.present[:, :, None], joint.shape)
     np.testing.assert_array_equal(joint[observed], posteriors.mean[observed])

@@ -69,7 +69,7 @@ def _split_of_wide_posteriors(count: int) -> Split:
 def test_the_fitted_prior_is_as_wide_as_the_aggregate_posterior():
     """At the start posteriors are much wider than their means lie apart; the fit has the variance of both together."""
     trained, split = _trained("mmvm"), _split_of_wide_posteriors(6000)
-    posteriors, _ = encode_split(trained, split, 500)
+    posteriors, *_ = encode_split(trained, split, 500)
     means, variances = posteriors.mean[split.present], np.exp(posteriors.log_variance[split.present])
     expected = variances.mean(axis=0) + means.var(axis=0)
     assert (means.var(axis=0) < 0.5 * expected).all()

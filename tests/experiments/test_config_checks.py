@@ -78,7 +78,7 @@ CONTRADICTIONS = [
     ({"method.name": "mmvae_plus", "method.mmvae_plus.private_dim": 64}, "private_dim is 64; allowed: 1 to 63"),
     ({"method.name": "mmvae_plus", "method.mmvae_plus.private_dim": 0}, "private_dim is 0; allowed: 1 to 63"),
     ({"method.name": "mmvae_plus", "network.latent_dim": 32}, "private_dim is 32; allowed: 1 to 31"),
-    ({"method.name": "joint", "method.joint.aggregation": "moe", "method.joint.prior_expert": True}, "no product"),
+    ({"method.name": "joint", "method.joint.aggregation": "moe", "method.joint.prior_expert": True}, "not a product"),
     ({"method.name": "joint", "method.joint.aggregation": "sum"}, "aggregation is 'sum'; allowed: average, moe"),
     ({"method.name": "mmvae", "method.mmvae.num_samples": 0}, "mmvae.num_samples is 0"),
     ({"method.name": "mmvae", "method.mmvae.bound": "firm"}, "mmvae.bound is 'firm'; allowed: loose, tight"),

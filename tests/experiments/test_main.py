@@ -162,7 +162,7 @@ def _latest(workdir):
         (("--config.train.batch_size=6",), "config.train.batch_size is 6; allowed: .* of the 4 devices"),
         (("--workdir=/dev/null/run",), "--workdir=/dev/null/run cannot be written"),
         (("--mode=eval",), "--mode=eval"),
-        (("train",), "'train' is no flag"),
+        (("train",), "'train' is not a flag"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(tmp_path, data_dir, flags, message):

@@ -92,7 +92,7 @@ def test_the_joint_representation_is_that_of_the_evaluation(name, untrained):
     to_model = model.predictor.description.to_model
     inputs = {m.name: to_model(m, data[m.name], there) for m, there in zip(modalities, present, strict=True)}
     split = complete_split(inputs, np.zeros(tiny.N, np.int32))._replace(present=present)
-    posteriors, joint = encode_split(model.predictor.trained, split, 16)
+    posteriors, joint, *_ = encode_split(model.predictor.trained, split, 16)
     np.testing.assert_allclose(encoded["joint__mean"], joint.mean(axis=0), atol=1e-5)
     one_gaussian = {"joint", "mvae", "mvtcae"}
     assert ("joint__log_variance" in encoded) == (name in one_gaussian)
@@ -202,7 +202,7 @@ def test_token_ids_fit_into_the_type_of_what_is_imputed(dtype, ids, expected):
     modality = Modality("note", (2,), "tokens", "categorical", vocabulary_size=ids)
     model = Predictor(None, _description((modality,)), None, 8)
     drawn = {"mean": np.full((3, 2), ids - 1)}
-    filled = model._filled(modality, np.zeros((3, 2), dtype), np.array([True, False, False]), drawn)["note"]
+    filled = model._impute_one(modality, np.zeros((3, 2), dtype), np.array([True, False, False]), drawn)["note"]
     np.testing.assert_array_equal(filled, np.array([[0, 0], [ids - 1] * 2, [ids - 1] * 2], expected), strict=True)
 
 

@@ -84,7 +84,7 @@ def test_devices_that_are_not_there(tmp_path, monkeypatch):
 
 def test_an_error_of_the_program_is_one_line_and_with_verbose_its_traceback():
     result = answer("-c", FAULTY)
-    line = "mmvm_jax: error: ZeroDivisionError: division of (an error of the program; --verbose shows where)\n"
+    line = "mmvm_jax: error: ZeroDivisionError: division of (an error in the program; --verbose shows where)\n"
     assert (result.returncode, result.stderr) == (1, line)
     result = answer("-c", FAULTY, "--verbose")
     assert result.returncode == 1 and "Traceback (most recent call last)" in result.stderr

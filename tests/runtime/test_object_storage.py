@@ -77,7 +77,7 @@ def test_what_is_in_the_making_stays_here(bucket, quickly):
 
 
 def test_a_bucket_that_is_away(bucket, quickly):
-    refused = pytest.raises(UserError, match=r"--workdir=s3://nowhere/a cannot be written \(.*; all is in ")
+    refused = pytest.raises(UserError, match=r"--workdir=s3://nowhere/a cannot be written \(.*; the files are in ")
     with refused as caught, object_storage.local_copy("s3://nowhere/a", "workdir") as folder:
         pathlib.Path(folder, "a").write_text("1")
     assert pathlib.Path(folder, "a").read_text() == "1" and folder in str(caught.value)
