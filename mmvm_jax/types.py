@@ -11,11 +11,13 @@ is ``present [M, B]`` and a log-likelihood is ``[M, B]``. Divergences, likelihoo
 
 import dataclasses
 import zlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
-Array = jax.Array
+Array = jax.Array | np.ndarray  # one stands for the other
 
 
 class DiagonalGaussian(NamedTuple):
@@ -43,7 +45,7 @@ class LatentMixture(NamedTuple):
 class Batch(NamedTuple):
     """Examples seen through several modalities, some of which may be absent."""
 
-    inputs: dict[str, Array]  # {modality name: [B, ...]}; what an absent entry holds is never read
+    inputs: Mapping[str, Array]  # {modality name: [B, ...]}; what an absent entry holds is never read
     present: Array  # [M, B] bool, rows in the order of the data set's modalities
     # Hides the method of tuples, for which batches have no use.
     index: Array  # type: ignore[assignment]  # [B] int32, position of the example in its split; keys all noise
@@ -54,7 +56,7 @@ class LossOutput(NamedTuple):
     """A loss and its parts, per example; the mean over examples is taken once, by the training step."""
 
     loss: Array  # [B] nats
-    terms: dict[str, Array]  # {name: [B]} nats
+    terms: Mapping[str, Array]  # {name: [B]} nats
 
 
 @dataclasses.dataclass(frozen=True)

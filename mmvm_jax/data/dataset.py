@@ -55,7 +55,7 @@ def complete_split(inputs: dict[str, np.ndarray], labels: np.ndarray) -> Split:
 
 def without_empty(split: Split) -> Split:
     """The split without the examples of which nothing is present."""
-    seen = split.present.any(axis=0)
+    seen = np.any(split.present, axis=0)
     return split if seen.all() else select_examples(split, seen)
 
 
@@ -117,7 +117,7 @@ def fingerprint(*splits: Split) -> str:
             arrays = {name: np.frombuffer(split.inputs.digest, np.uint8) for name in split.inputs}
         for name, array in [*sorted(arrays.items()), ("labels", split.labels)]:
             digest.update(array_heading(name, array.dtype, array.shape))
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ with running statistics only where a network has any. Training keeps them apart 
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -123,7 +123,7 @@ class BoundModel:
             for part, banks in statistics.items()
         }
 
-    def encode(self, inputs: dict[str, Array]) -> DiagonalGaussian:
+    def encode(self, inputs: Mapping[str, Array]) -> DiagonalGaussian:
         """Posteriors of all modalities: {name: [B, ...]} -> [M, B, D]; their log-variances are ``without_blow_up``."""
         outputs = []
         step = self.step if self.step is not None and inputs is self.step.batch.inputs else None

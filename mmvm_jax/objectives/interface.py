@@ -1,5 +1,6 @@
 """What an objective may ask of a model, and what most methods answer alike."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from mmvm_jax.errors import Range, UserError
@@ -13,7 +14,7 @@ class Functions(Protocol):
     identifiers: Array  # [M] uint32, from the names
     method_params: dict  # what the method's ``init`` returned, as trained
 
-    def encode(self, inputs: dict[str, Array]) -> DiagonalGaussian:
+    def encode(self, inputs: Mapping[str, Array]) -> DiagonalGaussian:
         """{name: [B, ...]} -> [M, B, D]."""
 
     def log_likelihood(self, batch: Batch, z: Array, active: Array | bool = True) -> Array:
