@@ -30,22 +30,24 @@ flags.adopt_module_key_flags(command_line)  # for --help
 
 def work() -> None:
     """Run the command with the values of its flags."""
-    _check_flags()
+    folder, output = _check_flags()
     from mmvm_jax.data.rows import write_npz  # imported late: invalid flags must not wait for JAX
     from mmvm_jax.runtime.object_storage import local_copy
 
-    with local_copy(_WORKDIR.value, "workdir") as workdir:
+    with local_copy(folder, "workdir") as workdir:
         length, outputs = _start(workdir)
-        write_npz(_OUTPUT.value, outputs, length)
+        write_npz(output, outputs, length)
 
 
-def _check_flags() -> None:
-    if None in (_WORKDIR.value, _TASK.value, _OUTPUT.value):
+def _check_flags() -> tuple[str, str]:
+    """Return the workdir and the output; raise a ``UserError`` if flags are missing or contradict each other."""
+    if _WORKDIR.value is None or _TASK.value is None or _OUTPUT.value is None:
         raise UserError(f"--workdir, --task and --output are needed, for example: {__doc__.splitlines()[2].strip()}")
     if _TASK.value == "generate" and bool(_GIVEN.value) != bool(_INPUT.value):
         raise UserError("--task=generate takes --given and --input together, or neither of them")
     if _TASK.value != "generate" and not _INPUT.value:
         raise UserError(f"--task={_TASK.value} needs --input, an .npz file with one array per modality")
+    return _WORKDIR.value, _OUTPUT.value
 
 
 def _start(workdir: str) -> tuple[int, Iterator[dict]]:

@@ -11,11 +11,13 @@ is ``present [M, B]`` and a log-likelihood is ``[M, B]``. Divergences, likelihoo
 
 import dataclasses
 import zlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
-Array = jax.Array
+Array = jax.Array | np.ndarray  # one stands for the other
 
 
 class DiagonalGaussian(NamedTuple):
@@ -43,7 +45,7 @@ class LatentMixture(NamedTuple):
 class Batch(NamedTuple):
     """Examples with several modalities, some of which may be absent."""
 
-    inputs: dict[str, Array]  # {modality name: [B, ...]}; values of absent entries are ignored
+    inputs: Mapping[str, Array]  # {modality name: [B, ...]}; values of absent entries are ignored
     present: Array  # [M, B] bool, rows in the order of the data set's modalities
     # Shadows ``tuple.index``, which batches do not need.
     index: Array  # type: ignore[assignment]  # [B] int32, position of the example in its split; keys all noise
@@ -54,7 +56,7 @@ class LossOutput(NamedTuple):
     """A loss and its terms, per example. The training step takes the mean over examples."""
 
     loss: Array  # [B] nats
-    terms: dict[str, Array]  # {name: [B]} nats
+    terms: Mapping[str, Array]  # {name: [B]} nats
 
 
 @dataclasses.dataclass(frozen=True)

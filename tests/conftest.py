@@ -71,12 +71,25 @@ FAST = (
     "test_rooms.py",
 )
 
+# Files that take longest. They run first, so that no worker is left with one of them when the others have finished.
+LONG = (
+    "runtime/test_processes.py",
+    "experiments/test_main.py",
+    "test_walkthrough.py",
+    "runtime/test_object_storage.py",
+    "training/test_determinism.py",
+    "experiments/test_sweep.py",
+    "test_api.py",
+    "training/test_stability.py",
+)
+
 
 def pytest_collection_modifyitems(config, items):
-    fast = {config.rootpath / "tests" / path for path in FAST}
+    fast, long = ([config.rootpath / "tests" / path for path in paths] for paths in (FAST, LONG))
     for item in items:
         if item.path in fast:
             item.add_marker("fast")
+    items.sort(key=lambda item: long.index(item.path) if item.path in long else len(long))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -2,8 +2,8 @@
 
     python tests/versions.py [--rows=3.11-oldest,3.13-newest] [--jobs=2]
 
-Each row of the printed table is a fresh virtual environment, made with ``venv`` and ``pip``. In "oldest" every
-dependency has its lower bound in ``setup.cfg``; "newest" is what pip chooses. In each environment ``TESTS`` run:
+Each row of the printed table is a fresh virtual environment, made with uv (of the extra ``test``). In "oldest" every
+dependency has its lower bound in ``setup.cfg``; "newest" is what uv chooses. In each environment ``TESTS`` run:
 kernels, objectives, banks of networks, a resumed training, a whole run with its report, inference. A row is skipped
 if its Python is not on this machine. The exit code is 1 if a row fails.
 """
@@ -62,8 +62,8 @@ def test_row(row: str) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory(prefix=f"{row}-") as folder:
         command, versions = os.path.join(folder, "bin", "python"), unknown
         try:
-            run(interpreter, "-m", "venv", folder)
-            run(command, "-m", "pip", "install", "-q", "pytest", *requirements(age))
+            run(sys.executable, "-m", "uv", "venv", "-q", "--clear", "--python", interpreter, folder)
+            run(sys.executable, "-m", "uv", "pip", "install", "-q", "--python", command, "pytest", *requirements(age))
             code = f"from importlib.metadata import version; print(*map(version, {SHOWN}))"
             versions = run(command, "-c", code).split()
             outcome = run(command, *PYTEST, *TESTS).splitlines()[-1]

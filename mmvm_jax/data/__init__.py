@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def load_dataset(config_data, modalities=()) -> DataSet:
     return _changed(dataset, config_data)
 
 
-def dataset_from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> DataSet:
+def dataset_from_arrays(arrays: Mapping, config_data, modalities=()) -> DataSet:
     """Load a user's own data from memory; otherwise like ``load_dataset``."""
     return _changed(own_data.from_arrays(arrays, config_data, modalities), config_data)
 

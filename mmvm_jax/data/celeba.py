@@ -158,7 +158,7 @@ def write_text(names, attributes: np.ndarray, rng: np.random.Generator) -> np.nd
     """Return a text of the present attributes' names, at a random position: [256] ids of characters, int32."""
     present = [name.replace("_", " ").lower() for name, has in zip(names, attributes, strict=True) if has]
     line = ", ".join(present)
-    start = rng.integers(max(TEXT_LENGTH - len(line), 0) + 1)
+    start = int(rng.integers(max(TEXT_LENGTH - len(line), 0) + 1))
     return text.character_ids(line, start, TEXT_LENGTH)
 
 

@@ -74,7 +74,7 @@ def split_stratified(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 def without_empty(split: Split) -> Split:
     """Return the split without the examples that have no modality."""
-    seen = split.present.any(axis=0)
+    seen = np.any(split.present, axis=0)
     return split if seen.all() else select_examples(split, seen)
 
 
@@ -136,7 +136,7 @@ def fingerprint(*splits: Split) -> str:
             arrays = {name: np.frombuffer(split.inputs.digest, np.uint8) for name in split.inputs}
         for name, array in [*sorted(arrays.items()), ("labels", split.labels)]:
             digest.update(array_heading(name, array.dtype, array.shape))
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

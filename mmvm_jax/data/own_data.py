@@ -21,6 +21,7 @@ Arrays of text, of dates and of integers called ids are left out. ``config.modal
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def load(config_data, modalities=()) -> DataSet:
     return _from_rows(NpzRows(config_data.path, "config.data.path"), config_data, modalities)
 
 
-def from_arrays(arrays: dict[str, np.ndarray], config_data, modalities=()) -> DataSet:
+def from_arrays(arrays: Mapping, config_data, modalities=()) -> DataSet:
     """Return the data set of arrays in memory, and log the kinds assigned to them.
 
     Args:
@@ -167,13 +168,13 @@ def _measure(rows, name: str, members: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _read(rows, chosen, present: np.ndarray, labels: np.ndarray, members: np.ndarray, scales, digest) -> Split:
     """Read the examples that are ``members`` [N], and update the ``digest`` with them like ``dataset.fingerprint``."""
-    inputs = dict.fromkeys(modality.name for modality in chosen)
+    inputs: dict[str, np.ndarray] = {}
     for modality, row in sorted(zip(chosen, present, strict=True), key=lambda pair: pair[0].name):
         inputs[modality.name] = _read_modality(rows, modality, row, members, scales.get(modality.name), digest)
     labels = labels[members]
     digest.update(array_heading("labels", labels.dtype, labels.shape))
     digest.update(np.ascontiguousarray(labels))
-    return Split(inputs, present[:, members], labels)
+    return Split({modality.name: inputs[modality.name] for modality in chosen}, present[:, members], labels)
 
 
 def _read_modality(rows, modality: Modality, present, members, unit, digest) -> np.ndarray:

@@ -111,8 +111,8 @@ def digit_masks(side: int) -> np.ndarray:
     # of eights. Each pixel is moved away from the mean of its four neighbours.
     around = images[:, :-2, 1:-1] + images[:, 2:, 1:-1] + images[:, 1:-1, :-2] + images[:, 1:-1, 2:]
     images = 2 * images[:, 1:-1, 1:-1] - around / 4
-    enlarged = [Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC) for image in images]
-    return np.stack(enlarged) > INK_LEVEL
+    enlarged = (Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC) for image in images)
+    return np.stack([np.asarray(image) for image in enlarged]) > INK_LEVEL
 
 
 def read_photograph(package: str, file: str) -> np.ndarray:

@@ -86,8 +86,9 @@ def standardise(train: Split, test: Split, rows: dict[str, int]):
 
 
 def _apply(split: Split, units, rows) -> Split:
-    changed = {name: apply(split.inputs[name], split.present[rows[name]], unit) for name, unit in units.items()}
-    return split._replace(inputs={name: changed.get(name, array) for name, array in split.inputs.items()})
+    inputs = {name: np.asarray(array) for name, array in split.inputs.items()}
+    changed = {name: apply(inputs[name], split.present[rows[name]], unit) for name, unit in units.items()}
+    return split._replace(inputs=inputs | changed)
 
 
 def warn_of_codes(name: str, values: np.ndarray, start: int = 0) -> bool:

@@ -99,7 +99,7 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
     variables = _init(model, networks)
     paths = {}
     for modality, present in zip(model.modalities, data.train.present, strict=True):
-        seen = hashlib.blake2b(np.packbits(present), digest_size=4).hexdigest()
+        seen = hashlib.blake2b(np.packbits(present).data, digest_size=4).hexdigest()
         parts = (data.fingerprint, seen, modality.name, modality.kind, str(steps))
         paths[modality.name] = os.path.join(cache_dir, "-".join(parts) + ".msgpack")
     kept = processes.from_first(_read, paths, variables)

@@ -23,6 +23,8 @@ def coherence(
       labels: [N] classes, or [N, C] binary; -1 where unknown.
     """
 
+    assert translations.real_predictions is not None
+
     def generated(source, target):
         row, column = translations.sources.index(source), names.index(target)
         known = translations.known[row]

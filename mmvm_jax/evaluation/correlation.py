@@ -6,13 +6,14 @@ import numpy as np
 
 from mmvm_jax.data.batches import some_rows
 from mmvm_jax.models.trained import Encoded
+from mmvm_jax.types import Array
 
 _COMPONENTS = 10
 _SMALLEST_SINGULAR_VALUE = 1e-6  # relative to the largest feature; anything smaller is rounding error
 
 
 def canonical_correlations(
-    train_a: np.ndarray, train_b: np.ndarray, test_a: np.ndarray, test_b: np.ndarray, num_components: int
+    train_a: Array, train_b: Array, test_a: Array, test_b: Array, num_components: int
 ) -> np.ndarray:
     """Return the correlations of the canonical variables, fitted to one set of examples and measured on another.
 
@@ -39,7 +40,7 @@ def canonical_correlations(
     return covariance[varied] / (std_a * std_b)[varied]
 
 
-def _whitened(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _whitened(features: Array) -> tuple[np.ndarray, np.ndarray]:
     """Return whitened coordinates of the centred features [N, K], and the whitening matrix [F, K]."""
     centred = features - features.mean(axis=0, dtype=np.float64)
     q, r = np.linalg.qr(centred)
@@ -68,12 +69,12 @@ def correlation(names: tuple[str, ...], train: Encoded, test: Encoded, num_examp
         fitted, measured = (np.flatnonzero(split.present[a] & split.present[b]) for split in (train, test))
         if min(len(fitted), len(measured)) < 2:
             continue
-        pairs = [
+        train_a, train_b, test_a, test_b = (
             split.posteriors.mean[row, rows]
             for split, rows in ((train, fitted[some_rows(len(fitted), num_examples)]), (test, measured))
             for row in (a, b)
-        ]
-        correlations = canonical_correlations(*pairs, _COMPONENTS)
+        )
+        correlations = canonical_correlations(train_a, train_b, test_a, test_b, _COMPONENTS)
         if correlations.size:
             values[f"correlation/{names[a]}_{names[b]}"] = float(np.mean(correlations))
     return values

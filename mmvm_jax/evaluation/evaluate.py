@@ -72,7 +72,7 @@ def evaluate(config, trained: Trained, data: DataSet, fitted: GaussianMixturePri
         values |= {f"{name}/{key}": float(value) for key, value in metric(trained, data, config).items()}
     examples = example_translations(trained, data, settings.figure_examples, seed)
     unconditional = unconditional_examples(trained, fitted, settings.figure_examples, seed)
-    means = test.posteriors.mean
+    means = np.asarray(test.posteriors.mean)
     return Evaluation(values, examples, means, test.present, test.labels, pairs, unconditional)
 
 

@@ -35,7 +35,7 @@ def example_translations(trained: Trained, data: DataSet, count: int, seed: int)
     eye, key = jnp.eye(len(model.names), dtype=bool), jax.random.key(seed)
     generated = {name: translate(trained.params, batch, row, key) for name, row in zip(model.names, eye)}
     present = dict(zip(model.names, batch.present))
-    return Examples(jax.device_get(batch.inputs), present, batch.labels, jax.device_get(generated))
+    return Examples(jax.device_get(batch.inputs), present, np.asarray(batch.labels), jax.device_get(generated))
 
 
 def unconditional_examples(

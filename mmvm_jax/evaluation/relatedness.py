@@ -36,7 +36,8 @@ def relatedness(names: tuple[str, ...], test: Encoded, seed: int) -> dict[tuple[
         present = test.present[[a, b]] & [np.isfinite(np.square(side).sum(axis=1)) for side in points]
         both = np.flatnonzero(present.all(axis=0))
         if len(both) > 1:
-            distances = _distances(*(side[both] for side in points), seed)
+            first, second = (side[both] for side in points)
+            distances = _distances(first, second, seed)
             by_class = _by_class(points, present, test.labels) if test.labels.ndim == 1 else ()
             results[names[a], names[b]] = Relatedness(*distances, *by_class)
     return results

@@ -10,7 +10,7 @@ parameters (``split_statistics``); evaluation needs both (``join_statistics``).
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -123,7 +123,7 @@ class BoundModel:
             for part, banks in statistics.items()
         }
 
-    def encode(self, inputs: dict[str, Array]) -> DiagonalGaussian:
+    def encode(self, inputs: Mapping[str, Array]) -> DiagonalGaussian:
         """Return the posteriors of all modalities, with ``limit_growth``: {name: [B, ...]} -> [M, B, D]."""
         outputs = []
         step = self.step if self.step is not None and inputs is self.step.batch.inputs else None

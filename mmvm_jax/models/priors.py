@@ -126,10 +126,11 @@ def draw_latents(
     Raises:
       ValueError: the method has no prior, and no fitted prior is given.
     """
-    prior = _prior(trained, functions, len(index))
-    if prior is None and fitted is None:
-        raise ValueError(f"method {trained.method.name!r} has no prior of its own; fit one")
-    mixture = _as_mixture(fitted, len(index)) if prior is None else prior
+    mixture = _prior(trained, functions, len(index))
+    if mixture is None:
+        if fitted is None:
+            raise ValueError(f"method {trained.method.name!r} has no prior of its own; fit one")
+        mixture = _as_mixture(fitted, len(index))
     z = trained.method.draw(key, index, mixture)
     return jnp.broadcast_to(z, (len(functions.names), *z.shape[1:]))
 

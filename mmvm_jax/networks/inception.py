@@ -33,7 +33,7 @@ class _Layer(nn.Module):
     padding: tuple[int, int] = (0, 0)
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.features, x.shape[-1], *self.kernel)
         kernel = self.param("conv.weight", nn.initializers.he_normal(in_axis=(1, 2, 3), out_axis=0), shape)
         vector = lambda name, start: self.param(f"bn.{name}", start, (self.features,))

@@ -5,11 +5,11 @@ evaluation. The model recognises such a network by its running statistics, so a 
 batch normalisation.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Callable
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -18,7 +18,8 @@ from mmvm_jax.types import Array
 STATISTICS = "batch_stats"  # name of the collection of running statistics
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Training:
     """Information about the N inputs of a network during training.
 
@@ -30,7 +31,7 @@ class Training:
 
     present: Array
     keys: Array
-    total: Callable = flax.struct.field(pytree_node=False)
+    total: Callable = dataclasses.field(metadata={"static": True})
 
 
 class BatchNorm(nn.Module):

@@ -40,7 +40,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        sizes = [self.shape[:2]]
+        sizes: list[tuple[int, ...]] = [self.shape[:2]]
         for _ in self.channels:
             sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
         *sizes, (rows, columns) = sizes

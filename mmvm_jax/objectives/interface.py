@@ -1,5 +1,6 @@
 """Interface between methods and models, and what several methods share."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from mmvm_jax.errors import Range, UserError
@@ -13,7 +14,7 @@ class Functions(Protocol):
     identifiers: Array  # [M] uint32, from the names
     method_params: dict  # current values of the parameters that the method's ``init`` returned
 
-    def encode(self, inputs: dict[str, Array]) -> DiagonalGaussian:
+    def encode(self, inputs: Mapping[str, Array]) -> DiagonalGaussian:
         """Return the posteriors of all modalities: {name: [B, ...]} -> [M, B, D]."""
 
     def log_likelihood(self, batch: Batch, z: Array, active: Array | bool = True) -> Array:

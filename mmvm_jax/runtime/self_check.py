@@ -14,7 +14,7 @@ from mmvm_jax.aggregation import product_of_experts
 from mmvm_jax.distributions import kl_to_mixture, mixture_log_density
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime import devices, processes
-from mmvm_jax.types import DiagonalGaussian
+from mmvm_jax.types import Array, DiagonalGaussian
 from mmvm_jax.versions import check_version
 
 _MODALITIES, _EXAMPLES, _DIMENSIONS = 5, 10_000, 4  # jaxlib 0.10.2 is wrong from 32,769 posteriors on
@@ -54,7 +54,7 @@ def _make_inputs() -> tuple[DiagonalGaussian, np.ndarray]:
     return DiagonalGaussian(mean, log_variance), present
 
 
-def _kernels(posteriors: DiagonalGaussian, present: jax.Array) -> dict[str, jax.Array]:
+def _kernels(posteriors: DiagonalGaussian, present: Array) -> dict[str, Array]:
     log_weights = jnp.where(present, 0.0, -jnp.inf)
     return {
         "kl_to_mixture": kl_to_mixture(posteriors, present=present),

@@ -12,6 +12,7 @@ import pytest
 
 from mmvm_jax import config
 from mmvm_jax.data import load_dataset, polydigits
+from mmvm_jax.evaluation import classifiers
 from mmvm_jax.experiments.run import run
 from mmvm_jax.runtime import devices
 
@@ -90,9 +91,11 @@ def quicktest(tmp_path, monkeypatch):
     """A function (name, modalities, network) that runs a data set's ``:quicktest`` on the files in ``manual(name)``.
 
     Some tests write but a handful of files, so batches are smaller, and steps fewer, than the variant's. One device is
-    enough: four would repeat the largest networks' optimiser on the same processor.
+    enough: four would repeat the largest networks' optimiser on the same processor. Classifiers take two steps: they
+    need not be good (evaluation/test_coherence.py trains good ones).
     """
     monkeypatch.setattr(devices, "num_devices", lambda: 1)
+    monkeypatch.setattr(classifiers, "_FEWEST_STEPS", 2)
 
     def make(name: str, modalities=(), network=None):
         spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")

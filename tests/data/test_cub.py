@@ -220,6 +220,7 @@ def test_wrong_policy(load):
         load("cub", policy="random")
 
 
-def test_the_whole_path(raw_files, quicktest):
-    values = quicktest("cub")
+@pytest.mark.parametrize("network", ["by_kind", pytest.param("cub", marks=pytest.mark.slow)])
+def test_the_whole_path(network, raw_files, quicktest):
+    values = quicktest("cub", network=network)
     assert {"imputation/mse/caption_to_image", "imputation/log_likelihood/image_to_caption"} <= set(values)

@@ -44,9 +44,10 @@ MODALITIES = {
     "polymnist_translated": _pictures[:3],
     "uci_multiple_features": uci_multiple_features.MODALITIES,
 }
-# Those that no test in tests/data takes from raw files to the report in the default run.
+# Those whose networks no test in tests/data takes from raw files to the report in the default run.
 STEPPED = (
     *(pytest.param(name, marks=pytest.mark.slow) for name in ("celeba", "mimic_cxr")),
+    "cub",
     "own_data",
     "polydigits",
 )

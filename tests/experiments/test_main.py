@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from mmvm_jax.artifacts.metric_writers import read_metrics
+from mmvm_jax.data import builders, polydigits
 
 CONFIG = "configs/polydigits.py:quicktest"
 SMALL = ("--config.network.name=mlp", "--config.network.mlp.hidden_dims=(16,)", "--config.network.latent_dim=4")
@@ -29,6 +30,16 @@ def command(workdir, data_dir, *flags, config=CONFIG):
 
 def run(*args, **kwargs):
     return subprocess.run(command(*args, **kwargs), capture_output=True, text=True, timeout=300, env=OPTIMISED)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Folder of prepared polydigits with few examples, but more than the largest batch."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(polydigits, "NUM_EXAMPLES", {"train": 160, "test": 40})
+        builders.prepare(polydigits.Polydigits, "plain", folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="module")

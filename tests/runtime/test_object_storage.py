@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 
 import mmvm_jax
 from mmvm_jax.config import base
-from mmvm_jax.data import builders, load_dataset
+from mmvm_jax.data import builders, load_dataset, polydigits
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime import object_storage
 
@@ -127,6 +127,7 @@ def test_the_whole_path_with_the_workdir_in_a_bucket(bucket, tmp_path):
 
 
 def test_data_are_prepared_once_for_all_machines(bucket, quickly, tmp_path, monkeypatch):
+    monkeypatch.setattr(polydigits, "NUM_EXAMPLES", {"train": 40, "test": 20})
     config = base().data
     config.dir = f"{bucket}/data"
     found = []
