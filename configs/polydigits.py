@@ -4,7 +4,7 @@ python -m mmvm_jax.main --config=configs/polydigits.py --workdir=runs/polydigits
 
 Settings: ours; no paper uses these data.
 Time: about 6 minutes on 2 CPU cores, including evaluation and report.
-Expected result: cross coherence .744 to .756, probe .927 to .933 (four seeds, RESULTS.md).
+Expected result: cross coherence .756 to .765, probe .941 to .943 (three seeds, RESULTS.md).
 """
 
 from mmvm_jax import config as base_config
