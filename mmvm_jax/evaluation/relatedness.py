@@ -14,9 +14,14 @@ from sklearn.metrics import roc_auc_score
 from mmvm_jax.models.trained import Encoded
 from mmvm_jax.types import DiagonalGaussian
 
+_MOST_CLASSES = 200  # whose distances are kept for every pair of modalities
+
 
 class Relatedness(NamedTuple):
-    """Distances between two modalities, in squared latent units; the last three are None without several classes."""
+    """Distances between two modalities, in squared latent units.
+
+    The last three are None unless both modalities share 2 to 200 classes.
+    """
 
     matched: np.ndarray  # [N] distances between the two posteriors of one example
     unmatched: np.ndarray  # [N] distances to the posterior of another example
@@ -70,7 +75,7 @@ def _distances(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[np.ndarray, np.
 
 
 def _by_class(points: list[np.ndarray], present: np.ndarray, labels: np.ndarray) -> tuple:
-    """Return (classes, mean distances between them, linkage); empty unless both modalities share several classes.
+    """Return (classes, mean distances between them, linkage); empty unless both modalities share 2 to 200 classes.
 
     Args:
       points: points of both modalities, [N, F].
@@ -78,7 +83,7 @@ def _by_class(points: list[np.ndarray], present: np.ndarray, labels: np.ndarray)
       labels: [N].
     """
     classes = np.intersect1d(*(labels[shown & (labels >= 0)] for shown in present))
-    if len(classes) < 2:
+    if not 2 <= len(classes) <= _MOST_CLASSES:
         return ()
     means, squares = [], []
     for side, shown in zip(points, present):

@@ -1,6 +1,7 @@
 """The figures of a report. Each function draws one figure and returns it."""
 
 import functools
+import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +19,20 @@ CLASS_COLORS = (
     "#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999", "#6b3d00",
 )  # fmt: skip
 _MARKERS = "os^Dv"
-_LEGEND_CLASSES = 20  # a legend with more names is not readable
+_LEGEND_NAMES = 20  # a legend with more names is not readable
+# Modalities, and pairs of modalities, that a figure shows: its size and the time to draw it must not grow with theirs.
+MOST_ROWS = 20
+MOST_SOURCES = 6
+MOST_MAPS = 10
+MOST_PAIRS = 6
+_MOST_NUMBERS = 40  # modalities of a table with numbers in its cells
+_TABLE_SIDE = 18.0  # inches, at most
+
+
+def some(items, most: int) -> list:
+    """Return ``most`` of the items, at even distances; all of them if there are no more."""
+    items = list(items)
+    return items if len(items) <= most else [items[place] for place in np.linspace(0, len(items) - 1, most).astype(int)]
 
 
 def learning_curves(history: list[dict]) -> Figure:
@@ -34,7 +48,7 @@ def learning_curves(history: list[dict]) -> Figure:
             axis.plot(*_series(training, name), style, color=color, label=name.rpartition("/")[2])
             axis.plot(*_series(held_out, name), "o", color=color, markersize=3)
         axis.set(title=title, xlabel="step", ylabel="nats per example")
-        if len(names) > 1:
+        if 1 < len(names) <= _LEGEND_NAMES:
             axis.legend(frameon=False)
     return figure
 
@@ -51,7 +65,7 @@ def _names(history, prefix):
 def reconstructions(modalities, examples, vocabularies) -> Figure:
     """Draw the test examples of every modality above their reconstructions."""
     rows = []
-    for modality in modalities:
+    for modality in some(modalities, MOST_ROWS):
         name, present = modality.name, examples.present[modality.name]
         rows.append(Row(name, modality, examples.inputs[name], is_given=True, shown=present))
         rows.append(Row("reconstructed", modality, examples.generated[name][name], shown=present))
@@ -60,7 +74,7 @@ def reconstructions(modalities, examples, vocabularies) -> Figure:
 
 def cross_generation(modalities, examples, vocabularies) -> Figure:
     """Draw every modality generated from every other: one block of rows per source, its real examples on top."""
-    rows = []
+    rows, modalities = [], some(modalities, MOST_SOURCES)
     for source in modalities:
         present = examples.present[source.name]
         rows.append(Row(f"given {source.name}", source, examples.inputs[source.name], is_given=True, shown=present))
@@ -71,7 +85,7 @@ def cross_generation(modalities, examples, vocabularies) -> Figure:
 
 def unconditional(modalities, samples, vocabularies) -> Figure:
     """Draw samples from the prior: one sample per column, decoded to every modality."""
-    return draw_rows([Row(m.name, m, samples[m.name]) for m in modalities], vocabularies)
+    return draw_rows([Row(m.name, m, samples[m.name]) for m in some(modalities, MOST_ROWS)], vocabularies)
 
 
 @threadpool_limits.wrap(limits=1)  # more threads wait for each other and make t-SNE tens of times slower
@@ -79,18 +93,19 @@ def latents(names, evaluation, class_names, count: int, seed: int) -> Figure:
     """Draw posterior means by class, one column per modality: directly up to two dimensions, else by PCA and t-SNE."""
     means, present, labels = evaluation.test_means, evaluation.test_present, evaluation.test_labels
     maps = {"latent": _first_two} if means.shape[-1] <= 2 else _maps(seed)
-    size = (3.2 * len(names) + 1.0, 3.2 * len(maps))
-    figure, axes = plt.subplots(len(maps), len(names), figsize=size, squeeze=False, layout="constrained")
-    for column, (name, mean, observed) in enumerate(zip(names, means, present)):
+    shown = some(zip(names, means, present), MOST_MAPS)
+    size = (3.2 * len(shown) + 1.0, 3.2 * len(maps))
+    figure, axes = plt.subplots(len(maps), len(shown), figsize=size, squeeze=False, layout="constrained")
+    for column, (name, mean, observed) in enumerate(shown):
         rows = np.flatnonzero(observed)
         rows = rows[some_rows(len(rows), count)]
         classes = labels[rows] if labels.ndim == 1 else np.zeros(len(rows), int)
         for axis, (title, function) in zip(axes[:, column], maps.items()):
             _scatter(axis, function(mean[rows]), classes, class_names)
             axis.set(title=f"{name}, {title}", xticks=[], yticks=[])
-    handles, shown = axes[0, 0].get_legend_handles_labels()
-    if 1 < len(shown) <= _LEGEND_CLASSES:
-        figure.legend(handles, shown, loc="outside right center", frameon=False, markerscale=2)
+    handles, classes = axes[0, 0].get_legend_handles_labels()
+    if 1 < len(classes) <= _LEGEND_NAMES:
+        figure.legend(handles, classes, loc="outside right center", frameon=False, markerscale=2)
     return figure
 
 
@@ -127,21 +142,45 @@ def coherence_table(names, values: dict[str, float]) -> Figure:
     score = "accuracy" if "coherence/classifier_accuracy/mean" in values else "average_precision"
     table = [[values.get(f"coherence/{s}_to_{t}", np.nan) for t in names] for s in names]
     table = np.array([*table, [values.get(f"coherence/classifier_{score}/{t}", np.nan) for t in names]])
-    figure, axis = plt.subplots(figsize=(2.4 + 0.9 * len(names), 1.2 + 0.6 * len(names)), layout="constrained")
-    image = axis.imshow(table, vmin=0.0, vmax=1.0, cmap="cividis")
-    for (row, column), value in np.ndenumerate(table):
-        color = "white" if value < 0.6 else "black"
-        axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
-    axis.set_xticks(range(len(names)), names, rotation=30 if len(names) > 4 else 0)
-    axis.set_yticks(range(len(names) + 1), [*(f"from {name}" for name in names), "real examples"])
+    rows = [*(f"from {name}" for name in names), "real examples"]
+    figure, axis = _heat_map(table, rows, names, score.replace("_", " "))
     axis.axhline(len(names) - 0.5, color="white", linewidth=3)
     axis.set_xlabel("generated modality")
-    figure.colorbar(image, label=score.replace("_", " "))
     return figure
 
 
+def relatedness_table(names, values: dict[str, float]) -> Figure:
+    """Draw how well distances tell posteriors of the same example from those of different examples, for all pairs."""
+    table = np.full((len(names), len(names)), np.nan)
+    for row, column in itertools.combinations(range(len(names)), 2):
+        auroc = values.get(f"relatedness/auroc/{names[row]}_{names[column]}", np.nan)
+        table[row, column] = table[column, row] = auroc
+    return _heat_map(table, names, names, "AUROC of same against different examples")[0]
+
+
+def _heat_map(table: np.ndarray, rows, columns, label: str):
+    """Draw a table of scores between 0 and 1, with their numbers unless there are too many; return figure and axis."""
+    width, height = (min(_TABLE_SIDE, 2.4 + side * len(columns)) for side in (0.9, 0.6))
+    figure, axis = plt.subplots(figsize=(width, height), layout="constrained")
+    image = axis.imshow(table, vmin=0.0, vmax=1.0, cmap="cividis", aspect="auto")
+    size = 9 if len(columns) <= MOST_ROWS else 6
+    for row, column in np.argwhere(np.isfinite(table)) if len(columns) <= _MOST_NUMBERS else ():
+        color = "white" if table[row, column] < 0.6 else "black"
+        axis.text(column, row, f"{table[row, column]:.2f}", ha="center", va="center", color=color, fontsize=size)
+    step = -(-len(columns) // _MOST_NUMBERS)  # of the names beside the table
+    axis.set_xticks(range(0, len(columns), step), columns[::step], rotation=90 if len(columns) > MOST_MAPS else 30)
+    axis.set_yticks(range(0, len(rows), step), rows[::step])
+    figure.colorbar(image, label=label)
+    return figure, axis
+
+
 def relatedness(pairs, class_names) -> Figure:
-    """Draw one row per pair of modalities: distances of examples, distances between classes, and a tree of classes."""
+    """Draw one row per pair of modalities: distances of examples, distances between classes, and a tree of classes.
+
+    Of many pairs, some are drawn that are evenly spread from the least to the most related.
+    """
+    order = sorted(pairs, key=lambda pair: np.mean(pairs[pair].matched) / max(np.mean(pairs[pair].unmatched), 1e-30))
+    pairs = {pair: pairs[pair] for pair in (some(order, MOST_PAIRS) if len(pairs) > MOST_PAIRS else pairs)}
     figure, axes = plt.subplots(len(pairs), 3, figsize=(11, 3.0 * len(pairs)), squeeze=False, layout="constrained")
     for (histogram, matrix, tree), ((a, b), pair) in zip(axes, pairs.items()):
         bins = np.linspace(0.0, max(pair.matched.max(), pair.unmatched.max()), 41)
@@ -156,7 +195,7 @@ def relatedness(pairs, class_names) -> Figure:
         shown = [class_names[int(c)] if int(c) < len(class_names) else str(c) for c in pair.classes]
         figure.colorbar(matrix.imshow(pair.class_distances, cmap="cividis_r"), label="mean distance")
         matrix.set(xlabel=f"class of {b}", ylabel=f"class of {a}")
-        if len(shown) <= _LEGEND_CLASSES:
+        if len(shown) <= _LEGEND_NAMES:
             matrix.set_xticks(range(len(shown)), shown, rotation=90 if max(map(len, shown)) > 2 else 0)
             matrix.set_yticks(range(len(shown)), shown)
         dendrogram(pair.tree, labels=shown, ax=tree, color_threshold=0, above_threshold_color="#444444")

@@ -21,10 +21,19 @@ CAPTIONS = {
     "If the method has no prior, draws are from a mixture of Gaussians fitted to draws from the training posteriors.",
     "latents": "Posterior means of test examples, coloured by class if there are classes.",
     "relatedness": "Relatedness: distances between the posteriors of two modalities, of the same and of different test "
-    "examples; the mean distances between classes; and a tree of the classes from these distances.",
+    "examples; the mean distances between classes; and a tree of the classes from these distances. Of many pairs, some "
+    "are shown, from the most to the least related.",
+    "relatedness_table": "Relatedness of all pairs of modalities: how well the distance between two posteriors tells "
+    "those of the same test example from those of different test examples (1 is perfect, 0.5 is chance).",
     "learning_curves": "Learning curves: lines are means over the training batches since the previous point; dots are "
     "a fixed sample of the evaluated examples, in evaluation mode. If the two diverge, the model overfits.",
 }
+_MOST_SHOWN = {
+    "cross_generation": figures.MOST_SOURCES,
+    "reconstructions": figures.MOST_ROWS,
+    "unconditional": figures.MOST_ROWS,
+    "latents": figures.MOST_MAPS,
+}  # modalities
 _FEWEST_ON_A_MAP = 4  # examples per modality
 _HEADLINE = {
     "coherence/cross_mean": "cross coherence",
@@ -54,7 +63,7 @@ def write_report(config, evaluation, description, history: list[dict], workdir: 
         "report.html.jinja",
         workdir,
         _draw(config, evaluation, description, history),
-        CAPTIONS,
+        _captions(len(names)),
         config,
         title=f"{config.method.name} on {config.data.name}",
         command=command,
@@ -72,6 +81,12 @@ def group(values: dict[str, float]) -> dict[str, list[tuple[str, float]]]:
     return groups
 
 
+def _captions(num_modalities: int) -> dict[str, str]:
+    """Return the captions, which say how many modalities are shown if these are not all."""
+    some = lambda most: f" Shown are {most} of {num_modalities} modalities." if num_modalities > most else ""
+    return {name: text + (some(_MOST_SHOWN[name]) if name in _MOST_SHOWN else "") for name, text in CAPTIONS.items()}
+
+
 def _draw(config, evaluation, description, history):
     """Yield (name, figure) for the figures that the data allow, in the order of the page."""
     modalities, words = description.modalities, description.vocabularies
@@ -86,5 +101,7 @@ def _draw(config, evaluation, description, history):
         count, seed = config.evaluation.embedding_examples, config.seed
         yield "latents", figures.latents(names, evaluation, description.class_names, count, seed)
     if evaluation.relatedness:
+        if len(evaluation.relatedness) > figures.MOST_PAIRS:
+            yield "relatedness_table", figures.relatedness_table(names, evaluation.values)
         yield "relatedness", figures.relatedness(evaluation.relatedness, description.class_names)
     yield "learning_curves", figures.learning_curves(history)

@@ -15,7 +15,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mmvm_jax.errors import Disconnected, UserError, first_line
-from mmvm_jax.runtime import object_storage
+from mmvm_jax.runtime import clusters, object_storage
+from mmvm_jax.runtime.progress import log
 
 _CONNECT_SECONDS = 300  # until all processes must have been started
 _HEARTBEAT_SECONDS = 30  # of silence after which a process counts as dead and the others end
@@ -26,7 +27,8 @@ _LOST = ("Gloo", "NCCL", "heartbeat", "coordination service", "Connection reset"
 def join(address: str | None, processes: int | None, process: int | None) -> None:
     """Makes this process one of several, before anything is computed; alone where nothing says otherwise.
 
-    TPU pods, SLURM, Kubernetes and Open MPI are found by themselves.
+    TPU pods, SLURM, Kubernetes and Open MPI are found by themselves. A process that the others leave waiting says so
+    within seconds, and ends with the exit code ``RESTART`` if they do not come.
 
     Args:
       address: "host:port" of the first process, None to find out.
@@ -34,30 +36,56 @@ def join(address: str | None, processes: int | None, process: int | None) -> Non
       process: which of them this is, from 0; None to find out.
 
     Raises:
-      Disconnected: the others did not come.
-      UserError: only some of the arguments are given.
+      Disconnected: the others cannot be reached.
+      UserError: only some of the arguments are given, or the cluster does not say what the processes are.
     """
     if processes == 1:
         return
     given = [value is not None for value in (address, processes, process)]
     if any(given) and not all(given):
         raise UserError("--coordinator_address, --num_processes and --process_id go together; allowed: all or none")
+    if not all(given) and clusters.is_only_task():
+        log.info("running alone: SLURM_STEP_NUM_TASKS=1, so no other process was started beside this one")
+        return
+    if all(given):
+        _connect(f"--coordinator_address={address}, --num_processes={processes}", address, processes, process)
+        return
+    cluster = clusters.find()
+    try:
+        _connect(cluster.description if cluster else "a cluster that JAX found")
+    except ValueError as error:  # JAX found no cluster
+        if cluster and cluster.is_shared:
+            raise UserError(
+                f"{cluster.description}: JAX {jax.__version__} does not join these processes; give all of "
+                f"--coordinator_address, --num_processes and --process_id, or {clusters.ALONE}"
+            ) from error
+
+
+def _connect(where: str, address: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+    """Connects to the other processes, which ``where`` names.
+
+    Raises:
+      Disconnected: they cannot be reached.
+      UserError: the arguments, or what the cluster says, cannot be used.
+      ValueError: JAX found no cluster.
+    """
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from the training loop
     try:
-        jax.distributed.initialize(
-            address,
-            processes,
-            process,
-            initialization_timeout=_CONNECT_SECONDS,
-            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
-        )
-    except ValueError as error:
-        if any(given):
-            raise UserError(f"--coordinator_address, --num_processes, --process_id: {error}") from error
-    except (RuntimeError, OSError) as error:
-        where = f"--coordinator_address={address}" if address else "the cluster that this process was found to be in"
+        with clusters.waiting(where, _CONNECT_SECONDS):
+            jax.distributed.initialize(
+                address,
+                processes,
+                process,
+                initialization_timeout=2 * _CONNECT_SECONDS,
+                heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+                shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+            )
+    except (jax.errors.JaxRuntimeError, OSError) as error:
         raise Disconnected(f"{where}: cannot connect to the other processes ({first_line(error)})") from error
+    except Exception as error:  # the interface of each cluster has its own
+        if isinstance(error, ValueError) and "defined" in str(error):
+            raise
+        raise UserError(f"{where}: {first_line(error)}; {clusters.ALONE}") from error
 
 
 def num_processes() -> int:

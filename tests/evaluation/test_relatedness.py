@@ -56,6 +56,12 @@ def test_class_distances_are_means_over_all_pairs():
     np.testing.assert_allclose(result.tree[0, 2], between)
 
 
+@pytest.mark.parametrize(("num_classes", "has_table"), [(200, True), (201, False)])
+def test_the_table_of_classes_is_bounded(num_classes, has_table):
+    result = relatedness(NAMES, _encoded(0, np.arange(num_classes)), 0)["a", "b"]
+    assert (result.class_distances is not None) == (result.tree is not None) == has_table
+
+
 def test_the_tree_joins_classes_that_lie_together():
     labels = np.arange(40) % 4
     test = _encoded(0, labels)

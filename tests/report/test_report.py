@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 
 import jax
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ from mmvm_jax.evaluation.examples import Examples
 from mmvm_jax.evaluation.relatedness import Relatedness
 from mmvm_jax.report.cells import Row, draw_rows
 from mmvm_jax.report.comparison import Result
-from mmvm_jax.report.figures import latents
+from mmvm_jax.report.figures import latents, relatedness, relatedness_table
 from mmvm_jax.report.page import format_number, format_with_error
 from mmvm_jax.report.report import write_report
 from mmvm_jax.report.table import as_csv
@@ -129,6 +130,28 @@ def test_a_run_writes_its_table_under_the_name_that_a_sweep_calls_its_method(tmp
     config.method.name, config.method.joint.aggregation = "joint", "moe"
     write_report(config, _evaluation(modalities, {"b": 0.5}), _describe(modalities), [], str(tmp_path), "")
     assert (tmp_path / "evaluation.csv").read_text() == "method,beta,seed,metric,from,to,value\nmoe,1.0,0,b,,,0.5\n"
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_figures_are_bounded_whatever_the_number_of_modalities(tmp_path, count):
+    modalities = [Modality(f"v{number}", (3,), "vector", "normal") for number in range(count)]
+    names, distances = [modality.name for modality in modalities], np.random.default_rng(0).random(20)
+    pairs = {pair: Relatedness(distances, distances + 1.0) for pair in itertools.combinations(names, 2)}
+    values = _coherence(names) | {f"relatedness/auroc/{a}_{b}": 0.75 for a, b in pairs}
+    evaluation = _evaluation(modalities, values, pairs)
+    write_report(base(), evaluation, _describe(modalities), HISTORY, str(tmp_path), "")
+    for path in (tmp_path / "figures").iterdir():
+        assert max(plt.imread(path).shape) <= 4000, path
+    assert ("Shown are 6 of 40 modalities" in _pages(tmp_path)) == (count == 40)
+    numbers = relatedness_table(names, values).axes[0].texts
+    assert len(numbers) == count * (count - 1) and {text.get_text() for text in numbers} == {"0.75"}
+
+
+def test_of_many_pairs_the_most_and_the_least_related_are_drawn():
+    distances = np.random.default_rng(0).random(20)
+    pairs = {("a", f"v{number:02d}"): Relatedness(distances * 40, distances * (41 - number)) for number in range(40)}
+    titles = [axis.get_title() for axis in relatedness(pairs, ()).axes if axis.get_title()]
+    assert titles == [f"a and v{number:02d}" for number in (0, 7, 15, 23, 31, 39)]
 
 
 def test_one_modality_without_labels(tmp_path):
