@@ -42,6 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmvm_jax.runtime.progress import log
 from mmvm_jax.types import DiagonalGaussian
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -90,6 +91,12 @@ def pytest_collection_modifyitems(config, items):
         if item.path in fast:
             item.add_marker("fast")
     items.sort(key=lambda item: long.index(item.path) if item.path in long else len(long))
+
+
+@pytest.fixture(autouse=True)
+def log_reaches_pytest():
+    """Tests may run commands or libraries that redirect or disable loggers in this process."""
+    log.disabled, log.propagate = False, True
 
 
 @pytest.fixture(autouse=True, scope="module")

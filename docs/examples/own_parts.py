@@ -11,8 +11,8 @@ from mmvm_jax.objectives import METHODS
 
 def active_dimensions(trained, data, config) -> dict[str, float]:
     """Return the number of latent dimensions per modality whose posterior mean varies by more than 0.01."""
-    posteriors, _ = encode_split(trained, data.test, config.evaluation.batch_size)
-    variances = posteriors.mean.var(axis=1)  # [M, D]
+    encoded = encode_split(trained, data.test, config.evaluation.batch_size)
+    variances = encoded.posteriors.mean.var(axis=1)  # [M, D]
     return {name: (row > 0.01).sum() for name, row in zip(trained.model.names, variances)}
 
 
