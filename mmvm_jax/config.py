@@ -100,6 +100,8 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
             "embedding_examples": 1_000,
         }
     )
+    # Of mmvm_jax.sweep, whose flags override it. No methods means all.
+    config.sweep = ConfigDict({"methods": (), "betas": (0.25, 1.0, 2.5), "seeds": (0,)})
     return config
 
 

@@ -27,6 +27,10 @@ class Disconnected(UserError):
         super().__init__(message, RESTART)
 
 
+class InUse(UserError):
+    """Another process is working in the folder of a run."""
+
+
 class Stopped(KeyboardInterrupt):
     """Training was asked to stop (SIGTERM, Ctrl-C) and has saved its state."""
 

@@ -26,12 +26,15 @@ def test_every_room_is_a_package_that_is_installed():
     config.read(ROOT / "setup.cfg")
     listed = config["options"]["packages"].split()
     folders = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("mmvm_jax/**/__init__.py")}
-    assert set(listed) == {folder.replace("/", ".") for folder in folders} | {"mmvm_jax.configs"}
+    assert set(listed) == {folder.replace("/", ".") for folder in folders} | {
+        "mmvm_jax.configs",
+        "mmvm_jax.configs.studies",
+    }
 
 
 def test_configurations_and_the_type_marker_are_installed():
     files = {path.as_posix() for path in installed().files}
-    expected = {f"mmvm_jax/configs/{path.name}" for path in ROOT.glob("configs/*.py")}
+    expected = {f"mmvm_jax/{path.relative_to(ROOT).as_posix()}" for path in ROOT.glob("configs/**/*.py")}
     assert expected | {"mmvm_jax/py.typed", "mmvm_jax/report/report.html.jinja"} <= files
 
 

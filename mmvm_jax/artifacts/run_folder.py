@@ -15,7 +15,7 @@ from mmvm_jax.config import base
 from mmvm_jax.data import description
 from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.data.description import Description
-from mmvm_jax.errors import UserError, first_line
+from mmvm_jax.errors import InUse, UserError, first_line
 from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.types import Modality
@@ -36,7 +36,8 @@ def locked(workdir: str) -> Iterator[None]:
     The system releases the lock when the process ends, even if it is killed. Reading needs no lock.
 
     Raises:
-      UserError: another process uses the folder, or the folder cannot be written.
+      InUse: another process uses the folder.
+      UserError: the folder cannot be written.
     """
     try:
         os.makedirs(workdir, exist_ok=True)
@@ -47,12 +48,26 @@ def locked(workdir: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(
+            raise InUse(
                 f"--workdir={workdir}: another run is working there; wait for it, or use another folder"
             ) from error
         except OSError as error:  # some network folders cannot be locked
             log.warning("--workdir=%s cannot be locked (%s); do not start a second run there", workdir, error.strerror)
         yield
+
+
+def create(workdir: str) -> None:
+    """Create the folder if there is none.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir):
+            pass
+    except OSError as error:
+        raise _not_writable(workdir, error) from error
 
 
 def check(workdir: str, config) -> bool:
@@ -238,9 +253,8 @@ def _training_part(text: str) -> dict:
     if missing := {"method", "network", "train"} - values.keys():
         raise LookupError(f"no {', '.join(sorted(missing))}")
     values = json.loads(config_text(_completed(values)))
-    values.pop("evaluation", None)
-    values.pop("tracker", None)
-    values.pop("imports", None)
+    for name in ("evaluation", "tracker", "imports", "sweep"):
+        values.pop(name, None)
     for place in ("dir", "path"):  # own data are known by their fingerprint
         values.get("data", {}).pop(place, None)
     method, train = values["method"], values["train"]

@@ -1,9 +1,12 @@
-"""A sweep: the runs of all methods, betas and seeds, each in its own folder, and what they ended with."""
+"""A sweep: the runs of all methods, betas and seeds, each in its own folder, and their results on one page."""
 
 import copy
 import os
 import pathlib
+import time
 import traceback
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,17 +15,17 @@ from mmvm_jax.artifacts import run_folder
 from mmvm_jax.artifacts.metric_writers import read_metrics
 from mmvm_jax.data import builders, load_dataset
 from mmvm_jax.data.dataset import DataSet
-from mmvm_jax.errors import Disconnected, UserError, first_line
+from mmvm_jax.errors import Disconnected, InUse, UserError, first_line
 from mmvm_jax.evaluation.held_out import held_out_objective
 from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.experiments.run import run
 from mmvm_jax.models.model import make_model
 from mmvm_jax.objectives.method import choose, make_method
 from mmvm_jax.report.comparison import COLUMNS, OBJECTIVE, RECONSTRUCTION, Result, write_comparison
-from mmvm_jax.report.table import as_csv
+from mmvm_jax.report.table import write_results
 from mmvm_jax.runtime import compilation_cache, processes, self_check
 from mmvm_jax.runtime.files import write_text
-from mmvm_jax.runtime.progress import log
+from mmvm_jax.runtime.progress import duration, log
 from mmvm_jax.training import side_by_side
 from mmvm_jax.training.loop import num_steps
 
@@ -31,53 +34,153 @@ TABLE_FILE = "sweep.csv"
 FAILURE_FILE = "failure.txt"  # in the folder of a run
 
 
-def sweep(config, workdir: str, methods: list[str], betas: list[float], seeds: list[int], command: str) -> None:
-    """Runs what is not yet finished, and writes ``report.html`` and ``sweep.csv`` after every run.
+class _Run(NamedTuple):
+    """One run of the plan."""
+
+    method: str
+    beta: float
+    seed: int
+    config: Any
+
+    @property
+    def folder(self) -> str:
+        return run_folder.in_sweep(self.method, self.beta, self.seed)
+
+
+def sweep(
+    config,
+    workdir: str,
+    methods: Sequence[str],
+    betas: Sequence[float],
+    seeds: Sequence[int],
+    command: str,
+    elsewhere: Sequence[Result] = (),
+) -> None:
+    """Runs what is not yet finished, and writes ``report.html`` and tables after every run.
+
+    Several processes may work in one folder: each takes the runs that no other is working on.
+
+    Args:
+      config: what all runs share.
+      workdir: folder of the sweep.
+      methods: names of methods or variants.
+      betas: values of ``config.method.beta``.
+      seeds: values of ``config.seed``.
+      command: what started the sweep, for its report.
+      elsewhere: results of runs made elsewhere, which are shown and not repeated.
 
     Raises:
-      UserError: a run has a configuration that is not allowed, before any begins; or all runs failed.
+      UserError: a run has a configuration that is not allowed, or the data cannot be read, before any run begins; or
+        all runs failed.
     """
-    configs = {}
-    for method in methods:
-        for beta in betas:
-            configs |= {(method, beta, seed): _configure(config, method, beta, seed) for seed in seeds}
-    configs[_AUTOENCODER, 0.0, seeds[0]] = _configure(config, "independent", 0.0, seeds[0])
-    for one in configs.values():
-        validate(one)
+    runs = _plan(config, methods, betas, seeds)
+    done = {(result.method, result.beta, result.seed) for result in elsewhere}
+    runs = [one for one in runs if (one.method, one.beta, one.seed) not in done]
+    processes.from_first(run_folder.create, workdir)
+    log.info("sweep: %d runs, and %d made elsewhere", len(runs), len(elsewhere))
     compilation_cache.enable(builders.data_directory(config.data.dir))
     self_check.check()
-    _train_together(configs, workdir)
-    results, failures, bound = [], {}, None
-    for number, ((method, beta, seed), one) in enumerate(configs.items()):
-        name = run_folder.in_sweep(method, beta, seed)
-        log.info("sweep: run %d of %d, %s", number + 1, len(configs), name)
-        values = _run(one, os.path.join(workdir, name), command, failures, name)
-        if values is not None and method == _AUTOENCODER:
-            bound = values.get(COLUMNS[OBJECTIVE])
-        elif values is not None:
-            results.append(Result(method, beta, seed, values))
-        if results and processes.is_first():
-            path = write_comparison(config, results, bound, failures, workdir, command)
-            write_text(os.path.join(workdir, TABLE_FILE), as_csv(results, _modality_names(workdir, results[0])))
-    if not results:
-        raise UserError(f"all runs failed; the first: {next(iter(failures.values()))}", exit_code=1)
-    if processes.is_first():
+    processes.first_then_others(load_dataset, config.data, config.modalities)  # an error here would be that of all runs
+    _train_together(runs, workdir)
+    page = _Page(config, workdir, command, elsewhere)
+    while runs:
+        busy = _run_all(runs, workdir, command, page)
+        if len(busy) == len(runs):
+            log.info("sweep: other processes work on %d more runs, and will add them to the report", len(busy))
+            break
+        runs = busy
+    page.check_any()
+
+
+def _plan(config, methods: Sequence[str], betas: Sequence[float], seeds: Sequence[int]) -> list[_Run]:
+    """Return all runs, with the plain autoencoder as the last, their configurations validated."""
+    runs = [
+        _Run(method, float(beta), int(seed), _configure(config, method, float(beta), int(seed)))
+        for method in methods
+        for beta in betas
+        for seed in seeds
+    ]
+    runs.append(_Run(_AUTOENCODER, 0.0, int(seeds[0]), _configure(config, "independent", 0.0, int(seeds[0]))))
+    for one in runs:
+        validate(one.config)
+    return runs
+
+
+def _configure(config, method: str, beta: float, seed: int):
+    """Return the configuration of one run, which does not depend on what else the sweep runs."""
+    changed = copy.deepcopy(config)
+    with changed.unlocked():
+        del changed.sweep
+    changed.seed, changed.method.beta = seed, beta
+    choose(changed.method, method)
+    return changed
+
+
+def _run_all(runs: list[_Run], workdir: str, command: str, page: "_Page") -> list[_Run]:
+    """Run those that no other process is working on, add them to the page, and return the others."""
+    busy, seconds = [], []
+    for number, one in enumerate(runs):
+        left = f", about {duration(np.mean(seconds) * (len(runs) - number))} left" if seconds else ""
+        log.info("sweep: run %d of %d, %s%s", number + 1, len(runs), one.folder, left)
+        begun = time.monotonic()
+        try:
+            values = _run(one, workdir, command, page.failures)
+        except InUse:
+            log.info("sweep: %s: another process is working on it", one.folder)
+            busy.append(one)
+            continue
+        seconds.append(time.monotonic() - begun)
+        if values is not None:
+            page.add(one, values)
+    return busy
+
+
+class _Page:
+    """The report and the tables of a sweep, written anew with every result."""
+
+    def __init__(self, config, workdir: str, command: str, elsewhere: Sequence[Result]):
+        self._config, self._workdir, self._command = config, workdir, command
+        self._results, self._bound, self._names = list(elsewhere), None, []
+        self.failures: dict[str, str] = {}  # {folder of a run: error message}
+        self._write()
+
+    def add(self, one: _Run, values: dict[str, float]) -> None:
+        """Add the metrics of a run."""
+        if one.method == _AUTOENCODER:
+            self._bound = values.get(COLUMNS[OBJECTIVE])
+        else:
+            self._results.append(Result(one.method, one.beta, one.seed, values))
+        description = processes.from_first(run_folder.read_description, os.path.join(self._workdir, one.folder))
+        self._names = [modality.name for modality in description.modalities]
+        self._write()
+
+    def check_any(self) -> None:
+        """Raise UserError if there are failures only."""
+        if self.failures and not self._results:
+            raise UserError(f"all runs failed; the first: {next(iter(self.failures.values()))}", exit_code=1)
+
+    def _write(self) -> None:
+        if not self._results or not processes.is_first():
+            return
+        write_results(os.path.join(self._workdir, TABLE_FILE), self._results, self._names)
+        path = write_comparison(self._config, self._results, self._bound, self.failures, self._workdir, self._command)
         log.info("Report: %s", path)
 
 
-def _train_together(configs: dict, workdir: str) -> None:
+def _train_together(runs: list[_Run], workdir: str) -> None:
     """Trains the runs that have not begun side by side where that pays; the others are trained one by one later."""
-    some = next(iter(configs.values()))
-    pays = side_by_side.pay_off(some)
-    data = processes.first_then_others(load_dataset, some.data, some.modalities) if pays else None
-    if data is None or not side_by_side.are_possible(data):
-        log.info("sweep: one run after the other, since several at once are not possible or no faster here")
+    if not runs or not side_by_side.pay_off(runs[0].config):
         return
-    for method in dict.fromkeys(method for method, *_ in configs):
-        runs = {key: one for key, one in configs.items() if key[0] == method}
-        folders = {key: os.path.join(workdir, run_folder.in_sweep(*key)) for key in runs}
-        begun = processes.from_first(lambda: {key for key in runs if os.path.exists(folders[key])})  # noqa: B023
-        new = [side_by_side.Replica(runs[key], folders[key]) for key in runs if key not in begun]
+    data = processes.first_then_others(load_dataset, runs[0].config.data, runs[0].config.modalities)
+    if not side_by_side.are_possible(data):
+        log.info("sweep: one run after the other, since the examples are read from the disk")
+        return
+    for method in dict.fromkeys(one.method for one in runs):
+        replicas = [
+            side_by_side.Replica(one.config, os.path.join(workdir, one.folder)) for one in runs if one.method == method
+        ]
+        begun = processes.from_first(lambda: {one.workdir for one in replicas if os.path.exists(one.workdir)})  # noqa: B023
+        new = [one for one in replicas if one.workdir not in begun]
         if len(new) > 1:
             _train_new(new, data, method)
 
@@ -101,33 +204,25 @@ def _raise_unless_shared(error: Exception) -> None:
         raise error
 
 
-def _modality_names(workdir: str, result: Result) -> list[str]:
-    description = run_folder.read_description(
-        os.path.join(workdir, run_folder.in_sweep(result.method, result.beta, result.seed))
-    )
-    return [modality.name for modality in description.modalities]
+def _run(one: _Run, workdir: str, command: str, failures: dict) -> dict[str, float] | None:
+    """Return what the run ended with; None, and an entry in ``failures``, if it failed.
 
-
-def _configure(config, method: str, beta: float, seed: int):
-    """The configuration of one run."""
-    changed = copy.deepcopy(config)
-    changed.seed, changed.method.beta = seed, beta
-    choose(changed.method, method)
-    return changed
-
-
-def _run(config, workdir: str, command: str, failures: dict, name: str) -> dict[str, float] | None:
-    """What the run ended with; None, and an entry in ``failures``, if it failed."""
+    Raises:
+      InUse: another process is working on it.
+    """
+    folder = os.path.join(workdir, one.folder)
     try:
-        run(config, workdir, "train_and_evaluate", command)
-        pathlib.Path(workdir, FAILURE_FILE).unlink(missing_ok=True)  # of an earlier try
-        return processes.from_first(_values, workdir)
+        run(one.config, folder, "train_and_evaluate", command)
+        pathlib.Path(folder, FAILURE_FILE).unlink(missing_ok=True)  # of an earlier try
+        return processes.from_first(_values, folder)
+    except InUse:
+        raise
     except Exception as error:  # whatever it is, the other runs are none the worse for it
         _raise_unless_shared(error)
-        failures[name] = str(error) or type(error).__name__
-        log.error("sweep: %s failed: %s", name, failures[name])
+        failures[one.folder] = str(error) or type(error).__name__
+        log.error("sweep: %s failed: %s", one.folder, failures[one.folder])
         if processes.is_first():
-            write_text(os.path.join(workdir, FAILURE_FILE), traceback.format_exc())
+            write_text(os.path.join(folder, FAILURE_FILE), traceback.format_exc())
         return None
     finally:
         jax.clear_caches()  # compiled programs of a run serve no other, and hold memory

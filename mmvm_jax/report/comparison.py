@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mmvm_jax.artifacts import run_folder
+from mmvm_jax.evaluation import METRICS
 from mmvm_jax.report.figures import CLASS_COLORS
 from mmvm_jax.report.page import read_picture, write_page
 from mmvm_jax.runtime.files import write_text
@@ -67,12 +68,18 @@ def summarise(results: list[Result]) -> list[Summary]:
         for beta in sorted({result.beta for result in mine}):
             runs = [result.values for result in mine if result.beta == beta]
             cells = {}
-            for column, name in COLUMNS.items():
+            for column, name in (COLUMNS | _own_columns(results)).items():
                 numbers = [values[name] for values in runs if name in values]
                 if numbers:
                     cells[column] = _mean_and_error(numbers)
             summaries.append(Summary(method, beta, len(runs), cells))
     return summaries
+
+
+def _own_columns(results: list[Result]) -> dict[str, str]:
+    """Return the columns of the metrics that a user added."""
+    names = (name for result in results for name in result.values if name.split("/")[0] in METRICS)
+    return {name: name for name in sorted(set(names))}
 
 
 def _mean_and_error(numbers: list[float]) -> tuple[float, float]:
@@ -94,7 +101,8 @@ def write_comparison(
       command: the command that started the sweep.
     """
     summaries = summarise(results)
-    columns = [column for column in COLUMNS if any(column in summary.cells for summary in summaries)]
+    known = (*COLUMNS, *_own_columns(results))
+    columns = [column for column in known if any(column in summary.cells for summary in summaries)]
     scores = _scores(columns, any(_SEVERAL_LABELS in result.values for result in results))
     write_text(os.path.join(workdir, SUMMARY_FILE), _as_csv(summaries, columns))
     return write_page(

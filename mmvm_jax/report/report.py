@@ -7,8 +7,7 @@ from mmvm_jax.objectives.method import variant_name
 from mmvm_jax.report import figures
 from mmvm_jax.report.comparison import Result
 from mmvm_jax.report.page import write_page
-from mmvm_jax.report.table import as_csv
-from mmvm_jax.runtime.files import write_text
+from mmvm_jax.report.table import write_results
 
 CAPTIONS = {
     "cross_generation": "Cross-generation: bold rows are real test examples; the rows below are generated from them "
@@ -58,7 +57,7 @@ def write_report(config, evaluation, description, history: list[dict], workdir: 
     """
     names = [modality.name for modality in description.modalities]
     result = Result(variant_name(config.method), config.method.beta, config.seed, evaluation.values)
-    write_text(os.path.join(workdir, run_folder.TABLE_FILE), as_csv([result], names))
+    write_results(os.path.join(workdir, run_folder.TABLE_FILE), [result], names)
     return write_page(
         "report.html.jinja",
         workdir,

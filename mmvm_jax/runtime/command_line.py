@@ -145,10 +145,10 @@ def _with_config_files(argv: list[str]) -> list[str]:
 def _config_file(value: str) -> str:
     """Return the file of a configuration given by name; anything else unchanged."""
     name, colon, variant = value.partition(":")
-    if not name.isidentifier() or os.path.exists(name):
+    if not all(part.isidentifier() for part in name.split("/")) or os.path.exists(name):
         return value
     folder = next(folder for folder in _CONFIG_FOLDERS if folder.is_dir())
-    files = {path.stem: path for path in folder.glob("*.py")}
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.py")}
     if name not in files:
         raise UserError(f"--config is {name!r}; allowed: a file, or one of {', '.join(sorted(files))}")
     return f"{files[name]}{colon}{variant}"

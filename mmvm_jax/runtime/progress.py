@@ -47,7 +47,7 @@ class Progress:
         left = (self._total - self._done) / rate if rate else float("inf")
         return (
             f"{self._description}: {self._done}/{self._total} {self._unit}, {rate:.0f} {self._unit}/s, "
-            f"{left:.0f} s left {note}"
+            f"{duration(left)} left {note}"
         ).rstrip()
 
     def __enter__(self):
@@ -56,6 +56,13 @@ class Progress:
     def __exit__(self, *exception):
         if self._bar is not None:
             self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that people would choose, such as "40 s", "25 min" or "3.5 h"."""
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 def show_log() -> None:

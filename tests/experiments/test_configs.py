@@ -14,7 +14,7 @@ from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.models.model import make_model
 from mmvm_jax.networks import NETWORKS
 from mmvm_jax.objectives import METHODS
-from mmvm_jax.objectives.method import make_method
+from mmvm_jax.objectives.method import choose, make_method, variants
 from mmvm_jax.runtime import devices
 from mmvm_jax.training.optimizer import hyper_parameters
 from mmvm_jax.training.state import init_state
@@ -23,6 +23,7 @@ from mmvm_jax.types import Batch, Modality
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+STUDIES = sorted(path.stem for path in FOLDER.glob("studies/*.py"))
 EXAMPLES = 8
 
 _pictures = tuple(Modality(f"m{row}", (28, 28, 3), "image", "laplace", scale=0.75) for row in range(5))
@@ -108,6 +109,17 @@ def test_every_method_is_valid_with_every_data_set(name, method):
     config = load(name).get_config()
     config.method.name, config.train.batch_size = method, max(config.train.batch_size, 4)
     validate(config)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_is_valid_for_every_method(name):
+    module = load(f"studies/{name}")
+    config = module.get_config()
+    assert f"python -m mmvm_jax.sweep --config=configs/studies/{name}.py " in module.__doc__
+    assert len(config.sweep.betas) >= 4 and len(config.sweep.seeds) >= 3
+    for method in config.sweep.methods or variants():
+        choose(config.method, method)
+        validate(config)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,7 @@
 """The sweep: what it runs, how it summarises, and that it neither repeats nor loses a run."""
 
+import collections
+import csv
 import json
 import pathlib
 
@@ -9,8 +11,10 @@ import pytest
 
 from mmvm_jax.artifacts.metric_writers import read_metrics
 from mmvm_jax.config import base, quick
+from mmvm_jax.data import load_dataset
 from mmvm_jax.data.description import Description, to_text
-from mmvm_jax.errors import UserError
+from mmvm_jax.errors import InUse, UserError
+from mmvm_jax.evaluation import METRICS
 from mmvm_jax.experiments import sweep
 from mmvm_jax.objectives.method import variants
 from mmvm_jax.report import comparison
@@ -118,6 +122,7 @@ def finished(monkeypatch):
         (pathlib.Path(workdir) / "metrics.jsonl").write_text(json.dumps(line) + "\n")
 
     monkeypatch.setattr(sweep, "run", run)
+    monkeypatch.setattr(sweep, "load_dataset", lambda *arguments: None)
     return order, broken
 
 
@@ -170,6 +175,59 @@ def test_among_several_processes_an_error_of_one_ends_the_sweep(tmp_path, finish
     assert len(finished[0]) == 2
 
 
+def test_results_made_elsewhere_are_shown_and_not_repeated(tmp_path, finished, monkeypatch):
+    monkeypatch.setitem(METRICS, "mine", None)
+    elsewhere = [
+        Result("mmvm", 1.0, 0, {"coherence/cross_mean": 0.625, "mine/score": 7.5}),
+        Result("other software", 2.0, 0, {"coherence/cross_mean": 0.875, "unknown": 1.0}),
+    ]
+    sweep.sweep(base(), str(tmp_path), ["mmvm"], [1.0], [0, 1], "", elsewhere)
+    assert finished[0] == [("mmvm", 1.0, 1), ("independent", 0.0, 0)]
+    mine, other = _summary(tmp_path)
+    assert "mine/score" in mine and "unknown" not in mine
+    assert (mine["seeds"], mine["cross coherence"], mine["mine/score"]) == ("2", "0.3625", "7.5")
+    assert (other["method"], other["cross coherence"]) == ("other software", "0.875")
+    assert "mmvm,1.0,0,mine/score,,,7.5" in (tmp_path / "sweep.csv").read_text().splitlines()
+
+
+def _summary(folder):
+    return list(csv.DictReader((folder / "summary.csv").read_text().splitlines()))
+
+
+def test_processes_share_the_runs(tmp_path, finished, monkeypatch):
+    """Those that another works on are tried again, until all that are left are being worked on."""
+    run, tries = sweep.run, collections.Counter()
+
+    def busy(config, *rest):
+        tries[config.seed] += config.method.name == "mmvm"
+        if config.seed == 1 or (config.seed == 0 and tries[0] == 1):
+            raise InUse("another run is working there")
+        run(config, *rest)
+
+    monkeypatch.setattr(sweep, "run", busy)
+    sweep.sweep(base(), str(tmp_path), ["mmvm"], [1.0], [0, 1, 2], "")
+    assert tries == {0: 2, 1: 3, 2: 1}
+    (summary,) = _summary(tmp_path)
+    assert summary["seeds"] == "2" and "Failed runs" not in (tmp_path / "report.html").read_text()
+
+
+def test_data_that_are_absent_are_reported_once(tmp_path, finished, monkeypatch):
+    def absent(*arguments):
+        raise UserError("no files")
+
+    monkeypatch.setattr(sweep, "load_dataset", absent)
+    with pytest.raises(UserError, match="no files"):
+        sweep.sweep(base(), str(tmp_path), ["mmvm"], [1.0], [0, 1], "")
+    assert not finished[0]
+
+
+def test_a_run_does_not_depend_on_what_else_the_sweep_runs(tmp_path):
+    config = base()
+    config.sweep.betas = (1.0, 7.0)
+    configured = sweep._configure(config, "poe", 1.0, 3)
+    assert "sweep" not in configured and config.sweep.betas == (1.0, 7.0)
+
+
 def test_all_runs_failed(tmp_path, finished):
     finished[1].update({("mmvm", 1.0, 0): UserError("no"), ("independent", 0.0, 0): UserError("neither")})
     with pytest.raises(UserError, match="all runs failed; the first: no") as caught:
@@ -199,6 +257,7 @@ def test_a_method_that_cannot_be_trained_together_stops_no_other(tmp_path, finis
     def refuse(runs, *rest):
         raise UserError("one modality is too few")
 
+    monkeypatch.setattr(sweep, "load_dataset", load_dataset)
     monkeypatch.setattr(sweep.side_by_side, "pay_off", lambda config: True)
     monkeypatch.setattr(sweep.side_by_side, "train_together", refuse)
     sweep.sweep(_config(tmp_path), str(tmp_path), ["meme"], [0.5, 1.0], [0], "")

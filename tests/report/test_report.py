@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import re
 
 import jax
 import matplotlib.pyplot as plt
@@ -12,6 +13,7 @@ import pytest
 from mmvm_jax.config import base
 from mmvm_jax.data.batches import some_rows
 from mmvm_jax.data.description import Description
+from mmvm_jax.errors import UserError
 from mmvm_jax.evaluation.evaluate import Evaluation
 from mmvm_jax.evaluation.examples import Examples
 from mmvm_jax.evaluation.relatedness import Relatedness
@@ -20,7 +22,7 @@ from mmvm_jax.report.comparison import Result
 from mmvm_jax.report.figures import latents, relatedness, relatedness_table
 from mmvm_jax.report.page import format_number, format_with_error
 from mmvm_jax.report.report import write_report
-from mmvm_jax.report.table import as_csv
+from mmvm_jax.report.table import read_results, write_results
 from mmvm_jax.types import Modality
 
 HISTORY = [
@@ -102,7 +104,7 @@ def test_every_kind_of_modality_and_every_figure(tmp_path):
     assert page.count("<th>") == 2 * page.count("<table>") > 0
 
 
-def test_the_table_has_a_number_a_line_and_the_modalities_in_columns_of_their_own():
+def test_the_table_has_a_number_a_line_and_the_modalities_in_columns_of_their_own(tmp_path):
     values = {
         "probe/accuracy/a": 0.5,
         "probe/accuracy/mean": 0.25,
@@ -111,8 +113,9 @@ def test_the_table_has_a_number_a_line_and_the_modalities_in_columns_of_their_ow
         "relatedness/auroc/a_a_to_b": 3.0,
         "train/seconds": 1e-7,
     }
-    text = as_csv([Result("poe", 0.5, 0, values), Result("poe", 0.5, 1, {})], ["a", "a_to_b"])
-    assert list(csv.DictReader(io.StringIO(text))) == [
+    path = tmp_path / "table.csv"
+    write_results(str(path), [Result("poe", 0.5, 0, values), Result("poe", 0.5, 1, {})], ["a", "a_to_b"])
+    assert list(csv.DictReader(io.StringIO(path.read_text()))) == [
         {"method": "poe", "beta": "0.5", "seed": "0", "metric": metric, "from": source, "to": target, "value": value}
         for metric, source, target, value in (
             ("coherence", "a", "a_to_b", "1.0"),
@@ -123,6 +126,40 @@ def test_the_table_has_a_number_a_line_and_the_modalities_in_columns_of_their_ow
             ("train/seconds", "", "", "1e-07"),
         )
     ]
+
+
+def test_a_table_is_read_back(tmp_path):
+    path = str(tmp_path / "table.csv")
+    values = {"coherence/a_to_b": 1.0, "imputation/mse/others_to_a": 2.0, "correlation/a_b": 0.5, "objective": -3.0}
+    results = [
+        Result("poe", 0.5, 0, values | {"relatedness/auroc/a_b": 0.1}),
+        Result("other software", 1.0, 3, {"probe/accuracy/a": 0.5}),
+    ]
+    write_results(path, results, ["a", "b"])
+    assert read_results(path) == results
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("method,beta,seed,value\n", "no column 'metric'"),
+        (
+            "method,beta,seed,metric,value\npoe,1,0,objective,high\n",
+            "line 2: could not convert string to float: 'high'",
+        ),
+        ("method,beta,seed,metric,value\npoe,1,0.5,objective,1\n", "line 2: invalid literal for int"),
+        ("method,beta,seed,metric,value\npoe,1\n", "line 2"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named(tmp_path, text, message):
+    path = tmp_path / "table.csv"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        read_results(str(path))
+    assert str(path) in str(caught.value)
 
 
 def test_a_run_writes_its_table_under_the_name_that_a_sweep_calls_its_method(tmp_path):

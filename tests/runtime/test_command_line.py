@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-from mmvm_jax.artifacts.run_folder import locked
-
 FAULTY = """
 from mmvm_jax.runtime import command_line
 
@@ -38,6 +36,7 @@ def test_without_arguments_a_command_says_what_to_type(module):
     [
         ("--seeds=", "--seeds is empty; allowed: one or more integers, separated by commas"),
         ("--betas=", "--betas is empty; allowed: one or more numbers, separated by commas"),
+        ("--config.sweep.betas=(1.0,'x')", "config.sweep.betas=1.0,x; allowed: numbers, separated by commas"),
         ("--seeds=1.5", "--seeds=1.5; allowed: integers, separated by commas"),
     ],
 )
@@ -63,11 +62,10 @@ def test_an_option_that_would_not_be_read(module, option, message, tmp_path):
     assert not list(tmp_path.glob("run/*.json"))
 
 
-def test_one_sweep_at_a_time(tmp_path):
-    with locked(str(tmp_path)):
-        result = answer("-m", "mmvm_jax.sweep", "--config=configs/polydigits.py", f"--workdir={tmp_path}")
-    assert result.returncode == 2 and "another run is working there" in result.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"]
+def test_a_sweep_whose_folder_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = answer("-m", "mmvm_jax.sweep", "--config=configs/polydigits.py", f"--workdir={tmp_path}/file")
+    assert result.returncode == 2 and "cannot be written (File exists); use another folder" in result.stderr
 
 
 @pytest.mark.parametrize("module", ["main", "sweep"])
