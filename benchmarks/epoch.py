@@ -80,8 +80,8 @@ def seconds_loop(config, model, method, data) -> float:
 def seconds_bare(config, model, method, data) -> float:
     """A step of the compiled program, called back to back."""
     batches = feed(data.train, config.train.batch_size, config.seed)
-    state = devices.on_all_devices(init_state(config, model, method, first_batch(config, data)))
-    run = devices.spread_steps(make_step(config, model, method, 1), batches.read)
+    state = devices.replicate(init_state(config, model, method, first_batch(config, data)))
+    run = devices.data_parallel_steps(make_step(config, model, method, 1), batches.read)
     items, hyper = batches.take(10), hyper_parameters(config)
     state, *_ = jax.block_until_ready(run(state, items, batches.table, hyper, False))
     start = time.perf_counter()

@@ -33,9 +33,9 @@ def time_in_turn(steps: dict[str, Callable], rounds: int) -> dict[str, list[floa
 def seconds_of_steps(config, model, method, examples, count: int) -> tuple[float, list[float]]:
     """Seconds to compile our training step, and of each of ``count`` steps, the examples lying on the device."""
     batches = feed(complete_split(examples.inputs, examples.labels), config.train.batch_size, config.seed)
-    state = devices.on_all_devices(init_state(config, model, method, examples))
+    state = devices.replicate(init_state(config, model, method, examples))
     hyper = hyper_parameters(config)
-    steps = devices.spread_steps(make_step(config, model, method, 1_000_000), batches.read)
+    steps = devices.data_parallel_steps(make_step(config, model, method, 1_000_000), batches.read)
     times = []
     for _ in range(count + 1):
         start = time.perf_counter()

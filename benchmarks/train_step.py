@@ -94,8 +94,8 @@ def jax_steps(config, model, method, batch, state) -> Callable:
     """Our steps, without arguments: as in training, in one program on examples that lie on the device."""
     split = complete_split(batch.inputs, batch.labels)
     step = make_step(config, model, method, 1_000_000)
-    run_steps, table = devices.spread_steps(step, Resident.read), Resident.place(split)
-    hyper, carry = hyper_parameters(config), [devices.on_all_devices(state)]
+    run_steps, table = devices.data_parallel_steps(step, Resident.read), Resident.place(split)
+    hyper, carry = hyper_parameters(config), [devices.replicate(state)]
 
     def run():
         carry[0], metrics, _ = run_steps(carry[0], [batch.index] * STEPS, table, hyper, False)

@@ -22,13 +22,13 @@ READ_BY_KIND = ("mlp", "small_cnn")
 
 
 class _Section(ConfigDict):
-    """Fields whose paths may be given as ``pathlib.Path``; they are kept as text."""
+    """Fields that accept paths as ``pathlib.Path`` and store them as text."""
 
     def __setitem__(self, key, value):
         super().__setitem__(key, os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
-# How a hyper-parameter reaches its value: from ``start``, over the first ``fraction`` of training.
+# The schedule of a hyper-parameter: from ``start`` to its value, over the first ``fraction`` of training.
 _ANNEALING = {"shape": "constant", "start": 1.0, "fraction": 0.3}
 
 
@@ -52,16 +52,16 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
     config.data = _Section(
         {
             "name": "polydigits",
-            "dir": "",  # where prepared data live; empty for a cache folder of the user's
-            "memory_gb": 8.0,  # inputs of a split that would take more stay on disk
+            "dir": "",  # folder of prepared data; empty for the user's cache folder
+            "memory_gb": 8.0,  # inputs of a split that need more are streamed from disk
             "variant": "plain",  # or "translated"
             "num_modalities": 3,
-            "pairings": 1,  # how often the pictures of a class are paired
+            "pairings": 1,  # how many times the images of a class are paired
             "policy": "",  # cub: "official", "class_disjoint"; mimic_cxr: "paired", "all"; empty for the first
             "path": "",  # the .npz file
-            "kinds": "",  # instead of those inferred, "name=kind,name=kind"
-            "likelihoods": "",  # likewise, "name=likelihood,..."
-            "validation": 0.0,  # share of the training examples set aside, to be evaluated on instead of the test split
+            "kinds": "",  # to replace those inferred: "name=kind,name=kind"
+            "likelihoods": "",  # likewise: "name=likelihood,..."
+            "validation": 0.0,  # share of the training examples to evaluate on instead of the test split
             "missing": {"pattern": "random", "rate": 0.0, "modality": "", "split": "train", "seed": 0},
         }
     )
@@ -77,25 +77,25 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
     config.optimizer = ConfigDict({"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8})
     config.train = ConfigDict(
         {
-            "batch_size": 128,  # of all devices together
-            "accumulate": 1,  # pieces of a batch that a device computes one after the other, to need less memory
-            "epochs": 25.0,  # read where steps is 0
+            "batch_size": 128,  # over all devices
+            "accumulate": 1,  # pieces of a batch that a device computes one after the other to save memory
+            "epochs": 25.0,  # used if steps is 0
             "steps": 0,
             "checkpoint_every": 500,  # steps
             "log_every": 50,  # steps
-            "skip_not_finite": 0,  # steps in all that may be left out as their gradient is not finite
+            "skip_not_finite": 0,  # total number of steps that may be skipped because their gradient is not finite
         }
     )
     config.evaluation = _Section(
         {
             "batch_size": 500,
-            "probe_examples": 10_000,  # training examples that the latent probe learns from
+            "probe_examples": 10_000,  # training examples of the latent probe
             "classifier_epochs": 10,
-            "random_forest": False,  # beside the latent probe
+            "random_forest": False,  # in addition to the latent probe
             "divergence_samples": 100,
-            "likelihood_samples": 0,  # of the importance-weighted bound; 0 leaves it out, papers take 1,000
+            "likelihood_samples": 0,  # of the importance-weighted bound; 0 for none, papers use 1,000
             "inception_weights": "",  # a .safetensors file; empty: Fréchet distances by the classifiers' features
-            "mixture_components": 50,  # at most, of the prior fitted for methods that have none
+            "mixture_components": 50,  # at most, of the prior fitted for methods without one
             "figure_examples": 10,
             "embedding_examples": 1_000,
         }
@@ -106,14 +106,14 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
 
 
 def _method() -> ConfigDict:
-    """The method, its beta, and one dictionary per method, of which only the chosen one is read."""
-    from mmvm_jax.objectives.method import default_fields  # only now: it imports JAX
+    """Return the name of the method, beta, and one section per method, of which only the chosen one is read."""
+    from mmvm_jax.objectives.method import default_fields  # imported late, since it imports JAX
 
     return ConfigDict({"name": "mmvm", "beta": 1.0} | default_fields(_ANNEALING))
 
 
 def evaluated_split(config) -> str:
-    """The name of the examples that a run is evaluated on."""
+    """Return the name of the examples that a run is evaluated on."""
     return "validation" if config.data.validation else "test"
 
 
@@ -134,10 +134,10 @@ def import_modules(names: Sequence[str]) -> None:
 
 
 def own_data(imports: Sequence[str] = ()) -> ConfigDict:
-    """Return the defaults for a user's own data, of which nothing is known; ``imports`` as in ``base``.
+    """Return the defaults for a user's own data; ``imports`` as in ``base``.
 
-    Images have a small convolutional network, all else fully connected ones. Alpha ends above 0, so that an
-    example with a single modality has a prior too.
+    Images have a small convolutional network, all other kinds fully connected ones. Alpha ends above 0, so that an
+    example with a single modality has a prior, too.
     """
     config = base(imports)
     config.data.name = "own_data"
@@ -151,7 +151,7 @@ def own_data(imports: Sequence[str] = ()) -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> ConfigDict:
-    """The variant ``:quicktest``: the whole path, from data to report, in about a minute of two cores."""
+    """Return the variant ``:quicktest``, which runs everything from data to report in about a minute on two cores."""
     batch_size = min(config.train.batch_size, 16)
     config.train.update({"steps": 2, "batch_size": batch_size, "log_every": 1})
     config.evaluation.update(
@@ -167,7 +167,7 @@ def quick(config: ConfigDict) -> ConfigDict:
 
 
 def variant(config: ConfigDict, name: str) -> ConfigDict:
-    """The configuration that ``--config=file.py:name`` asks for: "" or "quicktest"."""
+    """Return the variant of a configuration that ``--config=file.py:name`` asks for: "" or "quicktest"."""
     if name not in ("", "quicktest"):
         raise UserError(f"the variant is {name!r}; allowed: quicktest")
     return quick(config) if name else config

@@ -35,7 +35,7 @@ def _train(steps: int, workdir: str):
     values, dataset = normalised.config(), normalised.data(sizes=(5, 5, 5))  # one bank: half as much to compile
     values.train.steps = steps
     model, method = make_model(dataset.modalities, values.network), make_method(values.method)
-    with processes.together(), processes.folder_to_write(workdir) as folder:
+    with processes.detect_disconnection(), processes.folder_to_write(workdir) as folder:
         return train(values, model, method, dataset, folder)
 
 

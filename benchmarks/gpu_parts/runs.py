@@ -44,7 +44,7 @@ def _seconds_of_a_step(steps: Callable, toy: bool) -> float:
 
 
 def _steps(config, modalities, batch, number: int) -> Callable:
-    """Steps of so many runs, without arguments, as ``train`` and ``train_together`` make them."""
+    """Steps of so many runs, without arguments, as ``train`` and ``train_replicas`` make them."""
     model, method = make_model(modalities, config.network), make_method(config.method)
     step, read, index = make_step(config, model, method, 1_000_000), Resident.read, batch.index
     state, hyper = init_state(config, model, method, batch), hyper_parameters(config)
@@ -53,8 +53,11 @@ def _steps(config, modalities, batch, number: int) -> Callable:
         repeat = lambda leaf: np.stack([np.asarray(leaf)] * number)
         state, hyper, index = jax.tree.map(repeat, state), jax.tree.map(repeat, hyper), np.stack([index] * number, 1)
         hyper["seed"] = np.arange(number, dtype=np.uint32)
-    run_steps, table = devices.spread_steps(step, read), Resident.place(complete_split(batch.inputs, batch.labels))
-    carry = [devices.on_all_devices(state)]
+    run_steps, table = (
+        devices.data_parallel_steps(step, read),
+        Resident.place(complete_split(batch.inputs, batch.labels)),
+    )
+    carry = [devices.replicate(state)]
 
     def run():
         carry[0], metrics, _ = run_steps(carry[0], [index] * STEPS, table, hyper, False)

@@ -143,7 +143,7 @@ def _train(model, data, networks, variables, batch_size, steps):
         updates, optimizer_state = optimizer.update(gradients, optimizer_state)
         return optax.apply_updates(variables, updates), optimizer_state
 
-    run = devices.spread(step, reduced=True)
+    run = devices.data_parallel(step, reduced=True)
     batches = Batches(data.train, batch_size, _SEED, processes.share(batch_size))
     state = variables, optimizer.init(variables)
     with Progress(steps, "steps", "classifiers for coherence") as progress:

@@ -31,7 +31,7 @@ def jensen_shannon(trained: Trained, split: Split, batch_size: int, num_samples:
         )
         return jnp.sum(kl, axis=0) / jnp.maximum(jnp.sum(batch.present, axis=0), 1)
 
-    run = devices.spread(divergence, reduced=False)
+    run = devices.data_parallel(divergence, reduced=False)
     values = map_split(run, trained.params, split, batch_size, jax.random.key(seed))
     counted = (split.present.sum(axis=0) > 1) & np.isfinite(values)
     return {"divergence/jensen_shannon": float(np.mean(values[counted]))} if counted.any() else {}

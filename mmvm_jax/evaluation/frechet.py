@@ -55,7 +55,7 @@ def inception_frechet(trained: Trained, split: Split, weights_path: str, seed: i
     images = [m.name for m in trained.model.modalities if m.kind == "image" and m.shape[-1] in (1, 3)]
     state = (trained.params, inception.read_weights(weights_path))
     size = devices.largest_batch_size(_BATCH_SIZE, len(split.labels))
-    of_real, of_generated = (devices.spread(run, reduced=False) for run in _make_features(trained, images))
+    of_real, of_generated = (devices.data_parallel(run, reduced=False) for run in _make_features(trained, images))
     log.info("evaluate: Inception features of real images")
     real = map_split(of_real, state, split, size)
     values = {}

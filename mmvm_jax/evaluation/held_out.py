@@ -31,7 +31,7 @@ def held_out_objective(config, model: Model, method: Method, split: Split, total
         output = method.loss(key, model.prepare(batch), model.bind(state.variables), moving)
         return {"loss": output.loss, **output.terms}
 
-    run = devices.spread(objective, reduced=False)
+    run = devices.data_parallel(objective, reduced=False)
 
     def measure(state, hyper: dict) -> dict[str, float]:
         values = map_split(run, state, some, batch_size, hyper)

@@ -38,7 +38,7 @@ def likelihood(trained: Trained, split: Split, batch_size: int, num_samples: int
         return {}
     names, present = trained.model.names, split.present
     sources = np.concatenate([np.ones((1, len(names)), bool), np.eye(len(names), dtype=bool)])
-    run = devices.spread(_make_bounds(trained, num_samples), reduced=False)
+    run = devices.data_parallel(_make_bounds(trained, num_samples), reduced=False)
     bounds = map_split(run, trained.params, split, batch_size, jnp.asarray(sources), jax.random.key(seed))
     values = {"likelihood/joint": mean_of_known(bounds[present.all(axis=0), 0, 0])}
     for row, source in enumerate(names):

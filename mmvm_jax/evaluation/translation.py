@@ -51,7 +51,7 @@ def translate_split(
     trained: Trained, classifiers: dict | None, data: DataSet, batch_size: int, seed: int
 ) -> Translations:
     """Compute all translations of the test split."""
-    translate = devices.spread(_make_translate(trained, data), reduced=False)
+    translate = devices.data_parallel(_make_translate(trained, data), reduced=False)
     sets = source_sets(trained.model.names)
     members = np.stack(list(sets.values()))
     state = (trained.params, classifiers)

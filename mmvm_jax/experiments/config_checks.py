@@ -15,7 +15,7 @@ from mmvm_jax.objectives import METHODS
 from mmvm_jax.objectives.method import check_method
 from mmvm_jax.runtime.devices import check_batch_size
 
-_DECAY = Range(0.0, 0.999999)  # in float32 still far enough from 1
+_DECAY = Range(0.0, 0.999999)  # distinguishable from 1 in float32
 _WIDTHS = ("network.mlp.hidden_dims", "network.small_cnn.channels")
 RANGES = {
     "seed": SEED,
@@ -48,7 +48,7 @@ RANGES = {
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks every field that can be checked without the data.
+    """Check every field that can be checked without the data.
 
     Raises:
       UserError: a field has a value that is not allowed.
@@ -80,7 +80,7 @@ def validate(config: ConfigDict) -> None:
 
 
 def _check_fields(place: str, config: ConfigDict, known: ConfigDict) -> None:
-    """Misspelt fields, which would change nothing; methods and networks that were added have dictionaries of theirs."""
+    """Raise an error for misspelt fields; methods and networks that a user added have fields of their own."""
     for name, value in config.items():
         if name not in known and name not in METHODS and name not in NETWORKS:
             raise unknown_name(f"a field of {place}", name, known)
@@ -89,7 +89,7 @@ def _check_fields(place: str, config: ConfigDict, known: ConfigDict) -> None:
 
 
 def _value(config: ConfigDict, field: str):
-    """What stands at a place such as "train.steps"."""
+    """Return the value of a field such as "train.steps"."""
     return functools.reduce(lambda part, name: part[name], field.split("."), config)
 
 

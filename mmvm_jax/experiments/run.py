@@ -1,4 +1,4 @@
-"""A run from its configuration to its report, going on from whatever the workdir already holds."""
+"""A run, from its configuration to its report. It resumes from what the workdir already holds."""
 
 import contextlib
 import dataclasses
@@ -23,25 +23,30 @@ from mmvm_jax.runtime.progress import log
 from mmvm_jax.training.loop import num_steps, train
 from mmvm_jax.training.state import first_batch, restore
 
-_STEPS = "train/steps"  # that the evaluated model was trained for
+_STEPS = "train/steps"  # number of training steps of the evaluated model
 
 
 def run(config, workdir: str, mode: str, command: str) -> None:
-    """Trains, evaluates, or both.
+    """Train, evaluate, or both.
 
     Args:
-      config: of the run.
-      workdir: its folder, on this machine or in object storage.
+      config: configuration of the run.
+      workdir: folder of the run, on this machine or in object storage.
       mode: "train", "evaluate" or "train_and_evaluate".
-      command: what started the run, for its report.
+      command: the command that started the run, for its report.
 
     Raises:
-      UserError: the configuration or the workdir cannot be used, another run is working there, or training failed.
+      InUse: another run is working in the workdir.
+      UserError: the configuration or the workdir cannot be used, or training failed.
     """
     validate(config)
     compilation_cache.enable(builders.data_directory(config.data.dir))
     devices.keep_freed_memory()
-    with processes.together(), processes.folder_to_write(workdir) as workdir, contextlib.ExitStack() as stack:
+    with (
+        processes.detect_disconnection(),
+        processes.folder_to_write(workdir) as workdir,
+        contextlib.ExitStack() as stack,
+    ):
         self_check.check()
         processes.from_first(stack.enter_context, run_folder.locked(workdir))
         unchanged = processes.from_first(run_folder.check, workdir, config)
@@ -50,7 +55,7 @@ def run(config, workdir: str, mode: str, command: str) -> None:
         data = dataclasses.replace(data, modalities=modalities)
         total_steps = num_steps(config, len(data.train.labels))
         if mode == "train_and_evaluate" and unchanged and processes.from_first(_is_finished, workdir, total_steps):
-            log.info("Nothing left to do: %s has the report of all %d steps", workdir, total_steps)
+            log.info("Nothing left to do: %s has the report after all %d steps", workdir, total_steps)
             return
         if mode != "evaluate":
             train_run(config, data, workdir)
@@ -59,7 +64,7 @@ def run(config, workdir: str, mode: str, command: str) -> None:
 
 
 def train_run(config, data: DataSet, workdir: str) -> None:
-    """Trains, and leaves in the workdir all that inference needs.
+    """Train, and write everything that inference needs into the workdir.
 
     Raises:
       UserError: training failed.
@@ -83,7 +88,7 @@ def _is_finished(workdir: str, total_steps: int) -> bool:
 
 
 def _evaluate_and_report(config, data: DataSet, workdir: str, command: str) -> None:
-    # Only now, so that training starts without waiting for scikit-learn and Matplotlib.
+    # Imported late, so that training starts without waiting for scikit-learn and Matplotlib.
     from mmvm_jax.evaluation.evaluate import evaluate
 
     model, method = make_model(data.modalities, config.network, config.precision), make_method(config.method)

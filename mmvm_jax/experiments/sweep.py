@@ -56,17 +56,17 @@ def sweep(
     command: str,
     elsewhere: Sequence[Result] = (),
 ) -> None:
-    """Runs what is not yet finished, and writes ``report.html`` and tables after every run.
+    """Run what is not yet finished, and write ``report.html`` and the tables after every run.
 
     Several processes may work in one folder: each takes the runs that no other is working on.
 
     Args:
-      config: what all runs share.
+      config: the configuration that all runs share.
       workdir: folder of the sweep.
       methods: names of methods or variants.
       betas: values of ``config.method.beta``.
       seeds: values of ``config.seed``.
-      command: what started the sweep, for its report.
+      command: the command that started the sweep, for its report.
       elsewhere: results of runs made elsewhere, which are shown and not repeated.
 
     Raises:
@@ -80,8 +80,10 @@ def sweep(
     log.info("sweep: %d runs, and %d made elsewhere", len(runs), len(elsewhere))
     compilation_cache.enable(builders.data_directory(config.data.dir))
     self_check.check()
-    processes.first_then_others(load_dataset, config.data, config.modalities)  # an error here would be that of all runs
-    _train_together(runs, workdir)
+    processes.first_then_others(
+        load_dataset, config.data, config.modalities
+    )  # raises an error once instead of once per run
+    _train_side_by_side(runs, workdir)
     page = _Page(config, workdir, command, elsewhere)
     while runs:
         busy = _run_all(runs, workdir, command, page)
@@ -120,7 +122,8 @@ def _run_all(runs: list[_Run], workdir: str, command: str, page: "_Page") -> lis
     """Run those that no other process is working on, add them to the page, and return the others."""
     busy, seconds = [], []
     for number, one in enumerate(runs):
-        left = f", about {duration(np.mean(seconds) * (len(runs) - number))} left" if seconds else ""
+        mean = sum(seconds) / max(len(seconds), 1)
+        left = f", about {duration(mean * (len(runs) - number))} left" if seconds else ""
         log.info("sweep: run %d of %d, %s%s", number + 1, len(runs), one.folder, left)
         begun = time.monotonic()
         try:
@@ -140,7 +143,8 @@ class _Page:
 
     def __init__(self, config, workdir: str, command: str, elsewhere: Sequence[Result]):
         self._config, self._workdir, self._command = config, workdir, command
-        self._results, self._bound, self._names = list(elsewhere), None, []
+        self._results, self._names = list(elsewhere), []
+        self._bound: float | None = None  # objective of the plain autoencoder
         self.failures: dict[str, str] = {}  # {folder of a run: error message}
         self._write()
 
@@ -167,12 +171,12 @@ class _Page:
         log.info("Report: %s", path)
 
 
-def _train_together(runs: list[_Run], workdir: str) -> None:
-    """Trains the runs that have not begun side by side where that pays; the others are trained one by one later."""
-    if not runs or not side_by_side.pay_off(runs[0].config):
+def _train_side_by_side(runs: list[_Run], workdir: str) -> None:
+    """Train the runs that have not begun side by side if that is faster; the others are trained one by one later."""
+    if not runs or not side_by_side.is_faster(runs[0].config):
         return
     data = processes.first_then_others(load_dataset, runs[0].config.data, runs[0].config.modalities)
-    if not side_by_side.are_possible(data):
+    if not side_by_side.is_possible(data):
         log.info("sweep: one run after the other, since the examples are read from the disk")
         return
     for method in dict.fromkeys(one.method for one in runs):
@@ -188,18 +192,18 @@ def _train_together(runs: list[_Run], workdir: str) -> None:
 def _train_new(new: list[side_by_side.Replica], data: DataSet, name: str) -> None:
     config = new[0].config
     try:
-        with processes.together():
+        with processes.detect_disconnection():
             model = make_model(data.modalities, config.network, config.precision)
             method = make_method(config.method)
             held_out = held_out_objective(config, model, method, data.test, num_steps(config, len(data.train.labels)))
-            side_by_side.train_together(new, model, method, data, held_out)
-    except Exception as error:  # what is to be reported will be when they are tried one by one
+            side_by_side.train_replicas(new, model, method, data, held_out)
+    except Exception as error:  # an error of a single run is reported when it is run alone
         _raise_unless_shared(error)
         log.warning("sweep: %s cannot be trained side by side (%s)", name, first_line(error))
 
 
 def _raise_unless_shared(error: Exception) -> None:
-    """Ends the sweep with an error that may be this process's alone: the others would wait for it."""
+    """Raise an error that only this process may have, since the other processes would wait for it."""
     if isinstance(error, Disconnected) or (processes.num_processes() > 1 and not isinstance(error, UserError)):
         raise error
 
@@ -217,7 +221,7 @@ def _run(one: _Run, workdir: str, command: str, failures: dict) -> dict[str, flo
         return processes.from_first(_values, folder)
     except InUse:
         raise
-    except Exception as error:  # whatever it is, the other runs are none the worse for it
+    except Exception as error:  # of any kind; the other runs continue
         _raise_unless_shared(error)
         failures[one.folder] = str(error) or type(error).__name__
         log.error("sweep: %s failed: %s", one.folder, failures[one.folder])
@@ -225,11 +229,11 @@ def _run(one: _Run, workdir: str, command: str, failures: dict) -> dict[str, flo
             write_text(os.path.join(folder, FAILURE_FILE), traceback.format_exc())
         return None
     finally:
-        jax.clear_caches()  # compiled programs of a run serve no other, and hold memory
+        jax.clear_caches()  # other runs cannot use the compiled programs, which take memory
 
 
 def _values(workdir: str) -> dict[str, float]:
-    """The metrics of a finished run, the mean reconstruction error and the objective among them."""
+    """Return the metrics of a finished run, with the mean reconstruction error and the objective."""
     values = run_folder.read_evaluation(workdir)
     errors = [value for name, value in values.items() if name.startswith("reconstruction/mse/")]
     if errors:

@@ -56,8 +56,8 @@ class Predictor:
             "impute, with samples": functools.partial(impute, True),
             "generate": functools.partial(generate, self.prior),
         }
-        spread = lambda function: devices.spread(functools.partial(function, self.trained), reduced=False)
-        return {name: spread(function) for name, function in functions.items()}
+        on_devices = lambda function: devices.data_parallel(functools.partial(function, self.trained), reduced=False)
+        return {name: on_devices(function) for name, function in functions.items()}
 
     def _run(self, name: str, batch: Batch, count: int, *rest) -> dict:
         """Return the outputs of a program for the first ``count`` examples of a batch."""

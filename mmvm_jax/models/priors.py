@@ -51,7 +51,7 @@ def draw_aggregate(trained: Trained, train: Split, batch_size: int, seed: int) -
         return jnp.moveaxis(trained.translate(functions, posteriors, batch, everything, key), 0, 1)
 
     split, key = select_examples(train, needed), jax.random.key(seed)
-    draws = map_split(devices.spread(draw, reduced=False), trained.params, split, batch_size, key)
+    draws = map_split(devices.data_parallel(draw, reduced=False), trained.params, split, batch_size, key)
     return draws[places, rows[chosen]]
 
 
@@ -115,7 +115,7 @@ def map_unconditional(function, trained: Trained, num_examples: int, batch_size:
     numbers = Split({}, present, np.full(num_examples, -1, np.int32))
     run = lambda params, batch, key: function(trained.model.bind(params), batch.index, key)
     batch_size = devices.largest_batch_size(batch_size, num_examples)
-    return map_split(devices.spread(run, reduced=False), trained.params, numbers, batch_size, key)
+    return map_split(devices.data_parallel(run, reduced=False), trained.params, numbers, batch_size, key)
 
 
 def draw_latents(

@@ -62,7 +62,7 @@ class Trained:
             joint = weighted_mean(mixture, mixture.components.mean)
             return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), (posteriors, joint))
 
-        return devices.spread(encode, reduced=False)
+        return devices.data_parallel(encode, reduced=False)
 
 
 def _rebuild(model: Model, method: str, options, params: dict) -> Trained:

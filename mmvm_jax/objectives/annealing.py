@@ -1,20 +1,20 @@
-"""How a hyper-parameter moves from its start to its final value during training."""
+"""Schedules of hyper-parameters."""
 
 import jax.numpy as jnp
 
 from mmvm_jax.types import Array
 
 SHAPES = ("constant", "linear", "cosine", "exponential")
-# Where the exponential schedule ends before it is cut to the final value: a thousandth of the way left.
+# The exponential schedule decays to this share of the distance, and then jumps to the final value.
 _EXPONENTIAL_REST = 1e-3
 
 
 def anneal(shape: str, start: Array | float, end: Array | float, progress: Array) -> Array:
-    """The value between ``start`` and ``end`` at ``progress``.
+    """Return the value between ``start`` and ``end`` at ``progress``.
 
     Args:
       shape: "constant" (always ``end``), "linear", "cosine" or "exponential" (the distance to ``end`` decays
-        by the same factor every step, down to a thousandth).
+        by a constant factor per step, down to a thousandth).
       start: value at progress 0.
       end: value from progress 1 on.
       progress: share of the annealing that has passed, >= 0; may exceed 1.

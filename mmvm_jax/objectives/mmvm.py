@@ -2,9 +2,9 @@
 
 loss = sum_m r_m ( -E_{q_m} log p(x_m | z_m) + beta KL(q_m || h) ),  h = sum_j v_j q_j + alpha N(0, I)
 
-Source: Sutter et al. 2024, arXiv 2403.05300, equations 3 and 4, with uniform v. Without alpha an example with
-a single observed modality has divergence exactly 0, so nothing holds its variance up: with missing data end
-at alpha > 0. Ablations may learn v by a gate, or keep only some of the experts in h.
+Source: Sutter et al. 2024, arXiv 2403.05300, equations 3 and 4, with uniform v. At alpha = 0 an example with a single
+observed modality has a divergence of exactly 0, so its posterior has no prior. With missing data, alpha should end
+above 0. Ablations may learn v by a gate, or keep only some of the experts in h.
 
 With a cross share e, decoders also read the latents of other modalities (ours). Modality m has the posterior
 (1 - e) q_m + e o_m, where o_m is the mixture of the other observed posteriors. The divergence is convex, and h
@@ -14,8 +14,8 @@ constant that is left out. Up to it,
 loss = sum_m r_m ( -(1 - e) E_{q_m} log p(x_m | z) - e E_{o_m} log p(x_m | z) + beta (1 - e) KL(q_m || h) )
 
 is minus a bound for each e in [0, 1]. Examples with a single observed modality have e = 0. The cross source
-"product" puts the products over random subsets of the other posteriors in the place of single ones. Their divergence
-to h has no such limit, so beta e KL(o_m || h) is added, estimated from one product as that of q_m is.
+"product" replaces single posteriors by products over random subsets of the other posteriors. Their divergence to h has
+no such limit, so beta e KL(o_m || h) is added, estimated from one product in the same way as that of q_m.
 """
 
 import dataclasses
@@ -49,18 +49,17 @@ _GATE_WIDTH = 64
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How the divergence to the mixture is estimated, whether it also moves the mixture, and what is in it.
+    """Options of the mixture h and of the divergence to it.
 
     Attributes:
       estimator: see ``mmvm_jax.distributions.kl_to_mixture``.
-      num_samples: from each posterior, of the estimator "monte_carlo".
-      stop_prior_gradient: whether the divergence moves only the posterior compared with h, not h; a gate still learns.
-      gate: "none" (uniform weights), "global" (one learned weight a modality) or "per_example" (weights from
+      num_samples: number of samples per posterior of the estimator "monte_carlo".
+      stop_prior_gradient: whether no gradient flows from the divergence into h, except into a gate.
+      gate: "none" (uniform weights), "global" (one learned weight per modality) or "per_example" (weights from
         a small network that reads all posterior means).
-      hard: whether the experts kept have equal weights, the gate learning as if they had not
-        (straight-through).
-      num_experts: kept in h, those with the largest weights, without a gate drawn at random; 0 for all of the
-        observed, or for one if ``hard``.
+      hard: whether the experts in h have equal weights; the gate learns by a straight-through gradient.
+      num_experts: number of experts in h: those with the largest weights, or random ones without a gate. 0 means
+        all observed modalities, or one if ``hard``.
       cross_source: what decoders read in the cross share: the latent of a "single" other modality, or a latent
         from the "product" of a random subset of the others.
     """
@@ -84,7 +83,7 @@ class Options:
 
 
 def check(fields, latent_dim: int) -> None:
-    """Raises UserError if the prior has only N(0, I) from the start, or a cross share lacks the mixture of all."""
+    """Raise UserError if alpha is always 1, or if a cross share is combined with a gate or with few experts."""
     if fields.alpha == 1 and fields.anneal_alpha.shape == "constant":
         raise UserError(
             "config.method.mmvm.alpha is 1 from the start, which leaves nothing of the mixture; allowed: less than 1, "
@@ -99,21 +98,21 @@ def check(fields, latent_dim: int) -> None:
 
 
 def warning(fields, present: np.ndarray) -> str:
-    """The warning about examples whose posterior nothing but their own likelihood holds, "" if there are none."""
+    """Return a warning if examples with a single modality have no prior, else ""."""
     alone = np.mean(np.sum(present, axis=0) == 1)
     if fields.alpha != 0 or not alone:
         return ""
     return (
         f"{100 * alone:.0f} % of the training examples have a single modality; with config.method.mmvm.alpha=0 "
-        "nothing bounds their posteriors' variance from below: set it to 0.1"
+        "their posteriors have no prior, and their variance has no lower bound: set it to 0.1"
     )
 
 
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
-    """The gate, uniform at first: "output" [M], or "input" [M, D, H], "bias" [H], "output" [M, H].
+    """Return the parameters of the gate, uniform at first: "output" [M], or "input" [M, D, H], "bias", "output" [M, H].
 
     Raises:
-      UserError: more experts are to be kept than there are modalities.
+      UserError: ``num_experts`` exceeds the number of modalities.
     """
     num_modalities = len(functions.names)
     if options.num_experts > num_modalities:
@@ -133,29 +132,30 @@ def init(key: Array, batch: Batch, functions: Functions, options: Options) -> di
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
-    """Negative bound with the mixture prior, summed over the observed modalities: [B] nats."""
+    """Return the negative bound with the mixture prior, summed over the observed modalities: [B] nats."""
     latent_key, divergence_key, gate_key = jax.random.split(key, 3)
     keys = lambda purpose: modality_keys(purpose, batch.index, functions.identifiers)
     posteriors = where_present(batch.present, functions.encode(batch.inputs))
     z = sample(keys(latent_key), posteriors)
     divergence_to = functools.partial(_divergence, keys(divergence_key), hyper, options)
-    # Through the gate's weights gradients would reach the encoders that neither option means to move.
+    # With these options, no gradient may reach the encoders through the weights of the gate.
     closed = options.hard or options.stop_prior_gradient
     scores = _scores(jax.lax.stop_gradient(posteriors) if closed else posteriors, functions, options)
     ranks = keyed_uniforms(gate_key, batch.index, functions.identifiers) if options.gate == "none" else scores
     divergence = divergence_to(posteriors, _kept(scores, ranks, batch.present, options), batch.present)
     if options.hard:
-        # Straight-through: value and posteriors' gradient of equal weights, the gate's gradient of its own.
+        # Straight-through: the value and the gradient of the posteriors come from equal weights, the gradient of the
+        # gate from its own weights.
         soft = divergence_to(jax.lax.stop_gradient(posteriors), scores, batch.present)
         divergence += soft - jax.lax.stop_gradient(soft)
     if "cross_share" not in hyper:
         return per_modality_bound(functions.names, functions.log_likelihood(batch, z), divergence, hyper["beta"])
-    cross_key = jax.random.fold_in(key, 3)  # none of the three keys above
+    cross_key = jax.random.fold_in(key, 3)  # differs from the three keys above
     return _cross_bound(cross_key, batch, functions, hyper, options, posteriors, z, divergence)
 
 
 def _divergence(keys: Array, hyper: dict, options: Options, posteriors, log_weights: Array, present: Array) -> Array:
-    """KL(q_m || h) as the options estimate it: [M, B] nats."""
+    """Return KL(q_m || h), estimated as the options say: [M, B] nats."""
     return kl_to_mixture(
         posteriors,
         log_weights,
@@ -170,7 +170,7 @@ def _divergence(keys: Array, hyper: dict, options: Options, posteriors, log_weig
 
 
 def _cross_bound(key, batch, functions, hyper, options, posteriors, z, divergence) -> LossOutput:
-    """The bound with a cross share, from the own latents z [M, B, D] and their divergences [M, B]."""
+    """Return the bound with a cross share, given the own latents z [M, B, D] and their divergences [M, B]."""
     source_key, noise_key = jax.random.split(key)
     has_other = jnp.sum(batch.present, axis=0) > 1
     if options.cross_source == "single":
@@ -189,7 +189,7 @@ def _cross_bound(key, batch, functions, hyper, options, posteriors, z, divergenc
 
 
 def _other_modalities(key: Array, batch: Batch, functions: Functions, choose: Callable) -> Array:
-    """The observed modalities, except its own, that each decoder reads: [M, M, B] bool, axis 1 the decoder."""
+    """Return which other observed modalities each decoder reads: [M, M, B] bool, with the decoder as axis 1."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, functions.identifiers)
     other = ~jnp.eye(len(functions.names), dtype=bool)[..., None]
     choose_for = lambda key, other: choose(key, batch._replace(present=batch.present & other), functions)
@@ -197,13 +197,15 @@ def _other_modalities(key: Array, batch: Batch, functions: Functions, choose: Ca
 
 
 def _from_products(key, batch, functions, hyper, options, posteriors, others) -> tuple[Array, Array]:
-    """Draws from the products of other posteriors [M, M, B], and their divergences to h: [M, B, D], [M, B]."""
+    """Return draws from the products of the posteriors ``others`` [M, M, B], and the products' divergences to h:
+    [M, B, D], [M, B].
+    """
     num_modalities = len(others)
     latent_key, divergence_key = jax.random.split(key)
     keys = lambda purpose: modality_keys(purpose, batch.index, functions.identifiers)
     repeat = lambda leaf: jnp.repeat(leaf[:, None], num_modalities, axis=1)
     products = product_of_experts(jax.tree.map(repeat, posteriors), others)
-    # For their divergence they are further posteriors, which have no weight in h.
+    # The products are passed as further posteriors with weight 0 in h.
     twice = lambda own, other: jnp.concatenate([own, other])
     weights = jnp.zeros(batch.present.shape, posteriors.mean.dtype)
     divergence = _divergence(
@@ -218,28 +220,28 @@ def _from_products(key, batch, functions, hyper, options, posteriors, others) ->
 
 
 def _scores(posteriors: DiagonalGaussian, functions: Functions, options: Options) -> Array:
-    """Log-weights of the experts, before they are normalised over the observed: [M, B]."""
+    """Return log-weights of the experts, not yet normalised over the observed modalities: [M, B]."""
     zeros, gate = jnp.zeros(posteriors.mean.shape[:-1], posteriors.mean.dtype), functions.method_params
     if options.gate == "none":
         return zeros
     if options.gate == "global":
         return gate["output"][:, None] + zeros
-    # Absent means are zeros, so the modality might as well not be there.
+    # The means of absent modalities are zeros and contribute nothing.
     hidden = jnp.tanh(jnp.einsum("mbd,mdh->bh", posteriors.mean, gate["input"]) + gate["bias"][None])
     return jnp.einsum("bh,mh->mb", hidden, gate["output"])
 
 
 def _kept(scores: Array, ranks: Array, present: Array, options: Options) -> Array:
-    """Log-weights of the experts that stay in the mixture, -inf of the others: [M, B]."""
+    """Return log-weights of the experts: -inf for those that are not in the mixture, [M, B]."""
     num_experts = options.num_experts or (1 if options.hard else len(present))
     kept = highest(ranks, present, num_experts)
     return jnp.where(kept, 0.0 if options.hard else scores, -jnp.inf)
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """Own posterior where observed, the mixture of the observed ones where not: components [M, M, B, D].
+    """Return the own posterior of observed modalities and the mixture of the observed ones for absent modalities.
 
-    The mixture has the weights of the gate where there is one, else uniform ones over all of the observed.
+    The components are [M, M, B, D]. The mixture has the weights of the gate, or uniform ones without a gate.
     """
     scores = _scores(where_present(present, posteriors), functions, options)
     if options.gate != "none":
@@ -248,7 +250,7 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
 
 
 def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> None:
-    """None: the prior depends on data, at alpha > 0 too, where N(0, I) is but one component of it.
+    """Return None: the prior depends on the data. At alpha > 0, too: N(0, I) is only one component of it.
 
-    Generation fits a mixture of Gaussians to the aggregate posterior.
+    For generation, a mixture of Gaussians is fitted to draws from the aggregate posterior.
     """

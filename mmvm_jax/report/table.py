@@ -48,7 +48,7 @@ def read_results(path: str) -> list[Result]:
             reader = csv.DictReader(file)
             if absent := [column for column in _REQUIRED if column not in (reader.fieldnames or ())]:
                 raise UserError(f"{path} has no column {absent[0]!r}; allowed: {', '.join(COLUMNS)}")
-            runs: dict[tuple, dict[str, float]] = {}
+            runs: dict[tuple[str, float, int], dict[str, float]] = {}
             for line in reader:
                 try:
                     key = (line["method"], float(line["beta"]), int(line["seed"]))
@@ -57,7 +57,7 @@ def read_results(path: str) -> list[Result]:
                     raise UserError(f"{path}, line {reader.line_num}: {error}; allowed: numbers") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"--results={path} cannot be read ({error})") from error
-    return [Result(*key, values) for key, values in runs.items()]
+    return [Result(method, beta, seed, values) for (method, beta, seed), values in runs.items()]
 
 
 def _name(line: dict[str, str]) -> str:

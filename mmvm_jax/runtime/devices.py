@@ -51,8 +51,8 @@ def largest_batch_size(wanted: int, num_examples: int) -> int:
     return max(min(wanted, num_examples) // devices, 1) * devices
 
 
-def on_all_devices(tree):
-    """Copy arrays to every device of this process, with the placement of the outputs of ``spread`` functions.
+def replicate(tree):
+    """Copy arrays to every device of this process, with the placement of the outputs of ``data_parallel`` functions.
 
     With another placement, JAX would compile twice: for the first call, and for all later calls.
     """
@@ -61,7 +61,7 @@ def on_all_devices(tree):
 
 
 def sum_over_devices(tree):
-    """Sum every leaf over all devices. Must be called inside a ``spread`` function."""
+    """Sum every leaf over all devices. Must be called inside a ``data_parallel`` function."""
     return tree if num_devices() == 1 else jax.lax.psum(tree, _AXIS)  # even for one device, psum would copy
 
 
@@ -79,7 +79,7 @@ def on_each_device(function: Callable, *arguments):
     return jax.tree.map(np.asarray, run(np.arange(len(local)), *arguments))
 
 
-def spread(function: Callable, reduced: bool) -> Callable:
+def data_parallel(function: Callable, reduced: bool) -> Callable:
     """Return a function that runs ``function(state, batch, *rest)`` on all devices, each with its share of examples.
 
     Args:
@@ -99,7 +99,7 @@ def spread(function: Callable, reduced: bool) -> Callable:
     return run
 
 
-def spread_steps(step: Callable, read: Callable) -> Callable:
+def data_parallel_steps(step: Callable, read: Callable) -> Callable:
     """Return a function that runs several steps in one program on all devices.
 
     Args:
@@ -108,7 +108,7 @@ def spread_steps(step: Callable, read: Callable) -> Callable:
 
     Returns:
       (state, items, table, hyper, flag) -> (state, metrics, raised). ``items`` has one item per step, with this
-      process's ``share`` of the rows; ``table`` comes from ``on_all_devices``. The metrics have the steps as their
+      process's ``share`` of the rows; ``table`` comes from ``replicate``. The metrics have the steps as their
       first axis. ``raised`` is positive if the flag was set in any process.
     """
 

@@ -1,7 +1,7 @@
-"""Processes: how they join, and what the first decides for all.
+"""Processes: how they join, and what the first process decides for all.
 
-One process per machine (or device) takes part in a run, and all do the same: each works on its share of every
-batch, and what only one can decide or know, such as what the workdir holds, the first decides for all.
+A run has one process per machine (or device). All execute the same program, each on its share of every batch. What
+only one process can decide or know, such as the contents of the workdir, the first process decides for all.
 """
 
 import contextlib
@@ -18,22 +18,22 @@ from mmvm_jax.errors import Disconnected, UserError, first_line
 from mmvm_jax.runtime import clusters, object_storage
 from mmvm_jax.runtime.progress import log
 
-_CONNECT_SECONDS = 300  # until all processes must have been started
-_HEARTBEAT_SECONDS = 30  # of silence after which a process counts as dead and the others end
-_SHUTDOWN_SECONDS = 600  # that a process which is done waits for those that still save or write the report
+_CONNECT_SECONDS = 300  # in which all processes must start
+_HEARTBEAT_SECONDS = 30  # without a heartbeat, after which a process counts as dead and the others end
+_SHUTDOWN_SECONDS = 600  # that a finished process waits for those that still save or write the report
 _LOST = ("Gloo", "NCCL", "heartbeat", "coordination service", "Connection reset", "DEADLINE_EXCEEDED", "UNAVAILABLE")
 
 
 def join(address: str | None, processes: int | None, process: int | None) -> None:
-    """Makes this process one of several, before anything is computed; alone where nothing says otherwise.
+    """Connect this process to the others of its run, before anything is computed.
 
-    TPU pods, SLURM, Kubernetes and Open MPI are found by themselves. A process that the others leave waiting says so
-    within seconds, and ends with the exit code ``RESTART`` if they do not come.
+    TPU pods, SLURM, Kubernetes and Open MPI are detected; without them and without arguments the process runs alone. A
+    process that waits for others logs it within seconds, and ends with the exit code ``RESTART`` if they do not come.
 
     Args:
-      address: "host:port" of the first process, None to find out.
-      processes: how many there are, None to find out; 1 for being alone whatever the cluster.
-      process: which of them this is, from 0; None to find out.
+      address: "host:port" of the first process; None to detect it.
+      processes: number of processes; None to detect it, 1 to run alone on any cluster.
+      process: number of this process, from 0; None to detect it.
 
     Raises:
       Disconnected: the others cannot be reached.
@@ -62,14 +62,14 @@ def join(address: str | None, processes: int | None, process: int | None) -> Non
 
 
 def _connect(where: str, address: str | None = None, processes: int | None = None, process: int | None = None) -> None:
-    """Connects to the other processes, which ``where`` names.
+    """Connect to the other processes; ``where`` describes them in messages.
 
     Raises:
       Disconnected: they cannot be reached.
-      UserError: the arguments, or what the cluster says, cannot be used.
+      UserError: the arguments or the variables of the cluster are invalid.
       ValueError: JAX found no cluster.
     """
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from the training loop
+    jax.config.update("jax_enable_preemption_service", False)  # it would take over SIGTERM from the training loop
     try:
         with clusters.waiting(where, _CONNECT_SECONDS):
             jax.distributed.initialize(
@@ -82,56 +82,56 @@ def _connect(where: str, address: str | None = None, processes: int | None = Non
             )
     except (jax.errors.JaxRuntimeError, OSError) as error:
         raise Disconnected(f"{where}: cannot connect to the other processes ({first_line(error)})") from error
-    except Exception as error:  # the interface of each cluster has its own
+    except Exception as error:  # JAX raises a different type for each cluster
         if isinstance(error, ValueError) and "defined" in str(error):
             raise
         raise UserError(f"{where}: {first_line(error)}; {clusters.ALONE}") from error
 
 
 def num_processes() -> int:
-    """Processes that share a batch."""
+    """Return the number of processes that share a batch."""
     return jax.process_count()
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and reports."""
+    """Return whether this is the process that writes files and logs."""
     return jax.process_index() == 0
 
 
 def working_alone() -> dict:
-    """What Orbax is told of a process that waits for no other while it saves and restores."""
+    """Return the options of Orbax for a process that saves and restores without waiting for others."""
     process = jax.process_index()
     return {"primary_host": process, "active_processes": {process}, "barrier_sync_key_prefix": f"process_{process}"}
 
 
 def share(batch_size: int) -> slice:
-    """The rows of every batch that this process works on."""
+    """Return the rows of every batch that this process works on."""
     size = batch_size // num_processes()
     return slice(jax.process_index() * size, (jax.process_index() + 1) * size)
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
-    """Runs a body in which processes wait for each other.
+def detect_disconnection() -> Iterator[None]:
+    """Run a body in which processes wait for each other.
 
     Raises:
-      Disconnected: another process is gone. If it cannot be raised, since this process waits where Python has no
-        say, JAX aborts the process, at the latest some 30 seconds later.
+      Disconnected: another process is gone. A process that waits inside compiled code cannot raise it; JAX aborts that
+        process within about 30 seconds.
     """
     try:
         yield
     except (ValueError, RuntimeError) as error:
         if num_processes() == 1 or isinstance(error, UserError) or not any(sign in str(error) for sign in _LOST):
             raise
-        message = "another process stopped or cannot be reached; the same command goes on from the last checkpoint"
+        message = "another process stopped or cannot be reached; run the same command again to resume"
         raise Disconnected(f"{message} ({first_line(error)})") from error
 
 
 def from_first(function: Callable, *arguments) -> Any:
-    """What ``function(*arguments)`` returns in the first process, given to all; only there it is called.
+    """Call ``function(*arguments)`` in the first process only; return its result in all processes.
 
     Raises:
-      UserError: it did, there, or raised any other error; then in all processes, or they would wait for each other.
+      UserError: the function raised an error. All processes raise it, or they would wait for each other.
     """
     if num_processes() == 1:
         return function(*arguments)
@@ -151,10 +151,10 @@ def from_first(function: Callable, *arguments) -> Any:
 
 
 def first_then_others(function: Callable, *arguments) -> Any:
-    """``function(*arguments)`` in every process, the first before all others: what it leaves on disk they find.
+    """Call ``function(*arguments)`` in every process, in the first before all others, which then find its files.
 
     Raises:
-      UserError: it did in the first process; then in all.
+      UserError: the function raised an error in the first process. All processes raise it.
     """
     if num_processes() == 1:
         return function(*arguments)
@@ -164,15 +164,15 @@ def first_then_others(function: Callable, *arguments) -> Any:
 
 
 def in_any_process(condition: bool) -> bool:
-    """Whether it holds in one process or more."""
+    """Return whether the condition holds in any process."""
     return condition if num_processes() == 1 else bool(multihost_utils.process_allgather(np.array(condition)).any())
 
 
 @contextlib.contextmanager
 def folder_to_write(workdir: str) -> Iterator[str]:
-    """The workdir, or a copy of it if it is in object storage, in the first process, which alone writes it.
+    """Yield the workdir, or a local copy of a workdir in object storage, in the first process.
 
-    Elsewhere a folder that is thrown away.
+    Other processes, which must not write there, get a temporary folder that is deleted.
     """
     if is_first():
         with object_storage.local_copy(workdir, "workdir") as folder:
@@ -183,7 +183,7 @@ def folder_to_write(workdir: str) -> Iterator[str]:
 
 
 def _broadcast(value):
-    """A value of the first process in all of them; ``value`` is not read elsewhere."""
+    """Return the ``value`` of the first process in all processes."""
     data = np.frombuffer(pickle.dumps(value), np.uint8) if is_first() else np.zeros(0, np.uint8)
     length = int(multihost_utils.broadcast_one_to_all(np.int64(len(data))))
     data = multihost_utils.broadcast_one_to_all(np.resize(data, length))

@@ -1,4 +1,4 @@
-"""How training examples come to the devices: a split in memory lies on all of them, one on disk streams past."""
+"""Feed training examples to the devices: splits in memory are copied to them once, splits on disk are streamed."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,7 @@ from mmvm_jax.types import Batch
 
 
 class Resident:
-    """The split lies on every device; only the numbers of its examples travel."""
+    """A split in memory. Every device has a copy, and a step is sent only the indices of its examples."""
 
     def __init__(self, split: Split, batch_size: int, seed: int):
         self.position = Order(len(split.labels), batch_size, seed)
@@ -20,23 +20,23 @@ class Resident:
 
     @staticmethod
     def place(split: Split):
-        """The split, on every device: what ``read`` reads."""
-        return devices.on_all_devices((split.inputs, split.present, split.labels))
+        """Copy the split to every device, for ``read``."""
+        return devices.replicate((split.inputs, split.present, split.labels))
 
     def take(self, num_steps: int) -> list[np.ndarray]:
-        """What the next steps read, this process's share of it."""
+        """Return the inputs of the next steps, one item per step: this process's share."""
         return [next(self.position)[self._share] for _ in range(num_steps)]
 
     @staticmethod
     def read(table, index) -> Batch:
-        """The batch of one step, on a device."""
+        """Return the batch of one step, on a device."""
         inputs, present, labels = table
         inputs = {name: jnp.take(array, index, axis=0) for name, array in inputs.items()}
         return Batch(inputs, jnp.take(present, index, axis=1), index, jnp.take(labels, index, axis=0))
 
 
 class Streamed:
-    """Batches are read from the disk ahead of their steps."""
+    """A split on disk, whose batches are read ahead of their steps."""
 
     table = ()
 
@@ -44,18 +44,18 @@ class Streamed:
         self.position = Batches(split, batch_size, seed, processes.share(batch_size))
 
     def take(self, num_steps: int) -> list[Batch]:
-        """What the next steps read, this process's share of it."""
+        """Return the inputs of the next steps, one item per step: this process's share."""
         return [next(self.position) for _ in range(num_steps)]
 
     @staticmethod
     def read(table, batch: Batch) -> Batch:
-        """The batch of one step, on a device."""
+        """Return the batch of one step, on a device."""
         del table
         return batch
 
 
 def feed(split: Split, batch_size: int, seed: int) -> Resident | Streamed:
-    """The training examples in an order that the seed determines.
+    """Return the training examples in an order that the seed determines.
 
     Raises:
       UserError: the split holds fewer examples than a batch.

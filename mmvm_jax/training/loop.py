@@ -1,4 +1,4 @@
-"""The loop around the training step: logs, saves, stops."""
+"""The training loop: runs steps, logs, saves and stops."""
 
 import math
 import time
@@ -28,7 +28,7 @@ _AT_ONCE = 10  # steps in one program, at most: between two of them nothing wait
 
 
 def num_steps(config, num_examples: int) -> int:
-    """Steps of the whole training: ``config.train.steps``, else ``epochs`` times the full batches of an epoch.
+    """Return the number of training steps: ``config.train.steps``, or ``epochs`` times the full batches of an epoch.
 
     Raises:
       UserError: the epochs have more steps than int32 can count.
@@ -46,7 +46,7 @@ def num_steps(config, num_examples: int) -> int:
 
 
 def steps_at_once(config) -> int:
-    """Steps in one program: as many as fit between two lines and two checkpoints, evenly and up to a limit."""
+    """Return the number of steps in one program: the largest that divides the intervals of logs and checkpoints."""
     between = math.gcd(config.train.log_every, config.train.checkpoint_every)
     return max(number for number in range(1, _AT_ONCE + 1) if between % number == 0)
 
@@ -54,20 +54,20 @@ def steps_at_once(config) -> int:
 def train(
     config, model: Model, method: Method, data: DataSet, workdir: str, held_out: Callable | None = None
 ) -> TrainState:
-    """Trains from the newest checkpoint of ``workdir``, or from the start, to the last step.
+    """Train from the newest checkpoint of ``workdir``, or from the start, to the last step.
 
     Args:
-      config: of the run.
-      model: to be trained.
-      method: by which.
-      data: its training split is read.
+      config: configuration of the run.
+      model: the model to train.
+      method: the method that defines the loss.
+      data: the data set, of which the training split is read.
       workdir: folder of the run.
       held_out: (state, hyper) -> numbers, logged with every checkpoint under the name of the evaluated split.
 
     Raises:
-      UserError: the loss, a term of it or the gradient is not finite, more often than may be skipped; names the step
-        and the term. Or memory does not suffice; names what would help. Or more steps were done already.
-      Stopped: a signal asked for it; what was done is saved.
+      UserError: the loss, one of its terms or the gradient is not finite more often than may be skipped; memory does
+        not suffice; or the checkpoint has more steps than the configuration.
+      Stopped: a signal asked for it. The state is saved.
     """
     batches = feed(data.train, config.train.batch_size, config.seed)
     total_steps = num_steps(config, len(data.train.labels))
@@ -76,25 +76,25 @@ def train(
         if restored := processes.from_first(checkpoints.restore, state):
             state, progress = restored.state, restored.progress
             batches.position.set_state(progress["batches"])
-        start, state = int(state.step), devices.on_all_devices(state)
+        start, state = int(state.step), devices.replicate(state)
         if start > total_steps:
             raise UserError(
                 f"--workdir={workdir} holds {start} steps of training; allowed: no fewer, not {total_steps}"
             )
         with processes.first_then_others(MetricWriter, workdir, config, start) as writer:  # its tracker may fail
-            steps = devices.spread_steps(make_step(config, model, method, total_steps), batches.read)
+            steps = devices.data_parallel_steps(make_step(config, model, method, total_steps), batches.read)
             loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress, held_out)
             try:
                 state = loop.run(state, start, total_steps)
             except NotFinite as error:
                 raise loop.keep_last_good(error, model) from error
     if processes.in_any_process(interruption.requested):  # during the last steps
-        raise Stopped(f"stopped and saved at step {total_steps}; the same command goes on from there")
+        raise Stopped(f"stopped and saved at step {total_steps}; run the same command again to resume")
     return state
 
 
 class _Good(NamedTuple):
-    """What training can continue from."""
+    """A state that training can continue from."""
 
     step: int
     state: TrainState
@@ -102,18 +102,18 @@ class _Good(NamedTuple):
 
 
 class _Loop:
-    """Runs steps, several at once; looks at their metrics, logs and saves only where an interval ends."""
+    """Runs several steps at once, and reads their metrics only when a log line or a checkpoint is due."""
 
     def __init__(self, config, steps, batches, writer, checkpoints, interruption, progress, held_out):
         self._config, self._steps, self._batches, self._held_out = config, steps, batches, held_out
         self._writer, self._checkpoints, self._interruption = writer, checkpoints, interruption
-        # Of the runs before this one: how long they trained, and the steps that they left out.
+        # Seconds trained, and steps skipped, before this process resumed the run.
         self._seconds, self._skipped = progress.get("seconds", 0.0), progress.get("skipped", 0)
         self._hyper = hyper_parameters(config)
         self._at_once = steps_at_once(config)
 
     def run(self, state: TrainState, done: int, total_steps: int) -> TrainState:
-        """Trains until ``total_steps`` steps are done."""
+        """Train until ``total_steps`` steps are done; return the state."""
         self._began, batch_size = time.monotonic(), self._config.train.batch_size
         self._good = self._next_good = _Good(done, state, self._batches.position.get_state())
         self._saved = done  # step of the newest checkpoint; 0 for none
@@ -124,8 +124,8 @@ class _Loop:
                 flag, table = self._interruption.requested, self._batches.table
                 state, metrics, flags = self._steps(state, items, table, self._hyper, flag)
                 done += len(items)
-                self._log(ready, progress)  # while the steps just begun are under way
-                stop, raised = bool(raised), flags  # whether any process wanted to when the steps before began
+                self._log(ready, progress)  # while the devices run the steps just started
+                stop, raised = bool(raised), flags  # whether any process was interrupted before the previous steps
                 pending, ready = [*pending, (done, metrics)], []
                 whole = done % self._config.train.checkpoint_every == 0 or done == total_steps
                 save = stop or whole
@@ -140,11 +140,11 @@ class _Loop:
                         self._writer.write(done, evaluated_split(self._config), values)
                     self._save(self._next_good)
                 if stop:
-                    raise Stopped(f"stopped and saved at step {done}; the same command goes on from there")
+                    raise Stopped(f"stopped and saved at step {done}; run the same command again to resume")
         return state
 
     def _log(self, ready: list[tuple[int, dict]], progress: Progress) -> None:
-        """Writes the means of some steps as one line, if there are any."""
+        """Write the means over the given steps as one line, if there are any."""
         if not ready:
             return
         chunks = [metrics for _, metrics in ready]
@@ -160,7 +160,7 @@ class _Loop:
         progress.update(count * self._config.train.batch_size, f"loss {means['loss']:.2f}")
 
     def keep_last_good(self, error: NotFinite, model: Model) -> NotFinite:
-        """Saves the state of the last line of metrics, and returns the error with what to do about it."""
+        """Save the state of the last line of metrics; return the error with a description of the batch and advice."""
         good = self._good
         self._batches.position.set_state(good.position)
         items = self._batches.take(error.step - good.step)

@@ -1,8 +1,8 @@
-"""Runs that differ only in numbers, trained side by side as one program.
+"""Train runs that differ only in numbers side by side, as one program.
 
 Seed, learning rate, beta and a method's own hyper-parameters are arguments of the step, so one ``vmap`` trains many
-runs at once. Each draws its own noise and its own order of the examples, as if it were alone, and leaves in its own
-workdir what training alone would have left.
+runs at once. Each run has its own noise and its own order of the examples, and writes into its own workdir what it
+would write if it were trained alone.
 """
 
 import contextlib
@@ -35,42 +35,42 @@ from mmvm_jax.training.step_checks import is_out_of_memory
 
 
 class Replica(NamedTuple):
-    """One of the runs."""
+    """A run: its configuration and its folder."""
 
     config: Any
     workdir: str
 
 
-def pay_off(config) -> bool:
-    """Whether runs side by side are faster than one after the other, as far as can be said without the data.
+def is_faster(config) -> bool:
+    """Return whether training side by side is expected to be faster than one run after the other.
 
-    On a CPU a single run keeps all cores busy (two cores, small dense networks: 31 ms a step and run either way). Runs
-    that may skip steps count them alone.
+    On a CPU a single run keeps all cores busy (two cores, small dense networks: 31 ms per step and run either way).
+    Runs that may skip steps are excluded, because each would have to count its own.
     """
     return jax.default_backend() != "cpu" and not config.train.skip_not_finite
 
 
-def are_possible(data: DataSet) -> bool:
-    """Whether the examples are in memory; from the disk they would be read once for every run."""
+def is_possible(data: DataSet) -> bool:
+    """Return whether the examples are in memory. On disk they would be read once per run."""
     return not isinstance(data.train.inputs, StoredInputs)
 
 
-def train_together(
+def train_replicas(
     replicas: list[Replica], model: Model, method: Method, data: DataSet, held_out: Callable | None = None
 ) -> None:
-    """Trains runs from their start to their last step, as many at a time as memory allows.
+    """Train runs from their start to their last step, as many at a time as memory allows.
 
-    A run that becomes not finite is left at its last good checkpoint; the others go on.
+    A run whose metrics are no longer finite keeps its last good checkpoint; the others continue.
 
     Args:
-      replicas: of configurations that differ in seed, learning rate and final hyper-parameters only.
-      model: of all.
-      method: of all.
-      data: of all, in memory.
+      replicas: runs whose configurations differ only in seed, learning rate and final hyper-parameters.
+      model: the model of all runs.
+      method: the method of all runs.
+      data: the data set of all runs, in memory.
       held_out: as for ``train``.
 
     Raises:
-      Stopped: a signal asked for it; what was done is saved.
+      Stopped: a signal asked for it. The states are saved.
     """
     at_once, waiting = len(replicas), list(replicas)
     while waiting:
@@ -92,8 +92,8 @@ def _train(replicas: list[Replica], model: Model, method: Method, data: DataSet,
         hypers.append(hyper_parameters(replica.config))
     stack = lambda trees: jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(trees))
     step = jax.vmap(make_step(config, model, method, total_steps))
-    steps = devices.spread_steps(step, jax.vmap(Resident.read, in_axes=(None, 1)))
-    table, hyper, state, done = Resident.place(data.train), stack(hypers), devices.on_all_devices(stack(states)), 0
+    steps = devices.data_parallel_steps(step, jax.vmap(Resident.read, in_axes=(None, 1)))
+    table, hyper, state, done = Resident.place(data.train), stack(hypers), devices.replicate(stack(states)), 0
     count, every = steps_at_once(config), config.train
     with contextlib.ExitStack() as stack_of_records:
         interruption = stack_of_records.enter_context(Interruption())
@@ -119,11 +119,11 @@ def _train(replicas: list[Replica], model: Model, method: Method, data: DataSet,
             if stop:
                 break
     if processes.in_any_process(interruption.requested):
-        raise Stopped(f"stopped and saved at step {done}; the same command goes on from there")
+        raise Stopped(f"stopped and saved at step {done}; run the same command again to resume")
 
 
 class _Orders:
-    """The orders of all runs' examples."""
+    """The orders in which the runs read the examples."""
 
     def __init__(self, replicas: list[Replica], split: Split):
         batch_size = replicas[0].config.train.batch_size
@@ -131,16 +131,16 @@ class _Orders:
         self._orders = [Order(len(split.labels), batch_size, replica.config.seed) for replica in replicas]
 
     def take(self, num_steps: int) -> list[np.ndarray]:
-        """The examples of the next steps, [B, R] each: this process's share of the rows, a column a run."""
+        """Return the examples of the next steps, each [B, R]: this process's share of the rows, one column per run."""
         return [np.stack([next(order)[self._share] for order in self._orders], axis=1) for _ in range(num_steps)]
 
     def position(self, number: int) -> dict[str, int]:
-        """Where a run is in its order."""
+        """Return the position of a run in its order."""
         return self._orders[number].get_state()
 
 
 class _Record:
-    """What one run leaves in its workdir, if this process is the one that writes."""
+    """Writes the metrics and checkpoints of one run, if this process is the first."""
 
     def __init__(self, replica: Replica, data: DataSet, num_replicas: int):
         self._config, self._workdir, self._data = replica.config, replica.workdir, data
@@ -153,7 +153,7 @@ class _Record:
         return self
 
     def _begin(self) -> None:
-        with contextlib.ExitStack() as stack:  # what fails half-way leaves no folder locked
+        with contextlib.ExitStack() as stack:  # unlocks the folder if a later step fails
             stack.enter_context(run_folder.locked(self._workdir))
             run_folder.check(self._workdir, self._config)
             run_folder.begin(self._workdir, self._config, self._data)
@@ -165,12 +165,12 @@ class _Record:
         self._open.close()
 
     def add(self, metrics: dict[str, np.ndarray]) -> None:
-        """Notes the metrics [K] of the steps just done."""
+        """Add the metrics [K] of the last steps."""
         self._pending.append(metrics)
         self._is_good &= all(np.isfinite(values).all() for values in metrics.values())
 
     def write(self, done: int) -> None:
-        """Writes their means since the last line."""
+        """Write the means since the last line."""
         if self._is_good and processes.is_first():
             names = self._pending[0]
             means = {name: np.mean(np.concatenate([one[name] for one in self._pending])) for name in names}
@@ -178,13 +178,13 @@ class _Record:
         self._pending = []
 
     def note(self, done: int, values: dict[str, float]) -> None:
-        """Writes what was measured on held-out examples."""
+        """Write the values of held-out examples."""
         if self._is_good and processes.is_first():
             self._writer.write(done, evaluated_split(self._config), values)
 
     def save(self, done: int, state, position: dict[str, int]) -> None:
-        """Saves the state as a run alone would."""
+        """Save a checkpoint."""
         if self._is_good:
-            seconds = (time.monotonic() - self._begun) / self._num_replicas  # its share of what all took
+            seconds = (time.monotonic() - self._begun) / self._num_replicas  # its share of the time of all
             progress = {"batches": position, "seconds": seconds}
             processes.from_first(lambda: self._checkpoints.save(done, state, progress, self._config.to_dict()))

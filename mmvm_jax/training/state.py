@@ -1,4 +1,4 @@
-"""The state that training changes: how it begins and how it is restored."""
+"""The training state: its initial value, and how it is restored."""
 
 from typing import NamedTuple
 
@@ -17,21 +17,21 @@ from mmvm_jax.types import Array, Batch
 
 
 class TrainState(NamedTuple):
-    """All that training changes."""
+    """The training state."""
 
     step: Array  # [] int32, steps done
     params: dict
-    statistics: dict  # running ones of the networks that have any
+    statistics: dict  # running statistics of the networks that have them
     optimizer: optax.OptState
 
     @property
     def variables(self) -> dict:
-        """All that the model needs."""
+        """The variables of the model."""
         return join_statistics(self.params, self.statistics)
 
 
 def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState:
-    """The state before the first step; ``batch`` is for methods that start from examples."""
+    """Return the state before the first step; some methods initialise their parameters from ``batch``."""
 
     def init(seed, batch):
         network_key, method_key = jax.random.split(jax.random.key(seed))
@@ -46,15 +46,15 @@ def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState
 
 
 def first_batch(config, data: DataSet) -> Batch:
-    """The batch that training begins with."""
+    """Return the first batch of training."""
     return next(Batches(data.train, config.train.batch_size, config.seed))
 
 
 def restore(config, model: Model, method: Method, batch: Batch, workdir: str) -> Restored:
-    """The newest checkpoint of a run, on whatever machines it was saved; of ``batch`` only types and shapes are read.
+    """Restore the newest checkpoint of a run; only the types and shapes of ``batch`` are read.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no checkpoint.
     """
     like = jax.eval_shape(lambda: init_state(config, model, method, batch))
     with Checkpoints(workdir) as checkpoints:

@@ -19,17 +19,16 @@ _NETWORK_NOISE = 2**32 - 1
 
 
 def make_step(config, model: Model, method: Method, total_steps: int) -> Callable:
-    """One step of training: (state, batch, hyper) -> (state, metrics), ``hyper_parameters`` given.
+    """Return one step of training: (state, batch, hyper) -> (state, metrics), with ``hyper`` of ``hyper_parameters``.
 
-    Each device applies it to its share of the batch, through ``runtime.devices``. The metrics are means over the whole
-    batch, so the terms add up to the loss; ``grad_norm`` is the norm of the gradient. Where
-    ``config.train.skip_not_finite`` allows it, a step whose gradient is not finite changes nothing but the number of
-    steps, and its ``skipped`` is 1.
+    ``runtime.devices`` applies it to each device's share of the batch. The metrics are means over the whole batch;
+    ``grad_norm`` is the norm of the gradient. If ``config.train.skip_not_finite`` is positive, a step whose gradient is
+    not finite changes only the number of steps, and its metric ``skipped`` is 1.
     """
     optimizer = make_optimizer(config)
 
     def loss_share(params, statistics, key, batch, hyper, count):
-        """What a batch contributes to means over ``count`` examples: divided here, gradients need not be."""
+        """Return the batch's contribution to means over ``count`` examples, of the loss and of all terms."""
         batch = model.prepare(batch)
         in_networks = Step(batch, jax.random.fold_in(key, _NETWORK_NOISE), devices.sum_over_devices)
         functions = model.bind(join_statistics(params, statistics), in_networks)
@@ -68,10 +67,10 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
 
 
 def _add_up(part: Callable, statistics: dict, batch: Batch, number: int):
-    """``part`` of a batch, computed piece by piece so that only one piece at a time needs memory.
+    """Apply ``part`` to a batch in ``number`` pieces, one after the other, to save memory.
 
     Returns:
-      The running statistics after the last piece, and the sums of all else that ``part`` returned.
+      The running statistics after the last piece, and the sums of all other outputs of ``part``.
     """
     if number == 1:
         return part(statistics, batch)

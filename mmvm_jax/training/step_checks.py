@@ -1,4 +1,4 @@
-"""What can go wrong in a step of training: numbers that are not finite, and too little memory."""
+"""Checks of training steps: numbers that are not finite, and too little memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from mmvm_jax.types import Batch
 
 
 class NotFinite(UserError):
-    """A step of training gave a number that is not finite.
+    """A training step returned a number that is not finite.
 
     Attributes:
       step: its number, from 1.
-      terms: names of the metrics that are not finite, those of single modalities if there are any.
+      terms: names of the metrics that are not finite; if some belong to single modalities, only those.
       details: the rest of the message.
     """
 
@@ -29,10 +29,11 @@ class NotFinite(UserError):
 
 
 def check_finite(metrics: dict[str, np.ndarray], first_step: int, excused: np.ndarray, limit: int) -> None:
-    """Looks at the metrics [K] of steps that follow each other, but not at those that are excused: [K] bool.
+    """Check the metrics [K] of consecutive steps, except those that are ``excused`` [K].
 
     Raises:
-      NotFinite: one is not finite; names the step and the terms. ``limit`` is ``config.train.skip_not_finite``.
+      NotFinite: a metric is not finite. The message names the step, the terms and ``limit``, which is
+        ``config.train.skip_not_finite``.
     """
     finite = np.all([np.isfinite(values) for values in metrics.values()], axis=0) | excused
     if finite.all():
@@ -40,7 +41,7 @@ def check_finite(metrics: dict[str, np.ndarray], first_step: int, excused: np.nd
     place = int(np.argmin(finite))
     wrong = [name for name, values in metrics.items() if not np.isfinite(values[place])]
     parts = [name for name in wrong if "/" in name] or wrong
-    so_often = f", and config.train.skip_not_finite={limit} allows no more of it" if limit else ""
+    so_often = f", and config.train.skip_not_finite={limit} allows no more" if limit else ""
     raise NotFinite(first_step + place, parts, so_often)
 
 
@@ -76,16 +77,16 @@ def explain(error: NotFinite, config, model: Model, state: TrainState, batch: Ba
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of a step means that it needs more memory than there is."""
+    """Return whether an error of a step means that memory does not suffice."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 @contextlib.contextmanager
 def enough_memory(config) -> Iterator[None]:
-    """Runs a body that trains.
+    """Run a body that trains, and explain errors of memory.
 
     Raises:
-      UserError: a step needs more memory than there is; says what would help.
+      UserError: memory does not suffice. The message names settings that need less.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""A disk that is full, in a small file system of its own: one line, and the same command goes on once there is room."""
+"""A full disk, in a small file system of its own: one line of error, and once there is room, the run resumes."""
 
 import pathlib
 import subprocess
@@ -42,7 +42,7 @@ def test_a_checkpoint_that_does_not_fit(in_small_disk, tmp_path):
     lines = in_small_disk(14, f"{train}; mount -o remount,size=50m $DISK; {train}")
     (error,) = [line for line in lines if line.startswith("mmvm_jax: error")]
     assert "/disk/run/checkpoints: no space left on the disk for the checkpoint of step 15, which takes 8 MB" in error
-    assert error.endswith("make room, and the same command goes on from step 10")
+    assert error.endswith("make room and run the same command again to resume from step 10")
     codes = [place for place, line in enumerate(lines) if line.startswith("exit code")]
     assert [lines[place] for place in codes] == ["exit code 1", "exit code 0"]
     assert sorted(lines[codes[0] + 1 :][:2]) == ["10", "5"] and sorted(lines[codes[1] + 1 :]) == ["15", "20"]

@@ -1,4 +1,4 @@
-"""Where numbers go: a tracker gets what metric_writers.jsonl has, and goes on where it was."""
+"""Metrics: a tracker gets what metrics.jsonl has, and resumes where it was."""
 
 import os
 

@@ -75,7 +75,7 @@ def test_jensen_shannon_counts_only_examples_with_several_modalities():
 
 def test_a_split_is_mapped_whole_and_in_order():
     split = _split(_vectors(0, 21), _vectors(1, 21))
-    double = devices.spread(lambda factor, batch: factor * batch.inputs["a"], reduced=False)
+    double = devices.data_parallel(lambda factor, batch: factor * batch.inputs["a"], reduced=False)
     np.testing.assert_array_equal(map_split(double, 2.0, split, 8), 2.0 * split.inputs["a"])
 
 

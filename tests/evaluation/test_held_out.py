@@ -81,7 +81,7 @@ def test_runs_side_by_side_have_the_lines_of_runs_alone(prepared, tmp_path):
         runs = [side_by_side.Replica(copy.deepcopy(config), str(tmp_path / f"{where}{number}")) for number in range(2)]
         runs[1].config.update({"seed": 1, "method": {"beta": 2.0}})
         if where == "together":
-            side_by_side.train_together(runs, model, method, data, held_out)
+            side_by_side.train_replicas(runs, model, method, data, held_out)
         else:
             for run in runs:
                 train(run.config, model, method, data, run.workdir, held_out)

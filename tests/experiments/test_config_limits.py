@@ -84,7 +84,7 @@ def test_a_step_can_be_computed_at_the_limits(config, data, field, limit):
     state = init_state(config, model, method, batch)
     if field == "train.steps":  # the last of so many
         state = state._replace(step=jnp.int32(total_steps - 1))
-    step = devices.spread(make_step(config, model, method, total_steps), reduced=True)
+    step = devices.data_parallel(make_step(config, model, method, total_steps), reduced=True)
     after, metrics = step(state, batch, hyper_parameters(config))
     assert after.step == (total_steps if field == "train.steps" else 1)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after.params, after.optimizer, metrics)))

@@ -166,7 +166,7 @@ def test_a_step_of_training_is_finite(name):
     batch = _synthetic_batch(modalities)
     state = init_state(config, model, method, batch)
     hyper = hyper_parameters(config)
-    step = devices.spread(make_step(config, model, method, 10), reduced=True)
+    step = devices.data_parallel(make_step(config, model, method, 10), reduced=True)
     after, metrics = step(state, batch, hyper)
     assert all(np.isfinite(value) for value in jax.device_get(metrics).values())
     for old, new in zip(jax.tree.leaves(state.params), jax.tree.leaves(after.params)):

@@ -258,14 +258,14 @@ def test_a_method_that_cannot_be_trained_together_stops_no_other(tmp_path, finis
         raise UserError("one modality is too few")
 
     monkeypatch.setattr(sweep, "load_dataset", load_dataset)
-    monkeypatch.setattr(sweep.side_by_side, "pay_off", lambda config: True)
-    monkeypatch.setattr(sweep.side_by_side, "train_together", refuse)
+    monkeypatch.setattr(sweep.side_by_side, "is_faster", lambda config: True)
+    monkeypatch.setattr(sweep.side_by_side, "train_replicas", refuse)
     sweep.sweep(_config(tmp_path), str(tmp_path), ["meme"], [0.5, 1.0], [0], "")
     assert len(finished[0]) == 3 and "sweep: meme cannot be trained side by side (one modality" in caplog.text
 
 
 def test_runs_of_a_method_are_trained_together_where_that_pays(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(sweep.side_by_side, "pay_off", lambda config: True)
+    monkeypatch.setattr(sweep.side_by_side, "is_faster", lambda config: True)
     with caplog.at_level("INFO", logger="mmvm_jax"):
         sweep.sweep(_config(tmp_path), str(tmp_path), ["mmvm"], [0.5, 1.0], [0], "")
     assert "2 runs at once: 2/2 steps" in caplog.text

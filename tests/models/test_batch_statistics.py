@@ -53,7 +53,7 @@ def data():
 def _prepare(config, data):
     model, method = make_model(data.modalities, config.network), make_method(config.method)
     state = init_state(config, model, method, first_batch(config, data))
-    step = devices.spread(make_step(config, model, method, config.train.steps), reduced=True)
+    step = devices.data_parallel(make_step(config, model, method, config.train.steps), reduced=True)
     return model, state, step, hyper_parameters(config) | {"learning_rate": jnp.float32(1e-2)}
 
 

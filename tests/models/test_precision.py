@@ -48,7 +48,7 @@ def _first_steps(name):
     for precision in ("float32", "bfloat16"):
         model = make_model(modalities, config.network, precision)
         state = init_state(config, model, method, batch)
-        step = devices.spread(make_step(config, model, method, 10), reduced=True)
+        step = devices.data_parallel(make_step(config, model, method, 10), reduced=True)
         results[precision] = step(state, batch, hyper_parameters(config))
     return results
 

@@ -23,7 +23,7 @@ def test_small_steps_in_a_row_do_not_wait_for_each_other():
         sums = [devices.sum_over_devices(jnp.sum(product)) for product in products]
         return state + 0.0 * sum(sums), devices.sum_over_devices(jnp.float32(1.0))
 
-    run = devices.spread(step, reduced=True)
+    run = devices.data_parallel(step, reduced=True)
     state = jnp.ones((64, 64))
     for _ in range(300):
         state, count = run(state, batch)
@@ -73,7 +73,7 @@ def _steps_with_metric(value):
         return state + 1, {"loss": loss}
 
     batch = Batch({"a": np.ones((8, 3), np.float32)}, np.ones((1, 8), bool), np.arange(8), np.zeros(8, np.int32))
-    run = devices.spread_steps(step, lambda table, item: item)
+    run = devices.data_parallel_steps(step, lambda table, item: item)
     return run, (jnp.zeros(()), [batch, batch], (), jnp.float32(value))
 
 

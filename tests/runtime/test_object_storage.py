@@ -56,7 +56,7 @@ def test_changes_are_brought_there_and_found_again(bucket, quickly):
         pathlib.Path(first, "a").write_text("1")
         pathlib.Path(first, "deep").mkdir()
         pathlib.Path(first, "deep", "b").write_text("2")
-        time.sleep(1.0)  # brought there while the work goes on
+        time.sleep(1.0)  # uploaded while the work continues
         with object_storage.local_copy(url, "workdir") as second:
             assert pathlib.Path(second, "deep", "b").read_text() == "2"
         pathlib.Path(first, "a").unlink()
@@ -112,7 +112,7 @@ def test_the_python_interface_keeps_its_run_in_a_bucket(bucket):
 
 
 def test_the_whole_path_with_the_workdir_in_a_bucket(bucket, tmp_path):
-    """Trains, goes on where it was, says that nothing is left, and is read by infer."""
+    """The run trains, resumes, says that nothing is left to do, and is read by infer."""
     np.savez(tmp_path / "data.npz", **tiny.arrays())
     main = ["mmvm_jax.main", "--config=configs/own_data.py:quicktest", f"--config.data.path={tmp_path}/data.npz"]
     main += ["--config.train.batch_size=16", "--config.evaluation.batch_size=16", "--config.network.latent_dim=3"]

@@ -166,7 +166,7 @@ def test_a_process_that_dies_takes_the_others_with_it(tmp_path, killed):
         assert "another task died" in said
     else:
         assert processes[1 - killed].returncode == RESTART, said
-        assert "another process stopped or cannot be reached; the same command goes on" in said
+        assert "another process stopped or cannot be reached; run the same command again to resume" in said
         assert "Traceback" not in said
     with Checkpoints(str(tmp_path)) as checkpoints:
         assert checkpoints.latest_step >= 20

@@ -36,7 +36,7 @@ def _prepare(config, data):
 
 def _steps(config, data, count):
     model, method, state, hyper = _prepare(config, data)
-    step = devices.spread(make_step(config, model, method, 12), reduced=True)
+    step = devices.data_parallel(make_step(config, model, method, 12), reduced=True)
     batches, history = Batches(data.train, config.train.batch_size, 0), []
     for _ in range(count):
         state, metrics = step(state, next(batches), hyper)
@@ -92,7 +92,7 @@ def test_a_step_is_adam_on_the_mean_loss(config, data):
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
     loss = lambda params: jnp.mean(method.loss(key, model.prepare(batch), model.bind(params), hyper).loss)
     gradients = jax.device_get(jax.grad(loss)(state.params))
-    step = devices.spread(make_step(config, model, method, 12), reduced=True)
+    step = devices.data_parallel(make_step(config, model, method, 12), reduced=True)
     after, _ = step(state, batch, hyper)
     for gradient, old, new in zip(*map(jax.tree.leaves, (gradients, state.params, jax.device_get(after.params)))):
         large = np.abs(gradient) > 1e-5

@@ -34,7 +34,7 @@ def runs(config, tmp_path):
 def _together(runs, data):
     config = runs[0].config
     model = make_model(data.modalities, config.network)
-    side_by_side.train_together(runs, model, make_method(config.method), data)
+    side_by_side.train_replicas(runs, model, make_method(config.method), data)
     return model
 
 
@@ -74,7 +74,7 @@ def test_a_run_that_is_not_finite_stops_no_other(runs, data):
 
 
 def test_as_many_at_a_time_as_memory_allows(runs, data, monkeypatch):
-    spread, sizes = devices.spread_steps, []
+    spread, sizes = devices.data_parallel_steps, []
 
     def small(step, read):
         run = spread(step, read)
@@ -87,7 +87,7 @@ def test_as_many_at_a_time_as_memory_allows(runs, data, monkeypatch):
 
         return limited
 
-    monkeypatch.setattr(devices, "spread_steps", small)
+    monkeypatch.setattr(devices, "data_parallel_steps", small)
     model = _together(runs, data)
     assert [_restored(run, model, data).step for run in runs] == [12, 12, 12]
     assert sizes[0] == 3 and set(sizes[1:]) == {2, 1}

@@ -70,7 +70,7 @@ def test_a_gradient_that_is_not_finite_is_named_with_its_step(config, data, tmp_
 def test_a_skipped_step_changes_nothing_but_the_number_of_steps(config, data):
     config.train.skip_not_finite = 1
     model, method = make_model(data.modalities, config.network), steep(config)
-    step = devices.spread(make_step(config, model, method, 9), reduced=True)
+    step = devices.data_parallel(make_step(config, model, method, 9), reduced=True)
     hyper, batches = hyper_parameters(config), Batches(data.train, config.train.batch_size, config.seed)
     state = init_state(config, model, method, first_batch(config, data))
     skipped = []
@@ -94,7 +94,7 @@ def test_steps_are_skipped_and_counted_up_to_the_limit(config, data, tmp_path):
     ):
         run(config, data, tmp_path)
     assert [line["step"] for line in read_metrics(str(tmp_path))] == list(range(1, steps[2]))
-    config.train.skip_not_finite = 3  # goes on from step 6, and with the count of 2
+    config.train.skip_not_finite = 3  # resumes at step 6 with a count of 2
     state = run(config, data, tmp_path)
     lines = read_metrics(str(tmp_path))
     assert [line["skipped"] for line in lines] == [sum(step <= n for step in steps) for n in range(1, 10)]
@@ -113,13 +113,13 @@ def test_skipped_steps_do_not_enter_the_means(config, data, tmp_path):
 
 @pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), MemoryError()])
 def test_memory_that_runs_out_says_what_helps(config, data, tmp_path, monkeypatch, error):
-    def spread_steps(step, read):
+    def data_parallel_steps(step, read):
         def steps(*arguments):
             raise error
 
         return steps
 
-    monkeypatch.setattr(devices, "spread_steps", spread_steps)
+    monkeypatch.setattr(devices, "data_parallel_steps", data_parallel_steps)
     with pytest.raises(UserError, match="batch_size=16 .* config.train.accumulate=2 or config.train.batch_size=8 or"):
         run(config, data, tmp_path)
     config.train.batch_size = 4  # one example a device: nothing to halve
@@ -128,12 +128,12 @@ def test_memory_that_runs_out_says_what_helps(config, data, tmp_path, monkeypatc
 
 
 def test_another_error_of_the_device_stays_what_it_is(config, data, tmp_path, monkeypatch):
-    def spread_steps(step, read):
+    def data_parallel_steps(step, read):
         def steps(*arguments):
             raise jax.errors.JaxRuntimeError("INTERNAL: bug")
 
         return steps
 
-    monkeypatch.setattr(devices, "spread_steps", spread_steps)
+    monkeypatch.setattr(devices, "data_parallel_steps", data_parallel_steps)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         run(config, data, tmp_path)
