@@ -26,6 +26,7 @@ _SEEDS = flags.DEFINE_list("seeds", None, "Values of config.seed. [config.sweep.
 _RESULTS = flags.DEFINE_list(
     "results", [], "Tables like sweep.csv of runs made elsewhere, also by other software. They are shown, not repeated."
 )
+_KEEP = flags.DEFINE_bool("keep_checkpoints", True, "Keep the checkpoints of runs after their evaluation.")
 _join = command_line.process_flags()
 flags.adopt_module_key_flags(command_line)  # for --help
 
@@ -49,7 +50,8 @@ def work() -> None:
     command_line.check_are_read(_CONFIG.value, config_flags.get_override_values(flags.FLAGS[_CONFIG.name]), names)
     elsewhere = [result for path in _RESULTS.value for result in read_results(path)]
     with processes.folder_to_write(_WORKDIR.value) as workdir:
-        sweep(_CONFIG.value, workdir, methods, betas, seeds, command_line.command("mmvm_jax.sweep"), elsewhere)
+        command = command_line.command("mmvm_jax.sweep")
+        sweep(_CONFIG.value, workdir, methods, betas, seeds, command, elsewhere, _KEEP.value)
 
 
 def _numbers(flag: flags.FlagHolder, planned: Sequence, field: str, kind: type) -> list:

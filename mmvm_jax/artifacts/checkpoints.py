@@ -15,6 +15,7 @@ from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.runtime import processes
 from mmvm_jax.runtime.progress import log
 
+_FOLDER = "checkpoints"
 _KEPT = 2
 _OVERHEAD = 1_000_000  # bytes of a checkpoint in addition to its arrays
 
@@ -35,7 +36,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str):
-        self._directory = os.path.abspath(os.path.join(workdir, "checkpoints"))
+        self._directory = os.path.abspath(os.path.join(workdir, _FOLDER))
         os.makedirs(self._directory, exist_ok=True)  # Orbax does not, for a process that works alone
         options = ocp.CheckpointManagerOptions(
             max_to_keep=_KEPT,
@@ -76,12 +77,30 @@ class Checkpoints:
     def _check_room(self, step: int, num_bytes: int) -> None:
         """Raise UserError if the disk lacks room. Orbax would find out half-way, in its own thread."""
         self._manager.wait_until_finished()  # for the previous one, which takes room, too
-        needed, free = 1.1 * num_bytes + _OVERHEAD, shutil.disk_usage(self._directory).free
+        needed, free = _on_disk(num_bytes), shutil.disk_usage(self._directory).free
         if free < needed:
             raise UserError(
                 f"{self._directory}: no space left on the disk for the checkpoint of step {step}, which takes "
                 f"{needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; make room and run the same command again to "
                 f"resume from step {self.latest_step or 0}",
+                exit_code=1,
+            )
+
+    def check_room_for_run(self, num_bytes: int) -> None:
+        """Check, before training, that the disk has room for all checkpoints that exist at the same time.
+
+        Args:
+          num_bytes: size of the state.
+
+        Raises:
+          UserError: it has not.
+        """
+        new = _KEPT + 1 - min(len(self._manager.all_steps()), _KEPT)  # an old one is deleted when the next is complete
+        needed, free = new * _on_disk(num_bytes), shutil.disk_usage(self._directory).free
+        if free < needed:
+            raise UserError(
+                f"{self._directory}: the run needs {needed / 1e6:.0f} MB for its checkpoints, {free / 1e6:.0f} MB are "
+                "free; make room, or choose a --workdir on another disk",
                 exit_code=1,
             )
 
@@ -109,6 +128,20 @@ class Checkpoints:
                 f"{self._directory}: no checkpoint there fits this version and model; use another --workdir"
             )
         return None
+
+
+def room_after_run(num_bytes: int) -> float:
+    """Return the bytes on disk of the checkpoints that a run leaves; ``num_bytes`` is the size of its state."""
+    return _KEPT * _on_disk(num_bytes)
+
+
+def delete(workdir: str) -> None:
+    """Delete the checkpoints of a run."""
+    shutil.rmtree(os.path.join(workdir, _FOLDER), ignore_errors=True)
+
+
+def _on_disk(num_bytes: int) -> float:
+    return 1.1 * num_bytes + _OVERHEAD
 
 
 def _check_shape(expected: np.ndarray, found: np.ndarray) -> None:

@@ -92,7 +92,6 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
     Returns:
       {name: variables}.
     """
-    os.makedirs(cache_dir, exist_ok=True)
     batch_size = devices.largest_batch_size(_BATCH_SIZE, len(data.train.labels))
     steps = epochs * max(len(data.train.labels) // batch_size, _FEWEST_STEPS)
     networks = {modality.name: classifier(modality, data.num_classes) for modality in model.modalities}
@@ -106,8 +105,17 @@ def load_classifiers(model: Model, data: DataSet, epochs: int, cache_dir: str) -
     if new := {name: variables[name] for name in variables if name not in kept}:
         for name, trained in _train(model, data, networks, new, batch_size, steps).items():
             kept[name] = flax.serialization.to_bytes(trained)
-            processes.from_first(write_bytes, paths[name], kept[name])
+            processes.from_first(_write, paths[name], kept[name])
     return {name: flax.serialization.from_bytes(variables[name], kept[name]) for name in variables}
+
+
+def _write(path: str, data: bytes) -> None:
+    """Write a file of the cache; if it cannot be written, the evaluation continues all the same."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        write_bytes(path, data)
+    except OSError as error:
+        log.warning("%s cannot be written (%s), so this classifier will be trained again", path, error.strerror)
 
 
 def _init(model: Model, networks: dict[str, nn.Module]) -> dict[str, dict]:

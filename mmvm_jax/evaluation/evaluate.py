@@ -18,7 +18,7 @@ from mmvm_jax.evaluation.examples import Examples, example_translations, uncondi
 from mmvm_jax.evaluation.frechet import classifier_frechet, inception_frechet
 from mmvm_jax.evaluation.joint_coherence import joint_coherence
 from mmvm_jax.evaluation.likelihood import likelihood
-from mmvm_jax.evaluation.probe import probe_all
+from mmvm_jax.evaluation.probe import chance_level, probe_all
 from mmvm_jax.evaluation.reconstruction import imputation, reconstruction
 from mmvm_jax.evaluation.relatedness import Relatedness, relatedness, relatedness_values
 from mmvm_jax.evaluation.translation import translate_split
@@ -65,6 +65,7 @@ def evaluate(config, trained: Trained, data: DataSet, fitted: GaussianMixturePri
         classifiers = load_classifiers(trained.model, data, settings.classifier_epochs, cache)
         log.info("evaluate: latent probes")
         values |= probe_all(names, train, test, settings.probe_examples, settings.random_forest)
+        values |= chance_level(data.train.labels, data.test.labels)
     if data.label_kind == "class":
         values |= clusters(names, test, seed)
     values |= _of_generated(config, trained, classifiers, fitted, data)

@@ -11,6 +11,8 @@ from mmvm_jax.models.priors import GaussianMixturePrior, sample_latents
 from mmvm_jax.models.trained import Trained
 from mmvm_jax.types import Batch
 
+_CANDIDATES = 1_000  # examples that are compared
+
 
 class Examples(NamedTuple):
     """Real examples and their translations, in the units of the network: images in [0, 1]."""
@@ -22,7 +24,7 @@ class Examples(NamedTuple):
 
 
 def example_translations(trained: Trained, data: DataSet, count: int, seed: int) -> Examples:
-    """Translate ``count`` test examples, of different classes if there are labels."""
+    """Translate ``count`` test examples, with different labels if there are any."""
     model = trained.model
     batch = model.prepare(_choose(data.test, count))
 
@@ -53,17 +55,42 @@ def unconditional_examples(
 
 
 def _choose(split: Split, count: int) -> Batch:
-    """Choose the first complete examples, alternating between classes.
+    """Choose the first complete examples, alternating between labels, without equal inputs if possible.
 
     If no example is complete, choose among those with the most observed modalities.
     """
     observed = split.present.sum(axis=0)
     best = np.flatnonzero(observed == observed.max())
-    labels = split.labels[best] if split.labels.ndim == 1 else np.zeros(len(best))
+    groups = _groups(split.labels[best])
     turn = np.zeros(len(best))
-    for label in np.unique(labels):
-        members = labels == label
+    for group in np.unique(groups):
+        members = groups == group
         turn[members] = np.arange(members.sum())
-    rows = best[np.lexsort((labels, turn))][:count].astype(np.int32)
+    rows = _different(split, best[np.lexsort((groups, turn))], count).astype(np.int32)
     inputs = {name: array[rows] for name, array in split.inputs.items()}
     return Batch(inputs, split.present[:, rows], rows, split.labels[rows])
+
+
+def _groups(labels: np.ndarray) -> np.ndarray:
+    """Number the groups of examples with equal labels: classes by their labels, sets of labels by first appearance."""
+    if labels.ndim == 1:
+        return labels
+    _, first, groups = np.unique(labels, axis=0, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[groups.reshape(-1)]
+
+
+def _different(split: Split, rows: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count`` rows in which no modality repeats an input, such as an image with several captions.
+
+    Rows that repeat one are only returned if there are no others among the first ``_CANDIDATES``.
+    """
+    rows = rows[: max(_CANDIDATES, count)]
+    seen, is_new = set(), np.zeros(len(rows), bool)
+    for place, row in enumerate(rows):
+        observed = [name for name, present in zip(split.inputs, split.present[:, row]) if present]
+        contents = {(name, np.asarray(split.inputs[name][rows[[place]]]).tobytes()) for name in observed}
+        is_new[place] = not seen & contents
+        seen |= contents
+        if is_new.sum() == count:
+            break
+    return np.concatenate([rows[is_new], rows[~is_new]])[:count]

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -124,6 +125,21 @@ def probe_all(
     shared = fit_probe(*_pooled(train, num_examples))
     results = {name: score(shared, *tested) for name, tested in zip(names, _by_modality(test))}
     return values | _named("probe_shared", names, results)
+
+
+def chance_level(train_labels: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return the scores of predictions that ignore the data: {"probe_chance/<metric>": value}.
+
+    The accuracy is that of always predicting the most frequent training label, and the average precision the share of
+    positives.
+
+    Args:
+      train_labels: [N] or [N, C], as for ``fit_probe``.
+      labels: those of the test examples.
+    """
+    nothing = lambda labels: np.zeros((len(labels), 1))
+    fitted = fit_probe(nothing(train_labels), train_labels, lambda num_classes: DummyClassifier())
+    return {f"probe_chance/{metric}": v for metric, v in score(fitted, nothing(labels), labels).items()}
 
 
 def _by_modality(split: Encoded):

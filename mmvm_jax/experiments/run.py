@@ -16,13 +16,14 @@ from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.inference.prior import fitted_prior
 from mmvm_jax.models.model import make_model
 from mmvm_jax.models.trained import Trained
-from mmvm_jax.objectives.method import make_method, warning
+from mmvm_jax.objectives.method import describe_schedules, make_method, warning
 from mmvm_jax.runtime import compilation_cache, devices, environment, processes, self_check
 from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.training.loop import num_steps, train
 from mmvm_jax.training.state import first_batch, restore
 
+_FEW_STEPS = 50  # of annealing: encoders of few steps do not yet know rare inputs when it ends
 _STEPS = "train/steps"  # number of training steps of the evaluated model
 
 
@@ -74,8 +75,14 @@ def train_run(config, data: DataSet, workdir: str) -> None:
     processes.from_first(write_text, os.path.join(workdir, run_folder.ENVIRONMENT_FILE), environment.to_text())
     if message := warning(config.method, data.train.present):
         log.warning("%s", message)
+    total_steps = num_steps(config, len(data.train.labels))
+    for schedule, steps in describe_schedules(config.method, total_steps).items():
+        if steps < _FEW_STEPS:
+            log.warning("%s; with so few, raise the fraction or train longer", schedule)
+        else:
+            log.info("%s", schedule)
     log.info("training on %s", environment.describe_devices())
-    held_out = held_out_objective(config, model, method, data.test, num_steps(config, len(data.train.labels)))
+    held_out = held_out_objective(config, model, method, data.test, total_steps)
     state = train(config, model, method, data, workdir, held_out)
     fitted_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
 
@@ -84,7 +91,8 @@ def _is_finished(workdir: str, total_steps: int) -> bool:
     if not os.path.exists(os.path.join(workdir, run_folder.REPORT_FILE)):  # which is written last
         return False
     with Checkpoints(workdir) as checkpoints:
-        return checkpoints.latest_step == total_steps == run_folder.read_evaluation(workdir).get(_STEPS)
+        trained = checkpoints.latest_step in (total_steps, None)  # a sweep may delete them after the evaluation
+        return trained and run_folder.read_evaluation(workdir).get(_STEPS) == total_steps
 
 
 def _evaluate_and_report(config, data: DataSet, workdir: str, command: str) -> None:

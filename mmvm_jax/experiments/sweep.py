@@ -3,6 +3,7 @@
 import copy
 import os
 import pathlib
+import shutil
 import time
 import traceback
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mmvm_jax.artifacts import run_folder
+from mmvm_jax.artifacts import checkpoints, run_folder
 from mmvm_jax.artifacts.metric_writers import read_metrics
 from mmvm_jax.data import builders, load_dataset
 from mmvm_jax.data.dataset import DataSet
@@ -28,6 +29,7 @@ from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import duration, log
 from mmvm_jax.training import side_by_side
 from mmvm_jax.training.loop import num_steps
+from mmvm_jax.training.state import first_batch, num_bytes
 
 _AUTOENCODER = "autoencoder"
 TABLE_FILE = "sweep.csv"
@@ -55,6 +57,7 @@ def sweep(
     seeds: Sequence[int],
     command: str,
     elsewhere: Sequence[Result] = (),
+    keep_checkpoints: bool = True,
 ) -> None:
     """Run what is not yet finished, and write ``report.html`` and the tables after every run.
 
@@ -68,10 +71,11 @@ def sweep(
       seeds: values of ``config.seed``.
       command: the command that started the sweep, for its report.
       elsewhere: results of runs made elsewhere, which are shown and not repeated.
+      keep_checkpoints: whether to keep the checkpoints of a run after its evaluation.
 
     Raises:
-      UserError: a run has a configuration that is not allowed, or the data cannot be read, before any run begins; or
-        all runs failed.
+      UserError: before any run begins: a run has a configuration that is not allowed, the data cannot be read, or the
+        disk lacks room. Or all runs failed.
     """
     runs = _plan(config, methods, betas, seeds)
     done = {(result.method, result.beta, result.seed) for result in elsewhere}
@@ -80,13 +84,14 @@ def sweep(
     log.info("sweep: %d runs, and %d made elsewhere", len(runs), len(elsewhere))
     compilation_cache.enable(builders.data_directory(config.data.dir))
     self_check.check()
-    processes.first_then_others(
-        load_dataset, config.data, config.modalities
-    )  # raises an error once instead of once per run
-    _train_side_by_side(runs, workdir)
+    data = processes.first_then_others(load_dataset, config.data, config.modalities)
+    if keep_checkpoints:
+        processes.from_first(_check_room, runs, data, workdir)
+    _train_side_by_side(runs, data, workdir)
+    del data
     page = _Page(config, workdir, command, elsewhere)
     while runs:
-        busy = _run_all(runs, workdir, command, page)
+        busy = _run_all(runs, workdir, command, page, keep_checkpoints)
         if len(busy) == len(runs):
             log.info("sweep: other processes work on %d more runs, and will add them to the report", len(busy))
             break
@@ -118,7 +123,7 @@ def _configure(config, method: str, beta: float, seed: int):
     return changed
 
 
-def _run_all(runs: list[_Run], workdir: str, command: str, page: "_Page") -> list[_Run]:
+def _run_all(runs: list[_Run], workdir: str, command: str, page: "_Page", keep_checkpoints: bool) -> list[_Run]:
     """Run those that no other process is working on, add them to the page, and return the others."""
     busy, seconds = [], []
     for number, one in enumerate(runs):
@@ -135,6 +140,8 @@ def _run_all(runs: list[_Run], workdir: str, command: str, page: "_Page") -> lis
         seconds.append(time.monotonic() - begun)
         if values is not None:
             page.add(one, values)
+            if not keep_checkpoints:
+                processes.from_first(checkpoints.delete, os.path.join(workdir, one.folder))
     return busy
 
 
@@ -171,11 +178,27 @@ class _Page:
         log.info("Report: %s", path)
 
 
-def _train_side_by_side(runs: list[_Run], workdir: str) -> None:
+def _check_room(runs: list[_Run], data: DataSet, workdir: str) -> None:
+    """Raise UserError if the disk lacks room for the checkpoints of all runs that have not begun."""
+    runs = [one for one in runs if not os.path.exists(os.path.join(workdir, one.folder))]
+    if not runs:
+        return
+    config = runs[0].config
+    model = make_model(data.modalities, config.network, config.precision)
+    size = num_bytes(config, model, make_method(config.method), first_batch(config, data))
+    needed, free = len(runs) * checkpoints.room_after_run(size), shutil.disk_usage(workdir).free
+    log.info("sweep: about %.1f GB of checkpoints, %.1f GB are free", needed / 1e9, free / 1e9)
+    if free < needed:
+        raise UserError(
+            f"--workdir={workdir}: the checkpoints of {len(runs)} runs need about {needed / 1e9:.1f} GB, "
+            f"{free / 1e9:.1f} GB are free; make room, or delete checkpoints after evaluation: --nokeep_checkpoints"
+        )
+
+
+def _train_side_by_side(runs: list[_Run], data: DataSet, workdir: str) -> None:
     """Train the runs that have not begun side by side if that is faster; the others are trained one by one later."""
     if not runs or not side_by_side.is_faster(runs[0].config):
         return
-    data = processes.first_then_others(load_dataset, runs[0].config.data, runs[0].config.modalities)
     if not side_by_side.is_possible(data):
         log.info("sweep: one run after the other, since the examples are read from the disk")
         return

@@ -168,6 +168,20 @@ def hyper_at(config_method, hyper: dict[str, Array], step: Array, num_steps: int
     return values
 
 
+def describe_schedules(config_method, num_steps: int) -> dict[str, int]:
+    """Return {description: number of steps} of the schedules of the chosen method that change its hyper-parameters."""
+    chosen, descriptions = config_method[config_method.name], {}
+    for name in METHODS[config_method.name].HYPERPARAMETERS:
+        schedule = chosen[f"anneal_{name}"]
+        if schedule.shape != "constant":
+            steps = round(schedule.fraction * num_steps)
+            text = f"{name} moves from {schedule.start:g} to {chosen[name]:g} during the first {steps} steps"
+            descriptions[
+                f"{text} (config.method.{config_method.name}.anneal_{name}.fraction={schedule.fraction:g})"
+            ] = steps
+    return descriptions
+
+
 def final_hyper(config_method) -> dict[str, Array]:
     """Return the final values of the chosen method's hyper-parameters, as arrays, without those that are off."""
     chosen, values = config_method[config_method.name], {"beta": config_method.beta}

@@ -14,6 +14,7 @@ _SIDE = 0.75  # side of a cell, inches
 _TEXT_WIDTH = 1.9  # width of a cell in a figure with texts, inches
 _TEXT_COLUMNS = 5  # more are not readable
 _CHARACTERS = 34  # per line of a text
+_NO_TEXT = "(no text)"  # an empty cell would look like an absent example
 
 
 class Row(NamedTuple):
@@ -75,8 +76,9 @@ def _limits(rows: list[Row]) -> dict[str, tuple[float, float]]:
 
 def _draw_text(axis, box, text: str) -> None:
     left, _, top, _ = box
-    lines = textwrap.wrap(text, _CHARACTERS, max_lines=6, placeholder=" ...")
-    axis.text(left + 0.04, top + 0.04, "\n".join(lines), fontsize=6.5, va="top")
+    lines = textwrap.wrap(text, _CHARACTERS, max_lines=6, placeholder=" ...") or [_NO_TEXT]
+    style = {"color": "grey", "style": "italic"} if lines == [_NO_TEXT] else {}
+    axis.text(left + 0.04, top + 0.04, "\n".join(lines), fontsize=6.5, va="top", **style)
 
 
 def _draw_image(axis, box, image: np.ndarray) -> None:

@@ -30,6 +30,7 @@ COLUMNS = {
     "examples/s": "train/examples_per_second",
 }
 _SEVERAL_LABELS = "coherence/classifier_average_precision/mean"  # exists only for data with several labels
+_CHANCE = "probe_chance/{}"
 SUMMARY_FILE = "summary.csv"
 _SAMPLES = "cross_generation.png"  # among the figures of a run
 _MARKERS = "os^Dv<>PX*hp"
@@ -103,7 +104,9 @@ def write_comparison(
     summaries = summarise(results)
     known = (*COLUMNS, *_own_columns(results))
     columns = [column for column in known if any(column in summary.cells for summary in summaries)]
-    scores = _scores(columns, any(_SEVERAL_LABELS in result.values for result in results))
+    several_labels = any(_SEVERAL_LABELS in result.values for result in results)
+    scores = _scores(columns, several_labels)
+    chance = _CHANCE.format("average_precision" if several_labels else "accuracy")
     write_text(os.path.join(workdir, SUMMARY_FILE), _as_csv(summaries, columns))
     return write_page(
         "comparison.html.jinja",
@@ -117,6 +120,7 @@ def write_comparison(
         title=f"Methods compared on {config.data.name}",
         command=command,
         columns=columns,
+        chance=next((result.values[chance] for result in results if chance in result.values), None),
         summaries=summaries,
         failures=failures,
     )

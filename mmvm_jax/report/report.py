@@ -34,14 +34,6 @@ _MOST_SHOWN = {
     "latents": figures.MOST_MAPS,
 }  # modalities
 _FEWEST_ON_A_MAP = 4  # examples per modality
-_HEADLINE = {
-    "coherence/cross_mean": "cross coherence",
-    "coherence/classifier_accuracy/mean": "classifiers on real data",
-    "coherence/classifier_average_precision/mean": "classifiers on real data",
-    "probe/accuracy/mean": "latent probe accuracy",
-    "divergence/jensen_shannon": "Jensen-Shannon divergence (nats)",
-    "train/seconds": "seconds of training",
-}
 
 
 def write_report(config, evaluation, description, history: list[dict], workdir: str, command: str) -> str:
@@ -66,9 +58,27 @@ def write_report(config, evaluation, description, history: list[dict], workdir: 
         config,
         title=f"{config.method.name} on {config.data.name}",
         command=command,
-        headline=[(label, evaluation.values[name]) for name, label in _HEADLINE.items() if name in evaluation.values],
+        headline=headline(evaluation.values, several_labels=evaluation.test_labels.ndim > 1),
         groups=group(evaluation.values),
     )
+
+
+def headline(values: dict[str, float], several_labels: bool) -> list[tuple[str, float, float | None]]:
+    """Return the numbers at the top of the page: (label, value, chance level or None).
+
+    With several labels per example, always predicting the more frequent value already has a high accuracy. The average
+    precision is shown instead.
+    """
+    score = "average_precision" if several_labels else "accuracy"
+    chance = values.get(f"probe_chance/{score}")
+    rows = [
+        ("cross coherence", "coherence/cross_mean", chance),
+        ("classifiers on real data", f"coherence/classifier_{score}/mean", chance),
+        (f"latent probe {score.replace('_', ' ')}", f"probe/{score}/mean", chance),
+        ("Jensen-Shannon divergence (nats)", "divergence/jensen_shannon", None),
+        ("seconds of training", "train/seconds", None),
+    ]
+    return [(label, values[name], chance) for label, name, chance in rows if name in values]
 
 
 def group(values: dict[str, float]) -> dict[str, list[tuple[str, float]]]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from mmvm_jax.artifacts.checkpoints import Checkpoints
@@ -76,6 +77,7 @@ def train(
         if restored := processes.from_first(checkpoints.restore, state):
             state, progress = restored.state, restored.progress
             batches.position.set_state(progress["batches"])
+        processes.from_first(checkpoints.check_room_for_run, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         start, state = int(state.step), devices.replicate(state)
         if start > total_steps:
             raise UserError(

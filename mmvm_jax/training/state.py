@@ -50,6 +50,12 @@ def first_batch(config, data: DataSet) -> Batch:
     return next(Batches(data.train, config.train.batch_size, config.seed))
 
 
+def num_bytes(config, model: Model, method: Method, batch: Batch) -> int:
+    """Return the size of the training state."""
+    state = jax.eval_shape(lambda: init_state(config, model, method, batch))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
 def restore(config, model: Model, method: Method, batch: Batch, workdir: str) -> Restored:
     """Restore the newest checkpoint of a run; only the types and shapes of ``batch`` are read.
 

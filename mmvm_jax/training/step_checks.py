@@ -59,12 +59,12 @@ def explain(error: NotFinite, config, model: Model, state: TrainState, batch: Ba
     batch, named = model.prepare(batch), {term.split("/")[-1] for term in error.terms}
     log_variances = model.bind(jax.device_get(state).variables).encode(batch.inputs).log_variance
     seen = []
-    for name, present, log_variance in zip(model.names, np.asarray(batch.present), np.asarray(log_variances)):
-        if present.any() and (name in named or not named & set(model.names)):
-            largest = np.abs(np.asarray(batch.inputs[name], float)[present]).max()
-            seen.append(
-                f"'{name}' largest value {largest:.3g}, smallest log-variance {log_variance[present].min():.3g}"
-            )
+    for modality, present, log_variance in zip(model.modalities, np.asarray(batch.present), np.asarray(log_variances)):
+        if present.any() and (modality.name in named or not named & set(model.names)):
+            largest = ""
+            if modality.kind != "tokens":  # the size of a token's id means nothing
+                largest = f"largest value {np.abs(np.asarray(batch.inputs[modality.name], float)[present]).max():.3g}, "
+            seen.append(f"'{modality.name}' {largest}smallest log-variance {log_variance[present].min():.3g}")
     place = f"the checkpoint of step {kept} is kept" if kept else "no step before could be kept"
     rate = config.optimizer.learning_rate
     return NotFinite(

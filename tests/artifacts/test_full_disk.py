@@ -1,12 +1,17 @@
 """A full disk, in a small file system of its own: one line of error, and once there is room, the run resumes."""
 
 import pathlib
+import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 import tiny
+
+from mmvm_jax.artifacts import checkpoints
+from mmvm_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OWN_NAMESPACE = ["unshare", "--map-root-user", "--mount"]  # what is mounted there is seen by nobody else, and goes away
@@ -31,7 +36,7 @@ def in_small_disk(tmp_path):
     return run
 
 
-def test_a_checkpoint_that_does_not_fit(in_small_disk, tmp_path):
+def test_checkpoints_that_will_not_fit_are_noticed_before_training(in_small_disk, tmp_path):
     np.savez(tmp_path / "data.npz", **tiny.arrays(labels=None))
     train = (
         f"{sys.executable} -m mmvm_jax.main --config=configs/own_data.py:quicktest --mode=train --workdir=$DISK/run "
@@ -41,11 +46,29 @@ def test_a_checkpoint_that_does_not_fit(in_small_disk, tmp_path):
     )
     lines = in_small_disk(14, f"{train}; mount -o remount,size=50m $DISK; {train}")
     (error,) = [line for line in lines if line.startswith("mmvm_jax: error")]
-    assert "/disk/run/checkpoints: no space left on the disk for the checkpoint of step 15, which takes 8 MB" in error
-    assert error.endswith("make room and run the same command again to resume from step 10")
+    assert re.search(
+        r"/disk/run/checkpoints: the run needs 2\d MB for its checkpoints, 1\d MB are free; make room", error
+    )
     codes = [place for place, line in enumerate(lines) if line.startswith("exit code")]
     assert [lines[place] for place in codes] == ["exit code 1", "exit code 0"]
-    assert sorted(lines[codes[0] + 1 :][:2]) == ["10", "5"] and sorted(lines[codes[1] + 1 :]) == ["15", "20"]
+    assert sorted(lines[codes[1] + 1 :]) == ["15", "20"]
+
+
+def test_a_disk_that_fills_up_during_training_leaves_the_checkpoints_before(tmp_path, monkeypatch):
+    usage = types.SimpleNamespace(free=10_000_000)
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: usage)
+    state = {"weights": np.zeros(1_000_000, np.float32)}
+    with checkpoints.Checkpoints(str(tmp_path)) as saved:
+        with pytest.raises(UserError, match="the run needs 16 MB for its checkpoints, 10 MB are free"):
+            saved.check_room_for_run(4_000_000)
+        saved.save(5, state, {}, {})
+        saved.check_room_for_run(3_000_000)
+        usage.free = 3_000_000
+        with pytest.raises(
+            UserError, match="no space left on the disk for the checkpoint of step 10, which takes 5 MB"
+        ):
+            saved.save(10, state, {}, {})
+        assert saved.latest_step == 5
 
 
 def test_data_that_do_not_fit(in_small_disk, tmp_path):

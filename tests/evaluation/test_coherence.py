@@ -158,6 +158,14 @@ def test_classifiers_that_saw_less_are_others(trained, striped, tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_cache_that_cannot_be_written_does_not_stop_the_evaluation(trained, striped, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    with caplog.at_level("WARNING", logger="mmvm_jax"):
+        classifiers = load_classifiers(trained.model, striped, 1, str(tmp_path / "file" / "classifiers"))
+    assert classifiers.keys() == set(trained.model.names)
+    assert caplog.text.count("cannot be written (Not a directory), so this classifier will be trained again") == 2
+
+
 def test_the_batch_size_is_what_the_devices_divide(trained, striped):
     seven, eight = (encode_split(trained, striped.test, batch_size) for batch_size in (7, 8))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), seven, eight)

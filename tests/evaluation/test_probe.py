@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mmvm_jax.evaluation.probe import fit_probe, logistic_regression, probe_all, random_forest, score
+from mmvm_jax.evaluation.probe import chance_level, fit_probe, logistic_regression, probe_all, random_forest, score
 from mmvm_jax.models.trained import Encoded
 from mmvm_jax.types import DiagonalGaussian
 
@@ -162,3 +162,15 @@ def test_a_joint_latent_is_probed_too():
     split = _encoded(np.stack([_vectors(0, 40)] * 2), labels, joint=joint)
     values = probe_all(NAMES, split, split, 40, with_forest=False)
     assert values["probe/accuracy/joint"] == 1.0 and values["probe/accuracy/mean"] < 1.0
+
+
+def test_the_chance_level_ignores_the_data():
+    values = chance_level(np.array([0, 0, 1, -1]), np.array([0, 1, 1, 1, -1]))
+    assert values == {
+        "probe_chance/accuracy": 0.25, "probe_chance/average_precision": 0.5, "probe_chance/auroc": 0.5,
+    }  # fmt: skip
+    train = np.array([[0, 1], [0, 1], [1, 0]])
+    values = chance_level(train, np.array([[0, 1], [0, 0], [0, 1], [1, 0]]))
+    assert values["probe_chance/accuracy"] == (0.75 + 0.5) / 2
+    assert values["probe_chance/average_precision"] == (0.25 + 0.5) / 2
+    assert chance_level(np.full(3, -1), np.full(3, -1)) == {}

@@ -1,6 +1,7 @@
 """What a run does with what its workdir already holds; the evaluation itself is replaced by one that does nothing."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from mmvm_jax.errors import UserError
 from mmvm_jax.evaluation import evaluate
 from mmvm_jax.evaluation.evaluate import Evaluation
 from mmvm_jax.experiments import run as running
+from mmvm_jax.objectives.method import describe_schedules
 from mmvm_jax.report import report
 
 
@@ -50,8 +52,21 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-def test_what_is_finished_is_not_done_again(config, run):
+def test_what_is_finished_is_not_done_again(config, run, tmp_path):
     assert run(config) and not run(config)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")  # as a sweep does that keeps none
+    assert not run(config)
+
+
+def test_the_log_says_how_long_alpha_is_annealed(config, run, caplog):
+    config.method.mmvm.update({"alpha": 0.1, "anneal_alpha": {"shape": "linear", "start": 1.0, "fraction": 0.5}})
+    with caplog.at_level("INFO", logger="mmvm_jax"):
+        run(config, "train")
+    line = (
+        "alpha moves from 1 to 0.1 during the first 2 steps (config.method.mmvm.anneal_alpha.fraction=0.5); with so few"
+    )
+    assert line in caplog.text
+    assert describe_schedules(config.method, 1_000) == {line.replace("first 2 ", "first 500 ").split("; with")[0]: 500}
 
 
 def test_an_evaluation_after_fewer_steps_is_not_the_last(config, run, tmp_path):

@@ -4,6 +4,7 @@ import collections
 import csv
 import json
 import pathlib
+import types
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -123,6 +124,7 @@ def finished(monkeypatch):
 
     monkeypatch.setattr(sweep, "run", run)
     monkeypatch.setattr(sweep, "load_dataset", lambda *arguments: None)
+    monkeypatch.setattr(sweep, "_check_room", lambda *arguments: None)
     return order, broken
 
 
@@ -221,6 +223,29 @@ def test_data_that_are_absent_are_reported_once(tmp_path, finished, monkeypatch)
     assert not finished[0]
 
 
+def test_checkpoints_that_do_not_fit_are_noticed_before_any_run(tmp_path, monkeypatch):
+    usage = types.SimpleNamespace(free=2_000_000)
+    monkeypatch.setattr(sweep.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(sweep, "run", lambda *arguments: pytest.fail("a run began"))
+    with pytest.raises(UserError, match=r"the checkpoints of 3 runs need about 0.0 GB.*--nokeep_checkpoints"):
+        sweep.sweep(_config(tmp_path), str(tmp_path), ["mmvm"], [0.5, 1.0], [0], "")
+    with pytest.raises(pytest.fail.Exception, match="a run began"):
+        sweep.sweep(_config(tmp_path), str(tmp_path), ["mmvm"], [0.5, 1.0], [0], "", keep_checkpoints=False)
+
+
+def test_checkpoints_are_deleted_if_asked_for(tmp_path, finished, monkeypatch):
+    run = sweep.run
+
+    def saving(config, workdir, *rest):
+        (pathlib.Path(workdir) / "checkpoints" / "2").mkdir(parents=True)
+        run(config, workdir, *rest)
+
+    monkeypatch.setattr(sweep, "run", saving)
+    sweep.sweep(base(), str(tmp_path / "kept"), ["mmvm"], [1.0], [0], "")
+    sweep.sweep(base(), str(tmp_path / "not"), ["mmvm"], [1.0], [0], "", keep_checkpoints=False)
+    assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("checkpoints")] == ["kept", "kept"]
+
+
 def test_a_run_does_not_depend_on_what_else_the_sweep_runs(tmp_path):
     config = base()
     config.sweep.betas = (1.0, 7.0)
@@ -245,7 +270,7 @@ def test_wrong_requests_are_refused_before_any_run(tmp_path, finished):
 
 def test_real_runs_go_on_where_they_were(tmp_path):
     config = _config(tmp_path)
-    sweep.sweep(config, str(tmp_path), ["mmvm"], [1.0], [0], "")
+    sweep.sweep(config, str(tmp_path), ["mmvm"], [1.0], [0], "", keep_checkpoints=False)
     first = (tmp_path / "mmvm" / "beta_1" / "seed_0" / "evaluation.json").stat().st_mtime_ns
     sweep.sweep(config, str(tmp_path), ["mmvm", "poe"], [1.0], [0], "")
     assert (tmp_path / "mmvm" / "beta_1" / "seed_0" / "evaluation.json").stat().st_mtime_ns == first

@@ -21,7 +21,7 @@ from mmvm_jax.report.cells import Row, draw_rows
 from mmvm_jax.report.comparison import Result
 from mmvm_jax.report.figures import latents, relatedness, relatedness_table
 from mmvm_jax.report.page import format_number, format_with_error
-from mmvm_jax.report.report import write_report
+from mmvm_jax.report.report import headline, write_report
 from mmvm_jax.report.table import read_results, write_results
 from mmvm_jax.types import Modality
 
@@ -286,3 +286,26 @@ def test_numbers_with_errors():
     assert format_with_error(0.123456, 0.0321) == "0.123 ± 0.032"
     assert format_with_error(-5804.4, 75.86) == "-5,804 ± 76"
     assert format_with_error(0.25, 0.0) == format_with_error(0.25, float("nan")) == "0.25"
+
+
+def test_the_headline_stands_beside_its_chance_level():
+    values = {"coherence/cross_mean": 0.5, "divergence/jensen_shannon": 2.0}
+    for score, level in (("accuracy", 0.79), ("average_precision", 0.2)):
+        values |= {f"probe/{score}/mean": level + 0.1, f"probe_chance/{score}": level}
+    assert headline(values, several_labels=False) == [
+        ("cross coherence", 0.5, 0.79),
+        ("latent probe accuracy", 0.79 + 0.1, 0.79),
+        ("Jensen-Shannon divergence (nats)", 2.0, None),
+    ]
+    assert headline(values, several_labels=True)[:2] == [
+        ("cross coherence", 0.5, 0.2),
+        ("latent probe average precision", 0.2 + 0.1, 0.2),
+    ]
+    assert headline({"train/seconds": 3.0}, several_labels=True) == [("seconds of training", 3.0, None)]
+
+
+def test_an_empty_text_does_not_look_like_an_absent_example():
+    words = Modality("words", (3,), "tokens", "categorical", vocabulary_size=4, padding=0)
+    row = Row("words", words, np.array([[0, 0, 0], [1, 2, 0], [0, 0, 0]]), shown=np.array([True, True, False]))
+    texts = [text.get_text() for text in draw_rows([row], {}).axes[0].texts]
+    assert texts == ["(no text)", "1 2"]

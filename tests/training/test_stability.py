@@ -1,6 +1,7 @@
 """Training survives tails, and where it does not, the last good state is kept and named."""
 
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ from mmvm_jax.artifacts.metric_writers import read_metrics
 from mmvm_jax.models.model import limit_growth
 from mmvm_jax.objectives import METHODS
 from mmvm_jax.training import loop
-from mmvm_jax.training.step_checks import NotFinite
+from mmvm_jax.training.step_checks import NotFinite, explain
+from mmvm_jax.types import Batch, Modality
 
 
 def test_log_variances_near_0_are_unchanged_to_the_bit_and_far_ones_grow_by_a_logarithm(precision):
@@ -120,3 +122,20 @@ def test_a_failure_before_the_first_line_says_that_nothing_was_kept(breaks):
     breaks.train.log_every = 40
     with pytest.raises(NotFinite, match=r"step 26: .*no step before could be kept"):
         mmvm_jax.fit(tails(), breaks)
+
+
+def test_the_ids_of_tokens_are_no_large_values():
+    words = Modality("words", (5,), "tokens", "categorical", vocabulary_size=900)
+    modalities = (Modality("trace", (4,), "vector", "normal"), words)
+    inputs = {"trace": np.full((2, 4), 7.5), "words": np.full((2, 5), 899)}
+    batch = Batch(inputs, np.ones((2, 2), bool), np.arange(2), np.zeros(2, int))
+    encode = lambda inputs: types.SimpleNamespace(log_variance=np.full((2, 2, 3), -4.5))
+    model = types.SimpleNamespace(
+        modalities=modalities,
+        names=tuple(modality.name for modality in modalities),
+        prepare=lambda batch: batch,
+        bind=lambda variables: types.SimpleNamespace(encode=encode),
+    )
+    state = types.SimpleNamespace(variables={})
+    message = str(explain(NotFinite(3, ["loss"]), tiny.config(), model, state, batch, kept=0))
+    assert "'trace' largest value 7.5, smallest log-variance -4.5; 'words' smallest log" in message
