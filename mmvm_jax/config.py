@@ -29,7 +29,8 @@ class _Section(ConfigDict):
 
 
 # The schedule of a hyper-parameter: from ``start`` to its value, over the first ``fraction`` of training.
-_ANNEALING = {"shape": "constant", "start": 1.0, "fraction": 0.3}
+# Or over ``steps``, if that is not 0. It repeats ``cycles`` times during training.
+_ANNEALING = {"shape": "constant", "start": 1.0, "fraction": 0.3, "steps": 0, "cycles": 1}
 
 
 def base(imports: Sequence[str] = ()) -> ConfigDict:
@@ -74,7 +75,26 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
             "small_cnn": {"channels": (32, 64, 128)},
         }
     )
-    config.optimizer = ConfigDict({"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8})
+    config.optimizer = ConfigDict(
+        {
+            "name": "adam",  # or "amsgrad", "adamw", "sgd"
+            "learning_rate": 1e-3,
+            "b1": 0.9,
+            "b2": 0.999,
+            "eps": 1e-8,
+            "momentum": 0.9,  # of sgd
+            "weight_decay": 0.0,  # of adamw
+            "clip_norm": 0.0,  # largest global norm of a gradient; 0 for no limit
+            "schedule": {
+                "name": "constant",  # of the learning rate: or "cosine", "exponential", "plateau"
+                "warmup": 0.0,  # share of the training in which it rises from 0
+                "end": 0.01,  # of cosine and exponential: the share of the learning rate that is left at the end
+                "factor": 0.5,  # of plateau: it multiplies the learning rate after
+                "patience": 10,  # means without improvement of the loss, each over
+                "every": 100,  # steps
+            },
+        }
+    )
     config.train = ConfigDict(
         {
             "batch_size": 128,  # over all devices
@@ -83,6 +103,10 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
             "steps": 0,
             "checkpoint_every": 500,  # steps
             "log_every": 50,  # steps
+            # Training stops after ``patience`` checkpoints (0: never) without improvement of the metric on a share of
+            # the training examples. Evaluation and inference use the best checkpoint.
+            "early_stopping": {"patience": 0, "share": 0.1, "metric": "loss"},
+            "average": 0.0,  # decay of a moving average of the parameters, for evaluation and inference; 0 for none
             "skip_not_finite": 0,  # total number of steps that may be skipped because their gradient is not finite
         }
     )
@@ -109,7 +133,8 @@ def _method() -> ConfigDict:
     """Return the name of the method, beta, and one section per method, of which only the chosen one is read."""
     from mmvm_jax.objectives.method import default_fields  # imported late, since it imports JAX
 
-    return ConfigDict({"name": "mmvm", "beta": 1.0} | default_fields(_ANNEALING))
+    annealing = {"anneal_beta": _ANNEALING | {"start": 0.0}}
+    return ConfigDict({"name": "mmvm", "beta": 1.0} | annealing | default_fields(_ANNEALING))
 
 
 def evaluated_split(config) -> str:

@@ -15,8 +15,8 @@ from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.runtime import processes
 from mmvm_jax.runtime.progress import log
 
-_FOLDER = "checkpoints"
-_KEPT = 2
+NEWEST, BEST = "checkpoints", "best_checkpoint"
+_KEPT = {NEWEST: 2, BEST: 1}
 _OVERHEAD = 1_000_000  # bytes of a checkpoint in addition to its arrays
 
 
@@ -29,17 +29,17 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one run, in ``<workdir>/checkpoints``; a context manager.
+    """The checkpoints of one run, in ``<workdir>/checkpoints`` or ``<workdir>/best_checkpoint``; a context manager.
 
     A checkpoint gets its final name only when it is complete, so a run that is killed while it writes a checkpoint
     resumes from the previous one. Leaving the context waits until all checkpoints are written.
     """
 
-    def __init__(self, workdir: str):
-        self._directory = os.path.abspath(os.path.join(workdir, _FOLDER))
+    def __init__(self, workdir: str, folder: str = NEWEST):
+        self._directory, self._kept = os.path.abspath(os.path.join(workdir, folder)), _KEPT[folder]
         os.makedirs(self._directory, exist_ok=True)  # Orbax does not, for a process that works alone
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT,
+            max_to_keep=self._kept,
             create=False,
             multiprocessing_options=ocp.options.MultiprocessingOptions(**processes.working_alone()),
         )
@@ -95,7 +95,9 @@ class Checkpoints:
         Raises:
           UserError: it has not.
         """
-        new = _KEPT + 1 - min(len(self._manager.all_steps()), _KEPT)  # an old one is deleted when the next is complete
+        new = (
+            self._kept + 1 - min(len(self._manager.all_steps()), self._kept)
+        )  # an old one is deleted when the next is complete
         needed, free = new * _on_disk(num_bytes), shutil.disk_usage(self._directory).free
         if free < needed:
             raise UserError(
@@ -103,6 +105,11 @@ class Checkpoints:
                 "free; make room, or choose a --workdir on another disk",
                 exit_code=1,
             )
+
+    def progress(self) -> dict:
+        """Return the progress of the newest checkpoint."""
+        args = ocp.args.Composite(progress=ocp.args.JsonRestore())
+        return self._manager.restore(self.latest_step, args=args).progress
 
     def restore(self, like: Any) -> Restored | None:
         """Return the newest checkpoint that can be read, or None if there are no checkpoints.
@@ -132,12 +139,13 @@ class Checkpoints:
 
 def room_after_run(num_bytes: int) -> float:
     """Return the bytes on disk of the checkpoints that a run leaves; ``num_bytes`` is the size of its state."""
-    return _KEPT * _on_disk(num_bytes)
+    return _KEPT[NEWEST] * _on_disk(num_bytes)
 
 
 def delete(workdir: str) -> None:
     """Delete the checkpoints of a run."""
-    shutil.rmtree(os.path.join(workdir, _FOLDER), ignore_errors=True)
+    for folder in _KEPT:
+        shutil.rmtree(os.path.join(workdir, folder), ignore_errors=True)
 
 
 def _on_disk(num_bytes: int) -> float:

@@ -261,22 +261,35 @@ def _training_part(text: str) -> dict:
     for name in ("skip_not_finite", "log_every", "checkpoint_every"):
         train.pop(name, None)
     steps, epochs = train.pop("steps"), train.pop("epochs")
-    values["method"] = {
-        name: value for name, value in method.items() if not isinstance(value, dict) or name == method["name"]
-    }
-    for name, schedule in method[method["name"]].items():
-        if name.startswith("anneal_"):
-            _fix_end(schedule, steps or epochs, "steps" if steps else "epochs")
+    read = ("name", "beta", "anneal_beta", method["name"])
+    values["method"] = {name: method[name] for name in read}
+    length, unit = steps or epochs, "steps" if steps else "epochs"
+    for fields in (method, method[method["name"]]):
+        for name in fields:
+            if name.startswith("anneal_"):
+                _fix_end(fields[name], length, unit)
+    values["optimizer structure"] = _state_structure(values["optimizer"])
+    if values["optimizer"]["schedule"]["name"] not in ("constant", "plateau"):
+        values["optimizer"]["schedule"]["length of training"] = f"{length:.9g} {unit}"
     return values
 
 
+def _state_structure(optimizer: dict) -> str:
+    """Return what the arrays of the optimiser's state depend on."""
+    return optimizer["name"] + (" with plateau" if optimizer["schedule"]["name"] == "plateau" else "")
+
+
 def _fix_end(schedule: dict, length: float, unit: str) -> None:
-    """Replace a schedule's fraction by the absolute step or epoch of its end; clear a constant schedule."""
-    fraction = schedule.pop("fraction")
+    """Replace fractions and cycles of a schedule by absolute steps or epochs; clear a constant schedule."""
     if schedule["shape"] == "constant":
         schedule.clear()
-    else:
-        schedule["fraction of training"] = f"{fraction * length:.9g} {unit}"
+        return
+    fraction, cycles = schedule.pop("fraction"), schedule.pop("cycles")
+    period = length / cycles
+    if not schedule["steps"]:
+        schedule["fraction of training"] = f"{fraction * period:.9g} {unit}"
+    if cycles > 1:
+        schedule["period"] = f"{period:.9g} {unit}"
 
 
 def _flat(values, prefix="config") -> list[str]:

@@ -87,6 +87,20 @@ def select_examples(split: Split, chosen: np.ndarray) -> Split:
     return Split(inputs, split.present[:, chosen], split.labels[chosen])
 
 
+def hold_out(split: Split, share: float, field: str) -> tuple[Split, Split]:
+    """Return the split without a random share of its examples, and these examples.
+
+    Raises:
+      UserError: one of the two would be empty; names the ``field`` of the configuration.
+    """
+    count = len(split.labels)
+    held_out = np.zeros(count, bool)
+    held_out[np.random.default_rng(0).permutation(count)[: round(share * count)]] = True
+    if held_out.all() or not held_out.any():
+        raise UserError(f"{field} is {share}; allowed: a share of {count} training examples and a rest")
+    return select_examples(split, ~held_out), select_examples(split, held_out)
+
+
 def with_validation(dataset: DataSet, share: float) -> DataSet:
     """Return the data set with a random share of its training examples in place of the test split.
 
@@ -97,12 +111,7 @@ def with_validation(dataset: DataSet, share: float) -> DataSet:
     """
     if not share:
         return dataset
-    count = len(dataset.train.labels)
-    held_out = np.zeros(count, bool)
-    held_out[np.random.default_rng(0).permutation(count)[: round(share * count)]] = True
-    if held_out.all() or not held_out.any():
-        raise UserError(f"config.data.validation is {share}; allowed: a share of {count} training examples and a rest")
-    train, validation = (select_examples(dataset.train, rows) for rows in (~held_out, held_out))
+    train, validation = hold_out(dataset.train, share, "config.data.validation")
     digest = hashlib.blake2b(f"{dataset.fingerprint} {share}".encode(), digest_size=8).hexdigest()
     return dataclasses.replace(dataset, train=train, test=validation, fingerprint=digest)
 

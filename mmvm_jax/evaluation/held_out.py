@@ -15,11 +15,21 @@ from mmvm_jax.runtime import devices
 _BATCHES = 10  # few, so that they cost little training time
 
 
-def held_out_objective(config, model: Model, method: Method, split: Split, total_steps: int) -> Callable:
+def held_out_objective(
+    config, model: Model, method: Method, split: Split, total_steps: int, annealed: bool = True
+) -> Callable:
     """Return a function that measures the objective on ten fixed batches of ``split``, always with the same noise.
 
+    Args:
+      config: configuration of the run.
+      model: the model.
+      method: the method.
+      split: the held-out examples.
+      total_steps: number of steps of the whole training.
+      annealed: whether hyper-parameters follow their schedules, or have their final values at every step.
+
     Returns:
-      (state, hyper) -> {name: nats per example}: the loss and its terms in evaluation mode, annealed as in training.
+      (state, hyper) -> {name: nats per example}: the loss and its terms in evaluation mode.
     """
     batch_size = config.train.batch_size // config.train.accumulate
     chosen = np.zeros(len(split.labels), bool)
@@ -27,7 +37,8 @@ def held_out_objective(config, model: Model, method: Method, split: Split, total
     some = select_examples(split, chosen)
 
     def objective(state, batch, hyper):
-        key, moving = jax.random.key(hyper["seed"]), hyper_at(config.method, hyper, state.step, total_steps)
+        key = jax.random.key(hyper["seed"])
+        moving = hyper_at(config.method, hyper, state.step, total_steps) if annealed else hyper
         output = method.loss(key, model.prepare(batch), model.bind(state.variables), moving)
         return {"loss": output.loss, **output.terms}
 

@@ -14,6 +14,7 @@ from mmvm_jax.networks import NETWORKS, inception
 from mmvm_jax.objectives import METHODS
 from mmvm_jax.objectives.method import check_method
 from mmvm_jax.runtime.devices import check_batch_size
+from mmvm_jax.training.optimizer import OPTIMIZERS, SCHEDULES
 
 _DECAY = Range(0.0, 0.999999)  # distinguishable from 1 in float32
 _WIDTHS = ("network.mlp.hidden_dims", "network.small_cnn.channels")
@@ -30,12 +31,23 @@ RANGES = {
     "optimizer.b1": _DECAY,
     "optimizer.b2": _DECAY,
     "optimizer.eps": POSITIVE,
+    "optimizer.momentum": _DECAY,
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "optimizer.clip_norm": NOT_NEGATIVE,
+    "optimizer.schedule.warmup": SHARE,
+    "optimizer.schedule.end": Range(1e-9, 1.0),
+    "optimizer.schedule.factor": Range(1e-3, 1.0),
+    "optimizer.schedule.patience": COUNT,
+    "optimizer.schedule.every": COUNT,
     "train.accumulate": COUNT,
     "train.epochs": NOT_NEGATIVE,
     "train.steps": COUNT_OR_NONE,
     "train.checkpoint_every": COUNT,
     "train.log_every": COUNT,
     "train.skip_not_finite": COUNT_OR_NONE,
+    "train.early_stopping.patience": COUNT_OR_NONE,
+    "train.early_stopping.share": _DECAY,
+    "train.average": _DECAY,
     "evaluation.batch_size": COUNT,
     "evaluation.probe_examples": COUNT,
     "evaluation.classifier_epochs": COUNT,
@@ -61,6 +73,10 @@ def validate(config: ConfigDict) -> None:
         raise unknown_name("config.network.name", config.network.name, NETWORKS)
     if config.precision not in PRECISIONS:
         raise unknown_name("config.precision", config.precision, PRECISIONS)
+    if config.optimizer.name not in OPTIMIZERS:
+        raise unknown_name("config.optimizer.name", config.optimizer.name, OPTIMIZERS)
+    if config.optimizer.schedule.name not in SCHEDULES:
+        raise unknown_name("config.optimizer.schedule.name", config.optimizer.schedule.name, SCHEDULES)
     check_tracker(config.tracker)
     missing = config.data.missing
     if missing.pattern not in PATTERNS:

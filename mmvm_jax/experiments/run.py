@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 
@@ -20,6 +21,7 @@ from mmvm_jax.objectives.method import describe_schedules, make_method, warning
 from mmvm_jax.runtime import compilation_cache, devices, environment, processes, self_check
 from mmvm_jax.runtime.files import write_text
 from mmvm_jax.runtime.progress import log
+from mmvm_jax.training.early_stopping import EarlyStopping, split_monitored
 from mmvm_jax.training.loop import num_steps, train
 from mmvm_jax.training.state import first_batch, restore
 
@@ -54,9 +56,13 @@ def run(config, workdir: str, mode: str, command: str) -> None:
         data = processes.first_then_others(load_dataset, config.data, config.modalities)
         modalities = processes.from_first(run_folder.check_data, workdir, config, data, mode == "evaluate")
         data = dataclasses.replace(data, modalities=modalities)
-        total_steps = num_steps(config, len(data.train.labels))
-        if mode == "train_and_evaluate" and unchanged and processes.from_first(_is_finished, workdir, total_steps):
-            log.info("Nothing left to do: %s has the report after all %d steps", workdir, total_steps)
+        total_steps = num_steps(config, len(split_monitored(config, data)[0].train.labels))
+        if (
+            mode == "train_and_evaluate"
+            and unchanged
+            and processes.from_first(_is_finished, config, workdir, total_steps)
+        ):
+            log.info("Nothing left to do: %s has the report of the finished training", workdir)
             return
         if mode != "evaluate":
             train_run(config, data, workdir)
@@ -75,24 +81,31 @@ def train_run(config, data: DataSet, workdir: str) -> None:
     processes.from_first(write_text, os.path.join(workdir, run_folder.ENVIRONMENT_FILE), environment.to_text())
     if message := warning(config.method, data.train.present):
         log.warning("%s", message)
-    total_steps = num_steps(config, len(data.train.labels))
+    training, monitored = split_monitored(config, data)
+    total_steps = num_steps(config, len(training.train.labels))
     for schedule, steps in describe_schedules(config.method, total_steps).items():
         if steps < _FEW_STEPS:
             log.warning("%s; with so few, raise the fraction or train longer", schedule)
         else:
             log.info("%s", schedule)
     log.info("training on %s", environment.describe_devices())
-    held_out = held_out_objective(config, model, method, data.test, total_steps)
-    state = train(config, model, method, data, workdir, held_out)
+    measure = functools.partial(held_out_objective, config, model, method, total_steps=total_steps)
+    of_monitored = None if monitored is None else measure(monitored, annealed=False)
+    state = train(config, model, method, training, workdir, measure(data.test), of_monitored)
     fitted_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
 
 
-def _is_finished(workdir: str, total_steps: int) -> bool:
+def _is_finished(config, workdir: str, total_steps: int) -> bool:
     if not os.path.exists(os.path.join(workdir, run_folder.REPORT_FILE)):  # which is written last
         return False
+    evaluated = run_folder.read_evaluation(workdir).get(_STEPS)
     with Checkpoints(workdir) as checkpoints:
-        trained = checkpoints.latest_step in (total_steps, None)  # a sweep may delete them after the evaluation
-        return trained and run_folder.read_evaluation(workdir).get(_STEPS) == total_steps
+        if checkpoints.latest_step is None:  # a sweep may delete them after the evaluation
+            return evaluated is not None
+        stopping = EarlyStopping(config, checkpoints.progress())
+        return evaluated == stopping.best_step(checkpoints.latest_step) and (
+            stopping.is_over or checkpoints.latest_step == total_steps
+        )
 
 
 def _evaluate_and_report(config, data: DataSet, workdir: str, command: str) -> None:

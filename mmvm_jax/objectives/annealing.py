@@ -9,6 +9,19 @@ SHAPES = ("constant", "linear", "cosine", "exponential")
 _EXPONENTIAL_REST = 1e-3
 
 
+def progress_at(schedule, step: Array, num_steps: int) -> Array:
+    """Return the share of an annealing that has passed at a step, >= 0.
+
+    Args:
+      schedule: the fields ``fraction``, ``steps`` and ``cycles`` of a schedule.
+      step: current step of training.
+      num_steps: number of steps of the whole training.
+    """
+    period = num_steps / schedule.cycles
+    length = schedule.steps or schedule.fraction * period
+    return (step if schedule.cycles == 1 else step % period) / length
+
+
 def anneal(shape: str, start: Array | float, end: Array | float, progress: Array) -> Array:
     """Return the value between ``start`` and ``end`` at ``progress``.
 

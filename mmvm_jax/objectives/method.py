@@ -10,9 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mmvm_jax.errors import NOT_NEGATIVE, Range, UserError, unknown_name
+from mmvm_jax.errors import COUNT, COUNT_OR_NONE, NOT_NEGATIVE, Range, UserError, unknown_name
 from mmvm_jax.objectives import METHODS
-from mmvm_jax.objectives.annealing import SHAPES, anneal
+from mmvm_jax.objectives.annealing import SHAPES, anneal, progress_at
 from mmvm_jax.types import Array
 
 _FRACTION = Range(1e-6, 1.0)  # of the training
@@ -88,20 +88,25 @@ def check_method(config_method, latent_dim: int) -> None:
     """
     make_method(config_method)
     NOT_NEGATIVE.check("config.method.beta", config_method.beta)
+    _check_schedule("config.method.anneal_beta", config_method.anneal_beta, NOT_NEGATIVE)
     for name, module in METHODS.items():
         for key, hyperparameter in module.HYPERPARAMETERS.items():
             hyperparameter.allowed.check(f"config.method.{name}.{key}", config_method[name][key])
-            _check_schedule(f"config.method.{name}.anneal_{key}", config_method[name][f"anneal_{key}"], hyperparameter)
+            _check_schedule(
+                f"config.method.{name}.anneal_{key}", config_method[name][f"anneal_{key}"], hyperparameter.allowed
+            )
     module, chosen = _module(config_method), config_method[config_method.name]
     if hasattr(module, "check"):
         module.check(chosen, latent_dim)
 
 
-def _check_schedule(field: str, schedule, hyperparameter) -> None:
+def _check_schedule(field: str, schedule, allowed: Range) -> None:
     if schedule.shape not in SHAPES:
         raise unknown_name(f"{field}.shape", schedule.shape, SHAPES)
     _FRACTION.check(f"{field}.fraction", schedule.fraction)
-    hyperparameter.allowed.check(f"{field}.start", schedule.start)
+    COUNT_OR_NONE.check(f"{field}.steps", schedule.steps)
+    COUNT.check(f"{field}.cycles", schedule.cycles)
+    allowed.check(f"{field}.start", schedule.start)
 
 
 def warning(config_method, present: np.ndarray) -> str:
@@ -159,26 +164,31 @@ def hyper_at(config_method, hyper: dict[str, Array], step: Array, num_steps: int
       step: current step of training.
       num_steps: number of steps of the whole training.
     """
-    chosen, values = config_method[config_method.name], dict(hyper)
-    for name in METHODS[config_method.name].HYPERPARAMETERS:
-        schedule = chosen.get(f"anneal_{name}")
-        if name in hyper and schedule is not None:
-            progress = step / (schedule.fraction * num_steps)
-            values[name] = anneal(schedule.shape, schedule.start, hyper[name], progress)
+    values = dict(hyper)
+    for name, schedule in _schedules(config_method).items():
+        if name in hyper:
+            values[name] = anneal(schedule.shape, schedule.start, hyper[name], progress_at(schedule, step, num_steps))
     return values
+
+
+def _schedules(config_method) -> dict[str, Any]:
+    """Return the schedules of beta and of the chosen method's hyper-parameters."""
+    chosen = config_method[config_method.name]
+    own = {name: chosen[f"anneal_{name}"] for name in METHODS[config_method.name].HYPERPARAMETERS}
+    return {"beta": config_method.anneal_beta} | own
 
 
 def describe_schedules(config_method, num_steps: int) -> dict[str, int]:
     """Return {description: number of steps} of the schedules of the chosen method that change its hyper-parameters."""
-    chosen, descriptions = config_method[config_method.name], {}
-    for name in METHODS[config_method.name].HYPERPARAMETERS:
-        schedule = chosen[f"anneal_{name}"]
+    descriptions = {}
+    for name, schedule in _schedules(config_method).items():
         if schedule.shape != "constant":
-            steps = round(schedule.fraction * num_steps)
-            text = f"{name} moves from {schedule.start:g} to {chosen[name]:g} during the first {steps} steps"
-            descriptions[
-                f"{text} (config.method.{config_method.name}.anneal_{name}.fraction={schedule.fraction:g})"
-            ] = steps
+            place = "config.method" if name == "beta" else f"config.method.{config_method.name}"
+            end = config_method.beta if name == "beta" else config_method[config_method.name][name]
+            steps = schedule.steps or round(schedule.fraction * num_steps / schedule.cycles)
+            text = f"{name} moves from {schedule.start:g} to {end:g} during the first {steps} steps"
+            repeated = f" of each of {schedule.cycles} cycles" if schedule.cycles > 1 else ""
+            descriptions[f"{text}{repeated} ({place}.anneal_{name}.fraction={schedule.fraction:g})"] = steps
     return descriptions
 
 

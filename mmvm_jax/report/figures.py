@@ -36,10 +36,14 @@ def some(items, most: int) -> list:
 
 
 def learning_curves(history: list[dict]) -> Figure:
-    """Draw loss, log-likelihoods and divergences against the step: lines for training, dots for held-out examples."""
+    """Draw loss, log-likelihoods and divergences against the step.
+
+    Lines are training examples, dots evaluated examples, and crosses the examples that early stopping monitors.
+    """
     figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
     training = [line for line in history if line["split"] == "train"]
-    held_out = [line for line in history if line["split"] != "train"]
+    monitored = [line for line in history if line["split"] == "monitored"]
+    held_out = [line for line in history if line["split"] not in ("train", "monitored")]
     panels = {"loss": ["loss"], "log-likelihood": _names(history, "log_likelihood/")}
     panels["divergence"] = _names(history, "divergence/")
     for axis, (title, names) in zip(axes, panels.items()):
@@ -47,6 +51,7 @@ def learning_curves(history: list[dict]) -> Figure:
             color, style = CLASS_COLORS[place % len(CLASS_COLORS)], "-" if place < len(CLASS_COLORS) else "--"
             axis.plot(*_series(training, name), style, color=color, label=name.rpartition("/")[2])
             axis.plot(*_series(held_out, name), "o", color=color, markersize=3)
+            axis.plot(*_series(monitored, name), "x", color=color, markersize=3)
         axis.set(title=title, xlabel="step", ylabel="nats per example")
         if 1 < len(names) <= _LEGEND_NAMES:
             axis.legend(frameon=False)

@@ -25,7 +25,8 @@ CAPTIONS = {
     "relatedness_table": "Relatedness of all pairs of modalities: how well the distance between two posteriors tells "
     "those of the same test example from those of different test examples (1 is perfect, 0.5 is chance).",
     "learning_curves": "Learning curves: lines are means over the training batches since the previous point; dots are "
-    "a fixed sample of the evaluated examples, in evaluation mode. If the two diverge, the model overfits.",
+    "a fixed sample of the evaluated examples, in evaluation mode. If the two diverge, the model overfits. Crosses are "
+    "the examples that early stopping monitors, with the final values of annealed hyper-parameters.",
 }
 _MOST_SHOWN = {
     "cross_generation": figures.MOST_SOURCES,

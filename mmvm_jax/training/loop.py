@@ -1,14 +1,15 @@
 """The training loop: runs steps, logs, saves and stops."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from mmvm_jax.artifacts.checkpoints import Checkpoints
+from mmvm_jax.artifacts.checkpoints import BEST, Checkpoints
 from mmvm_jax.artifacts.metric_writers import MetricWriter
 from mmvm_jax.config import evaluated_split
 from mmvm_jax.data.dataset import DataSet
@@ -18,6 +19,7 @@ from mmvm_jax.objectives.method import Method
 from mmvm_jax.runtime import devices, processes
 from mmvm_jax.runtime.progress import Progress
 from mmvm_jax.runtime.signals import Interruption
+from mmvm_jax.training.early_stopping import EarlyStopping
 from mmvm_jax.training.feeding import feed
 from mmvm_jax.training.optimizer import hyper_parameters
 from mmvm_jax.training.state import TrainState, first_batch, init_state
@@ -53,9 +55,15 @@ def steps_at_once(config) -> int:
 
 
 def train(
-    config, model: Model, method: Method, data: DataSet, workdir: str, held_out: Callable | None = None
+    config,
+    model: Model,
+    method: Method,
+    data: DataSet,
+    workdir: str,
+    held_out: Callable | None = None,
+    monitored: Callable | None = None,
 ) -> TrainState:
-    """Train from the newest checkpoint of ``workdir``, or from the start, to the last step.
+    """Train from the newest checkpoint of ``workdir``, or from the start, to the last step or until it stops early.
 
     Args:
       config: configuration of the run.
@@ -63,7 +71,8 @@ def train(
       method: the method that defines the loss.
       data: the data set, of which the training split is read.
       workdir: folder of the run.
-      held_out: (state, hyper) -> numbers, logged with every checkpoint under the name of the evaluated split.
+      held_out: (state, hyper) -> values, logged with every checkpoint under the name of the evaluated split.
+      monitored: likewise, for early stopping; logged as the split "monitored".
 
     Raises:
       UserError: the loss, one of its terms or the gradient is not finite more often than may be skipped; memory does
@@ -72,12 +81,12 @@ def train(
     """
     batches = feed(data.train, config.train.batch_size, config.seed)
     total_steps = num_steps(config, len(data.train.labels))
-    with Interruption() as interruption, Checkpoints(workdir) as checkpoints, enough_memory(config):
+    with Interruption() as interruption, _open(config, workdir) as checkpoints, enough_memory(config):
         state, progress = init_state(config, model, method, first_batch(config, data)), {}
-        if restored := processes.from_first(checkpoints.restore, state):
+        if restored := processes.from_first(checkpoints.newest.restore, state):
             state, progress = restored.state, restored.progress
             batches.position.set_state(progress["batches"])
-        processes.from_first(checkpoints.check_room_for_run, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+        processes.from_first(checkpoints.newest.check_room_for_run, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         start, state = int(state.step), devices.replicate(state)
         if start > total_steps:
             raise UserError(
@@ -85,7 +94,7 @@ def train(
             )
         with processes.first_then_others(MetricWriter, workdir, config, start) as writer:  # its tracker may fail
             steps = devices.data_parallel_steps(make_step(config, model, method, total_steps), batches.read)
-            loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress, held_out)
+            loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress, held_out, monitored)
             try:
                 state = loop.run(state, start, total_steps)
             except NotFinite as error:
@@ -93,6 +102,21 @@ def train(
     if processes.in_any_process(interruption.requested):  # during the last steps
         raise Stopped(f"stopped and saved at step {total_steps}; run the same command again to resume")
     return state
+
+
+class _Open(NamedTuple):
+    """The checkpoints of a run that is being trained."""
+
+    newest: Checkpoints
+    best: Checkpoints | None  # only with early stopping
+
+
+@contextlib.contextmanager
+def _open(config, workdir: str) -> Iterator[_Open]:
+    with contextlib.ExitStack() as stack:
+        newest = stack.enter_context(Checkpoints(workdir))
+        best = stack.enter_context(Checkpoints(workdir, BEST)) if config.train.early_stopping.patience else None
+        yield _Open(newest, best)
 
 
 class _Good(NamedTuple):
@@ -106,22 +130,24 @@ class _Good(NamedTuple):
 class _Loop:
     """Runs several steps at once, and reads their metrics only when a log line or a checkpoint is due."""
 
-    def __init__(self, config, steps, batches, writer, checkpoints, interruption, progress, held_out):
-        self._config, self._steps, self._batches, self._held_out = config, steps, batches, held_out
+    def __init__(self, config, steps, batches, writer, checkpoints, interruption, progress, held_out, monitored):
+        self._config, self._steps, self._batches = config, steps, batches
+        self._held_out, self._monitored = held_out, monitored
         self._writer, self._checkpoints, self._interruption = writer, checkpoints, interruption
         # Seconds trained, and steps skipped, before this process resumed the run.
         self._seconds, self._skipped = progress.get("seconds", 0.0), progress.get("skipped", 0)
+        self._stopping = EarlyStopping(config, progress)
         self._hyper = hyper_parameters(config)
         self._at_once = steps_at_once(config)
 
     def run(self, state: TrainState, done: int, total_steps: int) -> TrainState:
-        """Train until ``total_steps`` steps are done; return the state."""
+        """Train until ``total_steps`` steps are done or training stops early; return the state to be used."""
         self._began, batch_size = time.monotonic(), self._config.train.batch_size
         self._good = self._next_good = _Good(done, state, self._batches.position.get_state())
         self._saved = done  # step of the newest checkpoint; 0 for none
         pending, ready, raised = [], [], 0
         with Progress(total_steps * batch_size, "examples", "train", initial=done * batch_size) as progress:
-            while done < total_steps:
+            while done < total_steps and not self._stopping.is_over:
                 items = self._batches.take(min(self._at_once - done % self._at_once, total_steps - done))
                 flag, table = self._interruption.requested, self._batches.table
                 state, metrics, flags = self._steps(state, items, table, self._hyper, flag)
@@ -137,13 +163,22 @@ class _Loop:
                 if save:
                     self._log(ready, progress)
                     ready = []
-                    if whole and self._held_out:
-                        values = self._held_out(state, self._hyper)
-                        self._writer.write(done, evaluated_split(self._config), values)
+                    if whole:
+                        self._measure(done, state)
                     self._save(self._next_good)
                 if stop:
                     raise Stopped(f"stopped and saved at step {done}; run the same command again to resume")
-        return state
+        return self._stopping.best(state, self._checkpoints.best)
+
+    def _measure(self, done: int, state: TrainState) -> None:
+        """Write the values of held-out and monitored examples; save the state if it is the best so far."""
+        if self._held_out:
+            self._writer.write(done, evaluated_split(self._config), self._held_out(state, self._hyper))
+        if self._monitored:
+            values = self._monitored(state, self._hyper)
+            self._writer.write(done, "monitored", values)
+            if self._stopping.update(done, values):
+                self._save(self._next_good, self._checkpoints.best)
 
     def _log(self, ready: list[tuple[int, dict]], progress: Progress) -> None:
         """Write the means over the given steps as one line, if there are any."""
@@ -171,9 +206,11 @@ class _Loop:
             self._save(good)
         return explain(error, self._config, model, good.state, batch, good.step)
 
-    def _save(self, good: "_Good") -> None:
+    def _save(self, good: "_Good", checkpoints: Checkpoints | None = None) -> None:
+        checkpoints = checkpoints or self._checkpoints.newest
         seconds = self._seconds + time.monotonic() - self._began
         progress = {"batches": good.position, "seconds": seconds, "skipped": self._skipped}
-        save = lambda: self._checkpoints.save(good.step, good.state, progress, self._config.to_dict())
+        progress |= self._stopping.progress
+        save = lambda: checkpoints.save(good.step, good.state, progress, self._config.to_dict())
         processes.from_first(save)
         self._saved = good.step

@@ -45,9 +45,10 @@ def is_faster(config) -> bool:
     """Return whether training side by side is expected to be faster than one run after the other.
 
     On a CPU a single run keeps all cores busy (two cores, small dense networks: 31 ms per step and run either way).
-    Runs that may skip steps are excluded, because each would have to count its own.
+    Runs that may skip steps or stop early are excluded, because each would have to do so at its own steps.
     """
-    return jax.default_backend() != "cpu" and not config.train.skip_not_finite
+    alone = config.train.skip_not_finite or config.train.early_stopping.patience
+    return jax.default_backend() != "cpu" and not alone
 
 
 def is_possible(data: DataSet) -> bool:

@@ -1,12 +1,13 @@
 """The training state: its initial value, and how it is restored."""
 
+import os
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from mmvm_jax.artifacts.checkpoints import Checkpoints, Restored
+from mmvm_jax.artifacts.checkpoints import BEST, NEWEST, Checkpoints, Restored
 from mmvm_jax.data.batches import Batches
 from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.errors import UserError
@@ -22,12 +23,20 @@ class TrainState(NamedTuple):
     step: Array  # [] int32, steps done
     params: dict
     statistics: dict  # running statistics of the networks that have them
-    optimizer: optax.OptState
+    optimizer: "optax.OptState | Averaged"
 
     @property
     def variables(self) -> dict:
-        """The variables of the model."""
-        return join_statistics(self.params, self.statistics)
+        """The variables of the model, for evaluation and inference."""
+        params = self.optimizer.average if isinstance(self.optimizer, Averaged) else self.params
+        return join_statistics(params, self.statistics)
+
+
+class Averaged(NamedTuple):
+    """The state of the optimiser, and a moving average of the parameters."""
+
+    inner: optax.OptState
+    average: dict
 
 
 def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState:
@@ -40,7 +49,9 @@ def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState
         # Initialisers make float32 even where the default precision is another.
         variables = jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), variables)
         params, statistics = split_statistics(variables)
-        return TrainState(jnp.zeros((), jnp.int32), params, statistics, make_optimizer(config).init(params))
+        optimizer = make_optimizer(config).init(params)
+        optimizer = Averaged(optimizer, params) if config.train.average else optimizer
+        return TrainState(jnp.zeros((), jnp.int32), params, statistics, optimizer)
 
     return jax.jit(init)(jnp.uint32(config.seed), batch)
 
@@ -57,13 +68,16 @@ def num_bytes(config, model: Model, method: Method, batch: Batch) -> int:
 
 
 def restore(config, model: Model, method: Method, batch: Batch, workdir: str) -> Restored:
-    """Restore the newest checkpoint of a run; only the types and shapes of ``batch`` are read.
+    """Restore the newest checkpoint of a run, or the best one with early stopping.
+
+    Only the types and shapes of ``batch`` are read.
 
     Raises:
       UserError: there is no checkpoint.
     """
     like = jax.eval_shape(lambda: init_state(config, model, method, batch))
-    with Checkpoints(workdir) as checkpoints:
+    folder = BEST if config.train.early_stopping.patience and os.path.exists(os.path.join(workdir, BEST)) else NEWEST
+    with Checkpoints(workdir, folder) as checkpoints:
         restored = checkpoints.restore(like)
     if restored is None:
         raise UserError(f"--workdir={workdir} holds no checkpoint; train first: mmvm_jax.main --mode=train")

@@ -10,9 +10,9 @@ from mmvm_jax.errors import check_shape
 from mmvm_jax.models.model import Model, Step, join_statistics
 from mmvm_jax.objectives.method import Method, hyper_at
 from mmvm_jax.runtime import devices
-from mmvm_jax.training.optimizer import make_optimizer
-from mmvm_jax.training.state import TrainState
-from mmvm_jax.types import Batch
+from mmvm_jax.training.optimizer import clip, learning_rate_factor, make_optimizer
+from mmvm_jax.training.state import Averaged, TrainState
+from mmvm_jax.types import Array, Batch
 
 # Folded into a step's key for the noise inside networks; methods fold in less, an example's index.
 _NETWORK_NOISE = 2**32 - 1
@@ -52,18 +52,30 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
 
         statistics, totals = _add_up(part, state.statistics, batch, config.train.accumulate)
         gradients, metrics = devices.sum_over_devices(totals)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-        params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
+        clipped = clip(gradients, config.optimizer.clip_norm)
+        before = state.optimizer.inner if config.train.average else state.optimizer
+        updates, optimizer_state = optimizer.update(clipped, before, state.params, value=metrics["loss"])
+        rate = hyper["learning_rate"] * learning_rate_factor(config, state.step, total_steps)
+        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
         metrics["grad_norm"] = optax.tree.norm(gradients)
+        if config.train.average:
+            average = _move_average(state.optimizer.average, params, state.step, config.train.average)
+            optimizer_state = Averaged(optimizer_state, average)
         after = TrainState(state.step + 1, params, statistics, optimizer_state)
         if config.train.skip_not_finite:
             skipped = ~jnp.isfinite(metrics["grad_norm"])
             metrics["skipped"] = skipped.astype(jnp.result_type(float))
-            before = state._replace(step=after.step)
-            after = jax.tree.map(lambda old, new: jnp.where(skipped, old, new), before, after)
+            unchanged = state._replace(step=after.step)
+            after = jax.tree.map(lambda old, new: jnp.where(skipped, old, new), unchanged, after)
         return after, metrics
 
     return step
+
+
+def _move_average(average: dict, params: dict, step: Array, decay: float) -> dict:
+    """Return the moving average of the parameters. It forgets faster at first, as it starts at the initial ones."""
+    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, average, params)
 
 
 def _add_up(part: Callable, statistics: dict, batch: Batch, number: int):

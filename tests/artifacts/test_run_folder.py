@@ -140,6 +140,44 @@ def test_a_run_of_a_version_with_fewer_fields_may_be_resumed(run):
     assert "holds a run of another configuration" in refused(run_folder.check, str(run), config)
 
 
+def _changed(run, **fields) -> str:
+    """Write the configuration with other fields, which count as those of the run; return the error for the others."""
+    config = run_folder.read_config(str(run))
+    for field, value in fields.items():
+        *path, last = field.split("__")
+        part = config
+        for name in path:
+            part = part[name]
+        part[last] = value
+    return refused(run_folder.check, str(run), config)
+
+
+def test_an_optimiser_with_another_state_is_refused(run):
+    assert '-optimizer structure = "adam"' in _changed(run, optimizer__name="sgd").replace("config.", "")
+    assert "adam with plateau" in _changed(run, optimizer__schedule__name="plateau")
+
+
+def test_a_schedule_that_depends_on_the_length_is_named_if_the_length_changes(run, caplog):
+    config = run_folder.read_config(str(run))
+    config.optimizer.schedule.name = "cosine"
+    (run / "config.json").write_text(run_folder.config_text(config))
+    config.train.steps, config.method.mmvm.anneal_alpha.fraction = 6, 0.15
+    with caplog.at_level("WARNING", logger="mmvm_jax"):
+        assert not run_folder.check(str(run), config)
+    assert '-config.optimizer.schedule.length of training = "3 steps"' in caplog.text
+
+
+def test_beta_is_annealed_to_the_same_step(run):
+    assert "+config.method.anneal_beta.shape" in _changed(run, method__anneal_beta__shape="linear")
+    config = run_folder.read_config(str(run))
+    config.method.anneal_beta.update({"shape": "linear", "steps": 2})
+    (run / "config.json").write_text(run_folder.config_text(config))
+    config.train.steps, config.method.mmvm.anneal_alpha.fraction = 6, 0.15
+    assert not run_folder.check(str(run), config)
+    config.method.anneal_beta.update({"steps": 0, "fraction": 0.5, "cycles": 2})
+    assert '+config.method.anneal_beta.period = "3 steps"' in refused(run_folder.check, str(run), config)
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", "half", "objects", "incomplete", "scalar"])
 def test_a_damaged_prior_is_named_and_not_used(run, content, caplog):
     path = run / "prior.npz"

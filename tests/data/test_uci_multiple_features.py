@@ -1,5 +1,7 @@
 """UCI Multiple Features: six tables in both layouts, standardised by the training examples."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from mmvm_jax.data import uci_multiple_features as uci
 from mmvm_jax.errors import UserError
 
 
+@functools.cache
 def table(name: str) -> np.ndarray:
     """Random numbers whose first column tells the row, and a last column that never varies."""
     values = np.random.default_rng(0).normal(5, 3, (2000, uci.VIEWS[name]))
@@ -15,18 +18,24 @@ def table(name: str) -> np.ndarray:
     return np.round(values, 4)
 
 
+@functools.cache
+def content(layout: str, name: str) -> str:
+    """The file of a view."""
+    rows = table(name)
+    if layout == "published":
+        lines = ["  " + "  ".join(f"{value:.4f}" for value in row) + " " for row in rows]
+    else:
+        lines = [",".join(map(str, [*range(rows.shape[1]), 0]))]
+        lines += [",".join(map(str, [*row, number // 200])) for number, row in enumerate(rows)]
+    return "\n".join(lines) + "\n"
+
+
 @pytest.fixture(params=["published", "csv"])
 def raw_files(request, manual):
     folder = manual("uci_multiple_features")
     for name in uci.VIEWS:
-        rows = table(name)
-        if request.param == "published":
-            lines = ["  " + "  ".join(f"{value:.4f}" for value in row) + " " for row in rows]
-            (folder / f"mfeat-{name}").write_text("\n".join(lines) + "\n")
-        else:
-            lines = [",".join(map(str, [*range(rows.shape[1]), 0]))]
-            lines += [",".join(map(str, [*row, number // 200])) for number, row in enumerate(rows)]
-            (folder / f"mfeat-{name}.csv").write_text("\n".join(lines) + "\n")
+        path = folder / (f"mfeat-{name}" if request.param == "published" else f"mfeat-{name}.csv")
+        path.write_text(content(request.param, name))
     return folder
 
 

@@ -116,7 +116,7 @@ def test_the_whole_path_with_the_workdir_in_a_bucket(bucket, tmp_path):
     np.savez(tmp_path / "data.npz", **tiny.arrays())
     main = ["mmvm_jax.main", "--config=configs/own_data.py:quicktest", f"--config.data.path={tmp_path}/data.npz"]
     main += ["--config.train.batch_size=16", "--config.evaluation.batch_size=16", "--config.network.latent_dim=3"]
-    main += ["--config.modalities=('photo','height')", f"--workdir={bucket}/run"]
+    main += ["--config.modalities=('height','spikes')", f"--workdir={bucket}/run"]
     _run(*main, "--mode=train")
     assert "cannot" not in _run(*main)
     assert "Nothing left to do" in _run(*main)

@@ -176,7 +176,7 @@ def own_data_flags(folder, *more):
     """Arguments of a quick run on data of the user's own, which are written to ``folder``."""
     np.savez(folder / "data.npz", **tiny.arrays(), labels=np.arange(tiny.N) % 3)
     flags = ["--config=configs/own_data.py:quicktest", f"--config.data.path={folder}/data.npz"]
-    flags += ["--config.modalities=('photo','height')", "--config.network.latent_dim=3"]
+    flags += ["--config.modalities=('height','spikes')", "--config.network.latent_dim=3"]
     flags += ["--config.train.batch_size=16", "--config.evaluation.batch_size=8"]
     return ["-m", "mmvm_jax.main", *flags, *more]
 
