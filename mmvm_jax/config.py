@@ -95,12 +95,13 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
             },
         }
     )
-    config.train = ConfigDict(
+    config.train = _Section(
         {
             "batch_size": 128,  # over all devices
             "accumulate": 1,  # pieces of a batch that a device computes one after the other to save memory
             "epochs": 25.0,  # used if steps is 0
             "steps": 0,
+            "start_from": "",  # workdir of another run with the same networks, whose parameters training starts from
             "checkpoint_every": 500,  # steps
             "log_every": 50,  # steps
             # Training stops after ``patience`` checkpoints (0: never) without improvement of the metric on a share of

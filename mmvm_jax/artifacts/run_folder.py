@@ -258,7 +258,7 @@ def _training_part(text: str) -> dict:
     for place in ("dir", "path"):  # own data are known by their fingerprint
         values.get("data", {}).pop(place, None)
     method, train = values["method"], values["train"]
-    for name in ("skip_not_finite", "log_every", "checkpoint_every"):
+    for name in ("skip_not_finite", "log_every", "checkpoint_every", "start_from"):
         train.pop(name, None)
     steps, epochs = train.pop("steps"), train.pop("epochs")
     read = ("name", "beta", "anneal_beta", method["name"])

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mmvm_jax.data.alignment import align
 from mmvm_jax.data.arrays import MASK, RESERVED
 from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.runtime.progress import log
@@ -15,10 +16,12 @@ def as_arrays(data: Mapping) -> dict[str, np.ndarray]:
     Accepts NumPy and JAX arrays, nested lists, DataFrames and Series, sparse matrices, masked arrays in which whole
     examples are masked, and lists of arrays with None for absent examples. A value that is None is left out.
 
+    Tables whose indexes share labels but differ are aligned by their labels: the examples are all labels, in the order
+    of their first appearance, and a table without a label lacks this example.
+
     Raises:
-      UserError: a value is not an array, or tables have different indexes.
+      UserError: a value is not an array, or tables cannot be aligned.
     """
-    _check_indexes(data)
     arrays = {}
     for name, values in data.items():
         if isinstance(name, str) and name.endswith(MASK) and data.get(name.removesuffix(MASK), name) is None:
@@ -30,7 +33,7 @@ def as_arrays(data: Mapping) -> dict[str, np.ndarray]:
         arrays[name] = array
         if present is not None and f"{name}{MASK}" not in data:
             arrays[f"{name}{MASK}"] = present
-    return arrays
+    return align(data, arrays)
 
 
 def columns_of(values) -> tuple[str, ...]:
@@ -112,20 +115,3 @@ def _all_numbers(values: np.ndarray) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _check_indexes(data: Mapping) -> None:
-    """Raise UserError if tables index the same examples in different orders, since rows are paired by position."""
-    first = None
-    for name, values in data.items():
-        index = getattr(values, "index", None)
-        if index is None or callable(index):  # lists have a method of this name
-            continue
-        labels = list(index)
-        first = first or (name, labels)
-        if labels != first[1] and set(labels) & set(first[1]):
-            raise UserError(
-                f"tables '{first[0]}' and '{name}' have the same index in another order, or not all of it; allowed: "
-                f"the same examples in the same order, as by {name}.loc[{first[0]}.index]; or arrays, as by "
-                ".to_numpy(), whose rows are paired by position"
-            )

@@ -10,6 +10,7 @@ from mmvm_jax.data.description import Description
 from mmvm_jax.data.rows import MemoryRows, NpzRows
 from mmvm_jax.data.units import warn_of_codes
 from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.runtime.progress import log
 from mmvm_jax.types import Batch, Modality
 
 
@@ -52,8 +53,8 @@ class Inputs:
         for name in offered:
             if name not in by_name:
                 raise unknown_name("an array of the input", name, by_name)
+            _order_columns(rows, name, description.columns.get(name))
             _check_shape(by_name[name], rows.headers[name])
-            _check_columns(name, rows.columns.get(name), description.columns.get(name))
         for name in names:
             if name not in offered:
                 raise unknown_name("a modality given", name, offered)
@@ -123,11 +124,16 @@ def _check_shape(modality: Modality, header) -> None:
         raise UserError(f"array '{modality.name}' is {list(header.shape)}; allowed: [{allowed}], as in training")
 
 
-def _check_columns(name: str, given: tuple[str, ...] | None, trained: tuple[str, ...] | None) -> None:
-    """Raise UserError if a table's columns differ from those of training, since they are read by position."""
-    if given and trained and given != trained:
-        place = next(place for place, pair in enumerate(zip(given, trained, strict=True)) if pair[0] != pair[1])
-        raise UserError(
-            f"table '{name}' has the column '{given[place]}' in place {place}; allowed: '{trained[place]}' there, and "
-            "all columns in the order of training"
-        )
+def _order_columns(rows: MemoryRows | NpzRows, name: str, trained: tuple[str, ...] | None) -> None:
+    """Bring the columns of a table into the order of training, without columns that training did not have.
+
+    Raises:
+      UserError: the table lacks a column.
+    """
+    given = rows.columns.get(name)
+    if not isinstance(rows, MemoryRows) or not given or not trained or given == trained:
+        return
+    if lacking := [column for column in trained if column not in given]:
+        raise UserError(f"table '{name}' has no column '{lacking[0]}'; allowed: all columns of training, in any order")
+    log.info("table '%s': %d columns are read in the order of training", name, len(trained))
+    rows.select_columns(name, [given.index(column) for column in trained])

@@ -48,6 +48,11 @@ class MemoryRows:
         self.headers = as_arrays(arrays)
         self.columns = {name: columns_of(values) for name, values in arrays.items() if columns_of(values)}
 
+    def select_columns(self, name: str, places: list[int]) -> None:
+        """Replace a table by its columns at these places."""
+        self.headers[name] = self.headers[name][:, places]
+        self.columns[name] = tuple(self.columns[name][place] for place in places)
+
     def read(self, name: str) -> np.ndarray:
         """Read a whole array."""
         return self.headers[name]

@@ -22,7 +22,7 @@ from mmvm_jax.runtime.signals import Interruption
 from mmvm_jax.training.early_stopping import EarlyStopping
 from mmvm_jax.training.feeding import feed
 from mmvm_jax.training.optimizer import hyper_parameters
-from mmvm_jax.training.state import TrainState, first_batch, init_state
+from mmvm_jax.training.state import TrainState, first_batch, init_state, start_from
 from mmvm_jax.training.step import make_step
 from mmvm_jax.training.step_checks import NotFinite, check_finite, enough_memory, explain
 
@@ -82,10 +82,13 @@ def train(
     batches = feed(data.train, config.train.batch_size, config.seed)
     total_steps = num_steps(config, len(data.train.labels))
     with Interruption() as interruption, _open(config, workdir) as checkpoints, enough_memory(config):
-        state, progress = init_state(config, model, method, first_batch(config, data)), {}
+        batch = first_batch(config, data)
+        state, progress = init_state(config, model, method, batch), {}
         if restored := processes.from_first(checkpoints.newest.restore, state):
             state, progress = restored.state, restored.progress
             batches.position.set_state(progress["batches"])
+        elif config.train.start_from:
+            state = processes.from_first(start_from, config, model, state, batch)
         processes.from_first(checkpoints.newest.check_room_for_run, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         start, state = int(state.step), devices.replicate(state)
         if start > total_steps:

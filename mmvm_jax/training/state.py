@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mmvm_jax.artifacts import run_folder
 from mmvm_jax.artifacts.checkpoints import BEST, NEWEST, Checkpoints, Restored
 from mmvm_jax.data.batches import Batches
 from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.errors import UserError
 from mmvm_jax.models.model import Model, join_statistics, split_statistics
-from mmvm_jax.objectives.method import Method
+from mmvm_jax.objectives.method import Method, make_method
+from mmvm_jax.runtime.progress import log
 from mmvm_jax.training.optimizer import make_optimizer
 from mmvm_jax.types import Array, Batch
 
@@ -49,9 +51,7 @@ def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState
         # Initialisers make float32 even where the default precision is another.
         variables = jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), variables)
         params, statistics = split_statistics(variables)
-        optimizer = make_optimizer(config).init(params)
-        optimizer = Averaged(optimizer, params) if config.train.average else optimizer
-        return TrainState(jnp.zeros((), jnp.int32), params, statistics, optimizer)
+        return _first_state(config, params, statistics)
 
     return jax.jit(init)(jnp.uint32(config.seed), batch)
 
@@ -59,6 +59,31 @@ def init_state(config, model: Model, method: Method, batch: Batch) -> TrainState
 def first_batch(config, data: DataSet) -> Batch:
     """Return the first batch of training."""
     return next(Batches(data.train, config.train.batch_size, config.seed))
+
+
+def start_from(config, model: Model, state: TrainState, batch: Batch) -> TrainState:
+    """Return the state before the first step with the parameters of the run in ``config.train.start_from``.
+
+    Raises:
+      UserError: there is no run, or its parameters have other shapes.
+    """
+    workdir, field = config.train.start_from, f"config.train.start_from is {config.train.start_from}"
+    theirs = run_folder.read_config(workdir)
+    try:
+        found = restore(theirs, model, make_method(theirs.method), batch, workdir).state
+    except UserError as error:
+        raise UserError(f"{field}: no checkpoint with the same modalities and networks; allowed: such a run") from error
+    params, statistics = split_statistics(found.variables)
+    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, state.params):
+        raise UserError(f"{field}, whose method {theirs.method.name} has other parameters; allowed: the same method")
+    log.info("starting from the parameters of %s, after %d steps", workdir, int(found.step))
+    return _first_state(config, params, statistics)
+
+
+def _first_state(config, params: dict, statistics: dict) -> TrainState:
+    optimizer = make_optimizer(config).init(params)
+    optimizer = Averaged(optimizer, params) if config.train.average else optimizer
+    return TrainState(jnp.zeros((), jnp.int32), params, statistics, optimizer)
 
 
 def num_bytes(config, model: Model, method: Method, batch: Batch) -> int:

@@ -9,6 +9,7 @@ import scipy.sparse
 import tiny
 
 from mmvm_jax.data import dataset_from_arrays, own_data
+from mmvm_jax.data.containers import as_arrays
 from mmvm_jax.data.description import describe, from_text, to_text
 from mmvm_jax.data.inputs import Inputs
 from mmvm_jax.data.rows import MemoryRows
@@ -173,20 +174,66 @@ def test_named_modalities_are_enough(modalities, tmp_path):
         read({"a": X, "b": Y, **others}, ("a", "c"))
 
 
-def test_tables_of_other_orders_are_not_paired_by_position():
+def test_tables_are_aligned_by_their_indexes(caplog):
+    caplog.set_level("INFO", logger="mmvm_jax")
     index = [f"s{i}" for i in range(N)]
-    read({"a": Frame(X, index), "b": Frame(Y, index), "labels": Frame(np.arange(N) % 2)})
-    with pytest.raises(UserError, match=r"tables 'a' and 'b' have the same index in another order.*b.loc\[a.index\]"):
-        read({"a": Frame(X, index), "b": Frame(Y, index[::-1])})
+    whole = read({"a": Frame(X, index), "b": Frame(Y, index), "labels": Frame(np.arange(N) % 2, index)})
+    assert "aligned" not in caplog.text
+    shuffled = read({"a": Frame(X, index), "b": Frame(Y[::-1], index[::-1]), "labels": Frame(np.arange(N) % 2, index)})
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(shuffled.train.inputs[name], whole.train.inputs[name])
+    np.testing.assert_array_equal(shuffled.train.labels, whole.train.labels)
+    assert f"tables are aligned by their indexes: {N} examples, of which 0 lack 'a'" in caplog.text
 
 
-def test_tables_are_used_with_the_columns_of_training():
+def test_an_example_without_a_row_lacks_the_table():
+    index = [f"s{i}" for i in range(N)]
+    frames = {"a": Frame(X[5:], index[5:]), "b": Frame(Y[: N - 3], index[: N - 3])}
+    arrays = as_arrays(frames | {"labels": Frame(np.arange(3, N) % 2, index[3:])})
+    order = [*range(5, N), *range(5)]  # of the first appearance
+    np.testing.assert_array_equal(arrays["a"][: N - 5], X[5:])
+    np.testing.assert_array_equal(arrays["a__present"], [row >= 5 for row in order])
+    np.testing.assert_array_equal(arrays["b__present"], [row < N - 3 for row in order])
+    np.testing.assert_array_equal(arrays["b"][arrays["b__present"]], Y[[row for row in order if row < N - 3]])
+    np.testing.assert_array_equal(arrays["labels"], [row % 2 if row >= 3 else -1 for row in order])
+
+
+def test_masks_are_aligned_with_their_tables():
+    index, seen = [f"s{i}" for i in range(N)], np.arange(N) % 3 == 0
+    arrays = as_arrays({
+        "a": Frame(X, index), "b": Frame(Y[::-1], index[::-1]), "b__present": Frame(seen[::-1], index[::-1]),
+    })  # fmt: skip
+    np.testing.assert_array_equal(arrays["b__present"], seen)
+    positional = as_arrays({"a": Frame(X, index), "b": Frame(Y[::-1], index[::-1]), "b__present": seen[::-1]})
+    np.testing.assert_array_equal(positional["b__present"], seen)
+
+
+def test_tables_that_cannot_be_aligned_are_named():
+    index = [f"s{i}" for i in range(N)]
+    with pytest.raises(UserError, match="'labels' has no index, but the tables a, b have different ones"):
+        read({"a": Frame(X, index), "b": Frame(Y, index[::-1]), "labels": np.arange(N) % 2})
+    with pytest.raises(UserError, match="the index of table 'b' has 's0' twice"):
+        read({"a": Frame(X, index), "b": Frame(Y, ["s0", *index[:-1]])})
+    others = [f"t{i}" for i in range(N)]
+    np.testing.assert_array_equal(as_arrays({"a": Frame(X, index), "b": Frame(Y, others)})["b"], Y)  # by position
+
+
+def test_columns_are_read_by_name():
     dataset = dataset_from_arrays({"a": Frame(X, columns=[*"uvwxy"]), "b": Y}, tiny.config().data)
     description = from_text(to_text(describe(dataset)))
-    for given in (Frame(X, columns=[*"uvwxy"]), X):
-        assert Inputs(description, MemoryRows({"a": given})).length == N
-    with pytest.raises(UserError, match="table 'a' has the column 'x' in place 2; allowed: 'w' there"):
-        Inputs(description, MemoryRows({"a": Frame(X, columns=[*"uvxwy"])}))
+    (expected,) = Inputs(description, MemoryRows({"a": X})).blocks(N)
+    order = [1, 0, 3, 2, 4]
+    more = np.concatenate([X[:, order], X[:, :1]], axis=1)
+    for given in (
+        Frame(X, columns=[*"uvwxy"]),
+        Frame(X[:, order], columns=[*"vuxwy"]),
+        Frame(more, columns=[*"vuxwyz"]),
+    ):
+        (block,) = Inputs(description, MemoryRows({"a": given})).blocks(N)
+        np.testing.assert_array_equal(block.arrays["a"], X)
+        np.testing.assert_array_equal(block.batch.inputs["a"], expected.batch.inputs["a"])
+    with pytest.raises(UserError, match="table 'a' has no column 'w'; allowed: all columns of training, in any order"):
+        Inputs(description, MemoryRows({"a": Frame(X, columns=[*"uvqxy"])}))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])

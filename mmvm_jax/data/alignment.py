@@ -1,0 +1,74 @@
+"""Alignment of tables by the labels of their indexes."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mmvm_jax.data.arrays import MASK, RESERVED
+from mmvm_jax.errors import UserError
+from mmvm_jax.runtime.progress import log
+
+
+def align(data: Mapping, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays with their rows in one order, given the tables that they were made of.
+
+    Nothing changes if all indexes are equal, if no label occurs in two tables, or if the indexes are mere row numbers.
+
+    Args:
+      data: the tables by name. Those without an index are paired by position.
+      arrays: their contents, and masks ``<name>__present``.
+
+    Raises:
+      UserError: an index has a label twice, or there are arrays without an index among tables in different orders.
+    """
+    indexes = {name: list(data[name].index) for name in arrays if name in data and _has_labels(data[name])}
+    union = list(dict.fromkeys(label for labels in indexes.values() for label in labels))
+    if all(labels == union for labels in indexes.values()) or len(union) == sum(map(len, indexes.values())):
+        return arrays
+    _check(indexes, arrays)
+    aligned = {}
+    for name, labels in indexes.items():
+        place = {label: row for row, label in enumerate(labels)}
+        has_row = np.array([label in place for label in union])
+        values = arrays[name][[place.get(label, 0) for label in union]]
+        if name.endswith(MASK):
+            aligned[name] = values & has_row
+        elif name in RESERVED:
+            aligned[name] = _without_unknown(name, values, has_row)
+        else:
+            aligned[name] = values
+            own_mask = arrays.get(f"{name}{MASK}", np.ones(len(labels), bool))
+            if f"{name}{MASK}" not in indexes and not (has_row.all() and own_mask.all()):
+                aligned[f"{name}{MASK}"] = own_mask[[place.get(label, 0) for label in union]] & has_row
+    lacking = ", ".join(f"{len(union) - len(labels)} lack '{name}'" for name, labels in indexes.items())
+    log.info("tables are aligned by their indexes: %d examples, of which %s", len(union), lacking)
+    return aligned
+
+
+def _has_labels(values) -> bool:
+    index = getattr(values, "index", None)
+    return index is not None and not callable(index) and type(index).__name__ != "RangeIndex"  # lists have a method
+
+
+def _check(indexes: dict[str, list], arrays: dict[str, np.ndarray]) -> None:
+    for name, labels in indexes.items():
+        if len(set(labels)) < len(labels):
+            repeated = next(label for label in labels if labels.count(label) > 1)
+            raise UserError(f"the index of table '{name}' has {repeated!r} twice; allowed: each label once")
+    for name in arrays:
+        if name not in indexes and name.removesuffix(MASK) not in indexes:
+            raise UserError(
+                f"'{name}' has no index, but the tables {', '.join(indexes)} have different ones; allowed: tables with "
+                "indexes only, or arrays only, as by .to_numpy(), whose rows are paired by position"
+            )
+
+
+def _without_unknown(name: str, values: np.ndarray, has_row: np.ndarray) -> np.ndarray:
+    """Return labels in which those of examples without a row are unknown."""
+    if has_row.all():
+        return values
+    if name != "labels":
+        raise UserError(f"the index of '{name}' lacks {np.sum(~has_row)} examples; allowed: all of them")
+    values = values.astype(object if values.dtype.kind not in "iuf" else values.dtype)
+    values[~has_row] = None if values.dtype.kind == "O" else -1
+    return values
