@@ -12,12 +12,14 @@ import operator
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from mmvm_jax.artifacts import run_folder
+from mmvm_jax.artifacts.metric_writers import read_metrics
 from mmvm_jax.config import own_data as default_config
 from mmvm_jax.data import builders, dataset_from_arrays
 from mmvm_jax.data.inputs import Inputs
@@ -30,16 +32,66 @@ from mmvm_jax.inference.predictor import Outputs, Predictor, load_predictor
 from mmvm_jax.runtime import compilation_cache, devices, object_storage, self_check
 from mmvm_jax.training.step_checks import NotFinite
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mmvm_jax.evaluation.evaluate import Evaluation
+
 __all__ = ["FittedModel", "default_config", "export", "fit", "load"]
 
 _COUNT = Range(1, 10**9)  # of examples, or draws of an example
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class FittedModel:
-    """A trained model. ``mmvm_jax.inference.predictor.Predictor`` documents the outputs of each task."""
+    """A trained model. ``mmvm_jax.inference.predictor.Predictor`` documents the outputs of each task.
+
+    Attributes:
+      predictor: encodes, imputes and generates.
+      config: configuration of the run.
+      lines: the lines of ``metrics.jsonl``; empty for an exported model.
+    """
 
     predictor: Predictor
+    config: ConfigDict
+    lines: Sequence[dict] = ()
+
+    def __repr__(self) -> str:
+        modalities = self.predictor.description.modalities
+        shapes = ", ".join(f"{one.name} ({one.kind} {'x'.join(map(str, one.shape))})" for one in modalities)
+        steps = self.lines[-1]["step"] if self.lines else "unknown"
+        return (
+            f"FittedModel of {self.config.method.name}, latents of {self.config.network.latent_dim} dimensions\n"
+            f"  modalities: {shapes}\n  training steps: {steps}"
+        )
+
+    @property
+    def history(self) -> dict[str, dict[str, np.ndarray]]:
+        """Metrics of training: {split: {"step": [K], name: [K]}}, NaN if a value is not finite.
+
+        ``pandas.DataFrame(model.history["train"])`` makes a table of them.
+        """
+        splits = dict.fromkeys(line["split"] for line in self.lines)
+        return {split: _columns([line for line in self.lines if line["split"] == split]) for split in splits}
+
+    def evaluate(self, data: Mapping) -> "Evaluation":
+        """Return all metrics, ``.values``, and the examples for ``figures``, as ``mmvm_jax.main`` computes them.
+
+        Probes and classifiers learn from the training examples of ``data``; the metrics are those of its test examples.
+        """
+        from mmvm_jax.evaluation.evaluate import evaluate  # imported late: slow, and few need it
+
+        description, chosen = self.predictor.description, self.config.copy_and_resolve_references()
+        chosen.data.kinds = ",".join(f"{one.name}={one.kind}" for one in description.modalities)
+        names = [one.name for one in description.modalities]
+        dataset = dataset_from_arrays(data, chosen.data, names, description)
+        return evaluate(chosen, self.predictor.trained, dataset, self.predictor.prior)
+
+    def figures(self, evaluation: "Evaluation") -> "dict[str, Figure]":
+        """Return the figures of a report by name, such as "cross_generation", "latents" and "learning_curves"."""
+        from mmvm_jax.report.report import draw  # likewise
+
+        return dict(draw(self.config, evaluation, self.predictor.description, list(self.lines)))
 
     def encode(self, data: Mapping) -> dict[str, np.ndarray]:
         """Return the latents given each modality and given all: ``<name>__mean`` [N, D], ``joint__mean`` [N, D], ..."""
@@ -67,7 +119,12 @@ class FittedModel:
         return Inputs(self.predictor.description, MemoryRows(data))
 
 
-def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | os.PathLike | None = None) -> FittedModel:
+def fit(
+    data: Mapping,
+    config: ConfigDict | None = None,
+    workdir: str | os.PathLike | None = None,
+    callbacks: Sequence[Callable] = (),
+) -> FittedModel:
     """Train a model on data in memory.
 
     Compiled programs are kept in the user's cache folder, like those of the commands, or in
@@ -78,9 +135,12 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | os.PathL
     Args:
       data: arrays by name.
       config: as for the command, see ``default_config()``. Of ``config.data``, only ``kinds``, ``likelihoods``,
-        ``validation`` and ``missing`` are read. If None, the default, with a smaller batch size for few examples.
+        ``weights``, ``validation`` and ``missing`` are read. If None, the default, with a smaller batch size for few
+        examples.
       workdir: folder of the run, local or in object storage, which ``load`` and ``mmvm_jax.infer`` can read. If it
         holds a run, training resumes. If None, nothing is kept on disk unless training fails.
+      callbacks: functions (step, split, {name: value or None}), called with every line of metrics. An exception that
+        one raises ends the training.
 
     Raises:
       UserError: the data, the configuration or the workdir cannot be used, or training failed. ``NotFinite`` names
@@ -96,10 +156,10 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | os.PathL
     self_check.check()
     if workdir is not None:
         with object_storage.local_copy(workdir, "workdir") as local:
-            return _fit(chosen, dataset, local)
+            return _fit(chosen, dataset, local, callbacks)
     with tempfile.TemporaryDirectory(prefix="mmvm_jax_") as temporary:
         try:
-            return _fit(chosen, dataset, temporary)
+            return _fit(chosen, dataset, temporary, callbacks)
         except Stopped as error:
             raise Stopped("stopped; nothing is kept, since no workdir was given") from error
         except NotFinite as error:
@@ -107,12 +167,12 @@ def fit(data: Mapping, config: ConfigDict | None = None, workdir: str | os.PathL
             raise NotFinite(error.step, error.terms, f"{error.details}. The workdir is {kept}") from error
 
 
-def _fit(config: ConfigDict, dataset, workdir: str) -> FittedModel:
+def _fit(config: ConfigDict, dataset, workdir: str, callbacks: Sequence[Callable]) -> FittedModel:
     with run_folder.locked(workdir):
         run_folder.check(workdir, config)
         modalities = run_folder.check_data(workdir, config, dataset)
         dataset = dataclasses.replace(dataset, modalities=modalities)
-        run.train_run(config, dataset, workdir)
+        run.train_run(config, dataset, workdir, callbacks)
     return load(workdir)
 
 
@@ -123,7 +183,14 @@ def load(workdir: str | os.PathLike) -> FittedModel:
       UserError: the folder has no run or no checkpoint, or JAX computes wrong values on this machine.
     """
     with object_storage.local_copy(workdir, "workdir") as local:
-        return FittedModel(load_predictor(local))
+        return FittedModel(load_predictor(local), run_folder.read_config(local), read_metrics(local))
+
+
+def _columns(lines: list[dict]) -> dict[str, np.ndarray]:
+    """Return the numbers of some lines by name."""
+    names = [name for name in lines[0] if name != "split"]
+    column = lambda name: [np.nan if line.get(name) is None else line[name] for line in lines]
+    return {name: np.array(column(name), int if name == "step" else float) for name in names}
 
 
 def _number(name: str, value, allowed: Range) -> int:

@@ -17,6 +17,7 @@ READ_BY_DATA_SETS = {
     "path": ("own_data",),
     "kinds": ("own_data",),
     "likelihoods": ("own_data",),
+    "weights": ("own_data",),
 }
 READ_BY_KIND = ("mlp", "small_cnn")
 
@@ -48,7 +49,7 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
     config.imports = tuple(imports)
     config.seed = 0
     config.precision = "float32"  # of the networks: or "bfloat16"; all else is float32
-    config.tracker = "none"  # of metrics, beside metrics.jsonl and TensorBoard: or "wandb"
+    config.tracker = "none"  # of metrics, beside metrics.jsonl and TensorBoard: or "wandb", "mlflow"
     config.modalities = ()  # names; empty for all that the data set has
     config.data = _Section(
         {
@@ -62,6 +63,7 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
             "path": "",  # the .npz file
             "kinds": "",  # to replace those inferred: "name=kind,name=kind"
             "likelihoods": "",  # likewise: "name=likelihood,..."
+            "weights": "",  # of log-likelihoods in the loss: "name=weight,..."; 0.25 for counts, 1 for other kinds
             "validation": 0.0,  # share of the training examples to evaluate on instead of the test split
             "missing": {"pattern": "random", "rate": 0.0, "modality": "", "split": "train", "seed": 0},
         }

@@ -1,20 +1,18 @@
-"""Writers of metrics: ``metrics.jsonl``, TensorBoard event files and, optionally, Weights & Biases."""
+"""Writers of metrics: ``metrics.jsonl``, TensorBoard event files, a tracker, and callbacks of the user."""
 
 import contextlib
-import importlib.util
 import json
 import os
-import secrets
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from mmvm_jax.errors import UserError, first_line, unknown_name
+from mmvm_jax.artifacts.trackers import TRACKERS
 from mmvm_jax.runtime import processes
 from mmvm_jax.runtime.files import write_text
 
 METRICS_FILE = "metrics.jsonl"
-TRACKERS = ("none", "wandb")
 
 
 class _Sink(Protocol):
@@ -27,18 +25,25 @@ class _Sink(Protocol):
 
 
 class MetricWriter:
-    """Context that writes scalars to ``<workdir>/metrics.jsonl``, to TensorBoard and to ``config.tracker``."""
+    """Context that writes scalars to ``<workdir>/metrics.jsonl``, TensorBoard, ``config.tracker`` and callbacks."""
 
-    def __init__(self, workdir: str, config, from_step: int = 0):
+    def __init__(self, workdir: str, config, from_step: int = 0, callbacks: Sequence[Callable] = ()):
         """Open the destinations. Lines after ``from_step`` are removed, since those steps will be repeated.
+
+        Args:
+          workdir: folder of the run.
+          config: configuration of the run.
+          from_step: step from which training resumes.
+          callbacks: functions (step, split, {name: value or None}), called in every process.
 
         Raises:
           UserError: the tracker cannot be reached.
         """
         self._sinks: list[_Sink] = []
-        if config.tracker != "none" and processes.is_first():
-            self._sinks.append(_WeightsAndBiases(workdir, config))  # first, as it may fail
-        self._sinks += [_Lines(workdir, from_step), _TensorBoard(workdir, from_step)]
+        tracker = TRACKERS[config.tracker]
+        if tracker is not None and processes.is_first():
+            self._sinks.append(tracker(workdir, config))  # first, as it may fail
+        self._sinks += [_Lines(workdir, from_step), _TensorBoard(workdir, from_step), _Callbacks(callbacks)]
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
         """Append one line. Values that are not finite are null in ``metrics.jsonl``, and omitted elsewhere."""
@@ -86,51 +91,16 @@ class _TensorBoard:
         self._writer.close()
 
 
-class _WeightsAndBiases:
-    """Weights & Biases. Resumes the run of this workdir; WANDB_* sets the project and the offline mode."""
-
-    def __init__(self, workdir: str, config):
-        import wandb  # an optional dependency
-
-        path = os.path.join(workdir, "wandb_id")
-        if not os.path.exists(path):
-            with open(path, "x") as file:
-                file.write(secrets.token_hex(4))
-        with open(path) as file:
-            name = file.read().strip()
-        try:
-            self._run = wandb.init(
-                project=os.environ.get("WANDB_PROJECT", "mmvm_jax"),
-                id=name,
-                resume="allow",
-                reinit="create_new",  # runs side by side need one each
-                name=os.path.basename(os.path.abspath(workdir)),
-                dir=workdir,
-                config=config.to_dict(),
-                settings=wandb.Settings(silent=True, console="off"),
-            )
-        except wandb.Error as error:
-            raise UserError(
-                f"config.tracker='wandb': {first_line(error)}; log in (wandb login), or set WANDB_MODE=offline",
-                exit_code=1,
-            ) from error
-        # wandb's own step must not decrease, but training that resumes from a checkpoint repeats steps.
-        self._run.define_metric("*", step_metric="step")
+class _Callbacks:
+    def __init__(self, functions: Sequence[Callable]):
+        self._functions = functions
 
     def write(self, step, split, numbers):
-        known = {f"{split}/{name}": value for name, value in numbers.items() if value is not None}
-        self._run.log({"step": step, **known})
+        for function in self._functions:
+            function(step, split, dict(numbers))
 
     def close(self):
-        self._run.finish()
-
-
-def check_tracker(name: str) -> None:
-    """Raise UserError if ``config.tracker`` is unknown or not installed."""
-    if name not in TRACKERS:
-        raise unknown_name("config.tracker", name, TRACKERS)
-    if name != "none" and importlib.util.find_spec(name) is None:
-        raise UserError(f"config.tracker={name!r} is not installed; pip install 'mmvm_jax[{name}]'")
+        pass
 
 
 def read_metrics(workdir: str) -> list[dict]:

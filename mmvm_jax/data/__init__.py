@@ -8,6 +8,7 @@ import numpy as np
 
 from mmvm_jax.data import builders, missing, own_data
 from mmvm_jax.data.dataset import DataSet, with_validation
+from mmvm_jax.data.description import Description
 from mmvm_jax.errors import unknown_name
 from mmvm_jax.runtime import object_storage
 
@@ -51,9 +52,9 @@ def load_dataset(config_data, modalities=()) -> DataSet:
     return _changed(dataset, config_data)
 
 
-def dataset_from_arrays(arrays: Mapping, config_data, modalities=()) -> DataSet:
-    """Load a user's own data from memory; otherwise like ``load_dataset``."""
-    return _changed(own_data.from_arrays(arrays, config_data, modalities), config_data)
+def dataset_from_arrays(arrays: Mapping, config_data, modalities=(), like: Description | None = None) -> DataSet:
+    """Load a user's own data from memory; ``like`` as in ``own_data.from_arrays``, otherwise like ``load_dataset``."""
+    return _changed(own_data.from_arrays(arrays, config_data, modalities, like), config_data)
 
 
 def _changed(dataset: DataSet, config_data) -> DataSet:

@@ -21,7 +21,7 @@ Arrays of text, of dates and of integers called ids are left out. ``config.modal
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -37,13 +37,18 @@ from mmvm_jax.data.arrays import (
     read_presence,
 )
 from mmvm_jax.data.dataset import DataSet, Split, array_heading, select_modalities
+from mmvm_jax.data.description import Description
 from mmvm_jax.data.kinds import LIKELIHOODS, Facts, check_inferred, find_padding, infer_kind, read_facts
 from mmvm_jax.data.labels import read_labels, read_split
 from mmvm_jax.data.rows import MemoryRows, NpzRows
-from mmvm_jax.errors import UserError, unknown_name
+from mmvm_jax.errors import Range, UserError, unknown_name
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.types import Modality
 
+# The default beta is 0.25. Normal and Laplace likelihoods have a scale that beta acts on; counts have none, and overfit
+# with a beta below 1 (docs/choosing.md).
+_WEIGHTS = {"counts": 0.25}
+_WEIGHT = Range(1e-6, 1e6)
 _FAR_COUNTS = 10  # a count beyond this multiple of the 99.9 % quantile is ignored in the mean rate
 _COUNTS_AT_ONCE = 1024  # examples
 
@@ -53,21 +58,22 @@ def load(config_data, modalities=()) -> DataSet:
     return _from_rows(NpzRows(config_data.path, "config.data.path"), config_data, modalities)
 
 
-def from_arrays(arrays: Mapping, config_data, modalities=()) -> DataSet:
+def from_arrays(arrays: Mapping, config_data, modalities=(), like: Description | None = None) -> DataSet:
     """Return the data set of arrays in memory, and log the kinds assigned to them.
 
     Args:
       arrays: by name, as described above.
       config_data: ``config.data``; reads ``kinds`` and ``likelihoods``.
       modalities: names of the modalities to load; all if empty.
+      like: description of the training data of a model, whose modalities and units are used instead of new ones.
 
     Raises:
       UserError: an array or a field is not as described above.
     """
-    return _from_rows(MemoryRows(arrays), config_data, modalities)
+    return _from_rows(MemoryRows(arrays), config_data, modalities, like)
 
 
-def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities) -> DataSet:
+def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities, like: Description | None = None) -> DataSet:
     """Return the data set of ``rows``, which are read in blocks, so that memory holds little more than the result."""
     names = modality_names(rows.headers, modalities)
     length = common_length(rows.headers, names)
@@ -78,9 +84,12 @@ def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities) -> DataSet:
     present = np.stack([present[modality.name] for modality in chosen])
     members = _members([m.name for m in chosen], present, read_split(_optional(rows, "split"), length))
     scales = {m.name: _measure(rows, m.name, row & members[0]) for m, row in zip(chosen, present) if m.kind == "vector"}
+    scales = like.units if like else scales
     digest = hashlib.blake2b(digest_size=8)
     train, test = (_read(rows, chosen, present, labels, theirs, scales, digest) for theirs in members)
-    chosen = tuple(_with_rates(modality, train, row) for row, modality in enumerate(chosen))
+    chosen = (
+        like.modalities if like else tuple(_with_rates(modality, train, row) for row, modality in enumerate(chosen))
+    )
     dataset = DataSet(
         chosen,
         train,
@@ -108,6 +117,7 @@ def _modalities(rows, facts: dict[str, Facts], present, config_data) -> list[Mod
     any_kind = tuple(sorted({likelihood for allowed in LIKELIHOODS.values() for likelihood in allowed}))
     allowed = {name: LIKELIHOODS[kinds[name]] if name in kinds else any_kind for name in names}
     likelihoods = _parse("likelihoods", config_data.likelihoods, allowed)
+    weights = _parse_weights(config_data.weights, names)
     offered = []
     for name, kind in kinds.items():
         check_axes(name, facts[name].shape, kind)
@@ -119,7 +129,7 @@ def _modalities(rows, facts: dict[str, Facts], present, config_data) -> list[Mod
         if kind == "tokens":
             padding = find_padding(rows.read(name)[present[name]])
             modality = dataclasses.replace(modality, padding=padding, end=padding)
-        offered.append(modality)
+        offered.append(dataclasses.replace(modality, weight=weights.get(name, _WEIGHTS.get(kind, 1.0))))
     return offered
 
 
@@ -133,16 +143,34 @@ def _modality(name: str, facts: Facts, kind: str, likelihood: str) -> Modality:
 
 
 def _parse(field: str, text: str, allowed: dict[str, tuple[str, ...]]) -> dict[str, str]:
-    """Parse ``name=value,name=value``."""
-    chosen = {}
-    for part in filter(None, map(str.strip, text.split(","))):
-        name, _, value = map(str.strip, part.partition("="))
-        if name not in allowed:
-            raise unknown_name(f"the modality in config.data.{field}", name, allowed)
+    """Parse ``name=value,name=value``, with values of a table."""
+    chosen = dict(_pairs(field, text, allowed))
+    for name, value in chosen.items():
         if value not in allowed[name]:
             raise unknown_name(f"config.data.{field} for '{name}'", value, allowed[name])
-        chosen[name] = value
     return chosen
+
+
+def _parse_weights(text: str, names: Sequence[str]) -> dict[str, float]:
+    """Parse ``name=weight,name=weight``."""
+    weights = {}
+    for name, value in _pairs("weights", text, names):
+        try:
+            weights[name] = float(value)
+        except ValueError as error:
+            allowed = _WEIGHT.allowed
+            raise UserError(f"config.data.weights for '{name}' is {value!r}; allowed: {allowed}") from error
+        _WEIGHT.check(f"config.data.weights for '{name}'", weights[name])
+    return weights
+
+
+def _pairs(field: str, text: str, names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of ``name=value,name=value``."""
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, value = map(str.strip, part.partition("="))
+        if name not in names:
+            raise unknown_name(f"the modality in config.data.{field}", name, names)
+        yield name, value
 
 
 def _members(names, present: np.ndarray, is_test: np.ndarray) -> list[np.ndarray]:
@@ -230,15 +258,18 @@ def _log_summary(dataset: DataSet) -> None:
     """Log the kinds and likelihoods assigned to the arrays."""
     sizes = f"{len(dataset.train.labels)} training and {len(dataset.test.labels)} test examples"
     log.info("own_data: %s, labels: %s (%d)", sizes, dataset.label_kind, dataset.num_classes)
-    log.info("  %-20s %-16s %-8s %-12s %s", "modality", "shape", "kind", "likelihood", "present in training")
+    log.info("  %-20s %-16s %-8s %-12s %-7s %s", "modality", "shape", "kind", "likelihood", "weight", "in training")
     for modality, row in zip(dataset.modalities, dataset.train.present, strict=True):
         shape = "x".join(map(str, modality.shape))
         log.info(
-            "  %-20s %-16s %-8s %-12s %.0f %%",
+            "  %-20s %-16s %-8s %-12s %-7g %.0f %%",
             modality.name,
             shape,
             modality.kind,
             modality.likelihood,
+            modality.weight,
             100 * row.mean(),
         )
-    log.info("  (to change: config.data.kinds and config.data.likelihoods, as name=value,name=value)")
+    log.info(
+        "  (to change: config.data.kinds, config.data.likelihoods and config.data.weights, as name=value,name=value)"
+    )

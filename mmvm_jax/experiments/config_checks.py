@@ -4,7 +4,7 @@ import functools
 
 from ml_collections import ConfigDict
 
-from mmvm_jax.artifacts.metric_writers import check_tracker
+from mmvm_jax.artifacts.trackers import check_tracker
 from mmvm_jax.config import base, import_modules
 from mmvm_jax.data import DATASETS, INCOMPLETE_SPLITS
 from mmvm_jax.data.missing import PATTERNS

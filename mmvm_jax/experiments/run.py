@@ -5,10 +5,12 @@ import dataclasses
 import functools
 import json
 import os
+from collections.abc import Callable, Sequence
 
 from mmvm_jax.artifacts import run_folder
 from mmvm_jax.artifacts.checkpoints import Checkpoints
 from mmvm_jax.artifacts.metric_writers import read_metrics
+from mmvm_jax.artifacts.trackers import track_evaluation
 from mmvm_jax.data import builders, load_dataset
 from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.data.description import describe
@@ -70,8 +72,14 @@ def run(config, workdir: str, mode: str, command: str) -> None:
             _evaluate_and_report(config, data, workdir, command)
 
 
-def train_run(config, data: DataSet, workdir: str) -> None:
+def train_run(config, data: DataSet, workdir: str, callbacks: Sequence[Callable] = ()) -> None:
     """Train, and write everything that inference needs into the workdir.
+
+    Args:
+      config: configuration of the run.
+      data: the data set.
+      workdir: folder of the run.
+      callbacks: functions (step, split, values), called with every line of metrics.
 
     Raises:
       UserError: training failed.
@@ -91,7 +99,7 @@ def train_run(config, data: DataSet, workdir: str) -> None:
     log.info("training on %s", environment.describe_devices())
     measure = functools.partial(held_out_objective, config, model, method, total_steps=total_steps)
     of_monitored = None if monitored is None else measure(monitored, annealed=False)
-    state = train(config, model, method, training, workdir, measure(data.test), of_monitored)
+    state = train(config, model, method, training, workdir, measure(data.test), of_monitored, callbacks)
     fitted_prior(config, Trained(model, method, state.variables), data, workdir, int(state.step))
 
 
@@ -129,6 +137,7 @@ def _report(config, evaluation, data: DataSet, workdir: str, command: str) -> No
 
     values = {name: evaluation.values[name] for name in sorted(evaluation.values)}
     write_text(os.path.join(workdir, run_folder.EVALUATION_FILE), json.dumps(values, indent=2) + "\n")
+    track_evaluation(workdir, config, int(values[_STEPS]), values)
     log.info("report: drawing figures")
     path = write_report(config, evaluation, describe(data), read_metrics(workdir), workdir, command)
     log.info("Report: %s", path)

@@ -3,11 +3,11 @@
 import textwrap
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from mmvm_jax.data.text import ALPHABET, BLANK
+from mmvm_jax.report.style import styled, subplots
 from mmvm_jax.types import Modality
 
 _SIDE = 0.75  # side of a cell, inches
@@ -27,6 +27,7 @@ class Row(NamedTuple):
     shown: np.ndarray | None = None  # [E] bool; all if None
 
 
+@styled
 def draw_rows(rows: list[Row], vocabularies: dict[str, tuple[str, ...]]) -> Figure:
     """Draw all rows in one figure, one column per example. Rows of real examples have a bold label.
 
@@ -38,7 +39,7 @@ def draw_rows(rows: list[Row], vocabularies: dict[str, tuple[str, ...]]) -> Figu
     width = _TEXT_WIDTH if has_text else _SIDE
     columns = min(len(rows[0].values), _TEXT_COLUMNS if has_text else len(rows[0].values))
     size = (1.7 + width * columns, 0.1 + _SIDE * len(rows))
-    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    figure, axis = subplots(size=size)
     limits = _limits(rows)
     for place, row in enumerate(rows):
         for column in range(columns):

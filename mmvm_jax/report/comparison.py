@@ -6,7 +6,6 @@ import io
 import os
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -14,6 +13,7 @@ from mmvm_jax.artifacts import run_folder
 from mmvm_jax.evaluation import METRICS
 from mmvm_jax.report.figures import CLASS_COLORS
 from mmvm_jax.report.page import read_picture, write_page
+from mmvm_jax.report.style import styled, subplots
 from mmvm_jax.runtime.files import write_text
 
 OBJECTIVE = "objective"
@@ -177,12 +177,13 @@ def _draw(summaries, columns, bound, scores):
         yield "objective", objectives(summaries, bound)
 
 
+@styled
 def trade_off(summaries: list[Summary], scores: list[str]) -> Figure:
     """Draw the reconstruction error against each score: one marker per method, one point per beta."""
     columns = min(2, len(scores))
     rows = -(-len(scores) // columns)
     size = (5.0 * columns + 1.5, 4.2 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    figure, axes = subplots(rows, columns, size=size, squeeze=False)
     for unused in axes.flat[len(scores) :]:
         unused.remove()
     for axis, score in zip(axes.flat, scores):
@@ -197,9 +198,10 @@ def trade_off(summaries: list[Summary], scores: list[str]) -> Figure:
     return figure
 
 
+@styled
 def objectives(summaries: list[Summary], bound: float | None) -> Figure:
     """Draw the objective against beta on a logarithmic axis."""
-    figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    figure, axis = subplots(size=(7.5, 4.2))
     for style, method, points in _by_method(summaries, (OBJECTIVE,)):
         y, error = np.array([point.cells[OBJECTIVE] for point in points]).T
         axis.errorbar([p.beta for p in points], y, error, markersize=5, label=method, **style)

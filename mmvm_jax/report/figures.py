@@ -3,7 +3,6 @@
 import functools
 import itertools
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
@@ -13,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from mmvm_jax.data.batches import some_rows
 from mmvm_jax.report.cells import Row, draw_rows
+from mmvm_jax.report.style import styled, subplots
 
 # Okabe and Ito's colours and two more: colour-blind readers can distinguish ten classes.
 CLASS_COLORS = (
@@ -35,12 +35,13 @@ def some(items, most: int) -> list:
     return items if len(items) <= most else [items[place] for place in np.linspace(0, len(items) - 1, most).astype(int)]
 
 
+@styled
 def learning_curves(history: list[dict]) -> Figure:
     """Draw loss, log-likelihoods and divergences against the step.
 
     Lines are training examples, dots evaluated examples, and crosses the examples that early stopping monitors.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
+    figure, axes = subplots(1, 3, size=(11, 3))
     training = [line for line in history if line["split"] == "train"]
     monitored = [line for line in history if line["split"] == "monitored"]
     held_out = [line for line in history if line["split"] not in ("train", "monitored")]
@@ -67,6 +68,7 @@ def _names(history, prefix):
     return [name for name in history[0] if name.startswith(prefix)] if history else []
 
 
+@styled
 def reconstructions(modalities, examples, vocabularies) -> Figure:
     """Draw the test examples of every modality above their reconstructions."""
     rows = []
@@ -77,6 +79,7 @@ def reconstructions(modalities, examples, vocabularies) -> Figure:
     return draw_rows(rows, vocabularies)
 
 
+@styled
 def cross_generation(modalities, examples, vocabularies) -> Figure:
     """Draw every modality generated from every other: one block of rows per source, its real examples on top."""
     rows, modalities = [], some(modalities, MOST_SOURCES)
@@ -88,19 +91,21 @@ def cross_generation(modalities, examples, vocabularies) -> Figure:
     return draw_rows(rows, vocabularies)
 
 
+@styled
 def unconditional(modalities, samples, vocabularies) -> Figure:
     """Draw samples from the prior: one sample per column, decoded to every modality."""
     return draw_rows([Row(m.name, m, samples[m.name]) for m in some(modalities, MOST_ROWS)], vocabularies)
 
 
 @threadpool_limits.wrap(limits=1)  # more threads wait for each other and make t-SNE tens of times slower
+@styled
 def latents(names, evaluation, class_names, count: int, seed: int) -> Figure:
     """Draw posterior means by class, one column per modality: directly up to two dimensions, else by PCA and t-SNE."""
     means, present, labels = evaluation.test_means, evaluation.test_present, evaluation.test_labels
     maps = {"latent": _first_two} if means.shape[-1] <= 2 else _maps(seed)
     shown = some(zip(names, means, present), MOST_MAPS)
     size = (3.2 * len(shown) + 1.0, 3.2 * len(maps))
-    figure, axes = plt.subplots(len(maps), len(shown), figsize=size, squeeze=False, layout="constrained")
+    figure, axes = subplots(len(maps), len(shown), size=size, squeeze=False)
     for column, (name, mean, observed) in enumerate(shown):
         rows = np.flatnonzero(observed)
         rows = rows[some_rows(len(rows), count)]
@@ -142,6 +147,7 @@ def _map(make, features):
     return make(len(features)).fit_transform(features)
 
 
+@styled
 def coherence_table(names, values: dict[str, float]) -> Figure:
     """Draw the coherence table as a heat map; the last row is the score of the classifiers on real examples."""
     score = "accuracy" if "coherence/classifier_accuracy/mean" in values else "average_precision"
@@ -154,6 +160,7 @@ def coherence_table(names, values: dict[str, float]) -> Figure:
     return figure
 
 
+@styled
 def relatedness_table(names, values: dict[str, float]) -> Figure:
     """Draw how well distances tell posteriors of the same example from those of different examples, for all pairs."""
     table = np.full((len(names), len(names)), np.nan)
@@ -166,7 +173,7 @@ def relatedness_table(names, values: dict[str, float]) -> Figure:
 def _heat_map(table: np.ndarray, rows, columns, label: str):
     """Draw a table of scores between 0 and 1, with their numbers unless there are too many; return figure and axis."""
     width, height = (min(_TABLE_SIDE, 2.4 + side * len(columns)) for side in (0.9, 0.6))
-    figure, axis = plt.subplots(figsize=(width, height), layout="constrained")
+    figure, axis = subplots(size=(width, height))
     image = axis.imshow(table, vmin=0.0, vmax=1.0, cmap="cividis", aspect="auto")
     size = 9 if len(columns) <= MOST_ROWS else 6
     for row, column in np.argwhere(np.isfinite(table)) if len(columns) <= _MOST_NUMBERS else ():
@@ -179,6 +186,7 @@ def _heat_map(table: np.ndarray, rows, columns, label: str):
     return figure, axis
 
 
+@styled
 def relatedness(pairs, class_names) -> Figure:
     """Draw one row per pair of modalities: distances of examples, distances between classes, and a tree of classes.
 
@@ -186,7 +194,7 @@ def relatedness(pairs, class_names) -> Figure:
     """
     order = sorted(pairs, key=lambda pair: np.mean(pairs[pair].matched) / max(np.mean(pairs[pair].unmatched), 1e-30))
     pairs = {pair: pairs[pair] for pair in (some(order, MOST_PAIRS) if len(pairs) > MOST_PAIRS else pairs)}
-    figure, axes = plt.subplots(len(pairs), 3, figsize=(11, 3.0 * len(pairs)), squeeze=False, layout="constrained")
+    figure, axes = subplots(len(pairs), 3, size=(11, 3.0 * len(pairs)), squeeze=False)
     for (histogram, matrix, tree), ((a, b), pair) in zip(axes, pairs.items()):
         bins = np.linspace(0.0, max(pair.matched.max(), pair.unmatched.max()), 41)
         histogram.hist(pair.matched, bins, color="#0072b2", alpha=0.7, label="same example")

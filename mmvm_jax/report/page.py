@@ -6,7 +6,6 @@ import math
 import os
 
 import jinja2
-import matplotlib.pyplot as plt
 
 from mmvm_jax.artifacts import run_folder
 from mmvm_jax.config import evaluated_split
@@ -76,7 +75,6 @@ def _picture(workdir: str, name: str, figure, caption: str, formats) -> dict[str
     paths = {extension: os.path.join(workdir, "figures", f"{name}.{extension}") for extension in formats}
     for path in paths.values():
         figure.savefig(path)
-    plt.close(figure)
     return read_picture(paths["png"], name, caption)
 
 

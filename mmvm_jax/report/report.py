@@ -1,6 +1,9 @@
 """The report of one run: figures of test examples, and all metrics."""
 
 import os
+from collections.abc import Iterator
+
+from matplotlib.figure import Figure
 
 from mmvm_jax.artifacts import run_folder
 from mmvm_jax.objectives.method import variant_name
@@ -54,7 +57,7 @@ def write_report(config, evaluation, description, history: list[dict], workdir: 
     return write_page(
         "report.html.jinja",
         workdir,
-        _draw(config, evaluation, description, history),
+        draw(config, evaluation, description, history),
         _captions(len(names)),
         config,
         title=f"{config.method.name} on {config.data.name}",
@@ -97,7 +100,7 @@ def _captions(num_modalities: int) -> dict[str, str]:
     return {name: text + (some(_MOST_SHOWN[name]) if name in _MOST_SHOWN else "") for name, text in CAPTIONS.items()}
 
 
-def _draw(config, evaluation, description, history):
+def draw(config, evaluation, description, history) -> Iterator[tuple[str, Figure]]:
     """Yield (name, figure) for the figures that the data allow, in the order of the page."""
     modalities, words = description.modalities, description.vocabularies
     names = [modality.name for modality in modalities]

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -62,6 +62,7 @@ def train(
     workdir: str,
     held_out: Callable | None = None,
     monitored: Callable | None = None,
+    callbacks: Sequence[Callable] = (),
 ) -> TrainState:
     """Train from the newest checkpoint of ``workdir``, or from the start, to the last step or until it stops early.
 
@@ -73,6 +74,7 @@ def train(
       workdir: folder of the run.
       held_out: (state, hyper) -> values, logged with every checkpoint under the name of the evaluated split.
       monitored: likewise, for early stopping; logged as the split "monitored".
+      callbacks: functions (step, split, values), called with every line of metrics.
 
     Raises:
       UserError: the loss, one of its terms or the gradient is not finite more often than may be skipped; memory does
@@ -95,7 +97,8 @@ def train(
             raise UserError(
                 f"--workdir={workdir} holds {start} steps of training; allowed: no fewer, not {total_steps}"
             )
-        with processes.first_then_others(MetricWriter, workdir, config, start) as writer:  # its tracker may fail
+        # The first process opens it first, as its tracker may fail.
+        with processes.first_then_others(MetricWriter, workdir, config, start, callbacks) as writer:
             steps = devices.data_parallel_steps(make_step(config, model, method, total_steps), batches.read)
             loop = _Loop(config, steps, batches, writer, checkpoints, interruption, progress, held_out, monitored)
             try:

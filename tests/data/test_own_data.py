@@ -101,12 +101,26 @@ def test_only_present_examples_decide():
     assert infer_kind(array, ~present) == "vector"
 
 
+def test_weights_are_those_of_the_kind_unless_given(own):
+    weights = lambda **fields: {modality.name: modality.weight for modality in own(arrays(), **fields).modalities}
+    default = weights()
+    assert default["spikes"] == 0.25 and {w for name, w in default.items() if name != "spikes"} == {1.0}
+    assert weights(weights="spikes=1, height=2e-1") == default | {"spikes": 1.0, "height": 0.2}
+    for text, message in (
+        ("height=much", "config.data.weights for 'height' is 'much'; allowed: 1e-06 to"),
+        ("height=0", "config.data.weights for 'height' is 0.0; allowed: 1e-06 to"),
+        ("hight=1", "the modality in config.data.weights is 'hight'; allowed: height"),
+    ):
+        with pytest.raises(UserError, match=message):
+            own(arrays(), weights=text)
+
+
 def test_the_table_shows_what_was_taken_for_what(own, caplog):
     caplog.set_level(logging.INFO, "mmvm_jax")
     own(arrays(photo__present=np.arange(N) % 2 == 0))
     lines = [" ".join(line.split()) for line in caplog.messages]
     assert any("40 training and 10 test examples, labels: class (3)" in line for line in lines)
-    assert "spikes 7 counts poisson 100 %" in lines and "scan 9x9x1 image laplace 100 %" in lines
+    assert "spikes 7 counts poisson 0.25 100 %" in lines and "scan 9x9x1 image laplace 1 100 %" in lines
     assert any(line.startswith("photo 12x10x3 image laplace") and "100" not in line for line in lines)
     assert "config.data.kinds" in lines[-1]
 

@@ -21,7 +21,7 @@ NAN, INFINITY = math.nan, math.inf
 WRONG = {
     "seed": (-1, 2**32),
     "precision": ("", "float16"),
-    "tracker": ("", "mlflow"),
+    "tracker": ("", "neptune"),
     "data.name": ("", "minst"),
     "data.memory_gb": (-1.0, NAN),
     "data.num_modalities": (0, -1),

@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from mmvm_jax.api import FittedModel
+from mmvm_jax.config import base
 from mmvm_jax.data import dataset_from_arrays
 from mmvm_jax.data.dataset import complete_split
 from mmvm_jax.data.description import Description, describe, from_text, to_text
@@ -46,7 +47,7 @@ def untrained():
         prior = None
         if not has_prior(trained):
             prior = GaussianMixturePrior(np.ones(1), np.zeros((1, 4)), np.ones((1, 4)))
-        return FittedModel(Predictor(trained, describe(dataset), prior, 16))
+        return FittedModel(Predictor(trained, describe(dataset), prior, 16), base())
 
     return make
 
@@ -170,7 +171,7 @@ def test_units_go_in_and_come_out():
         "b": (np.array([-5, 3], np.float32), np.array([0.1, 7], np.float32)),
     }
     trained = Trained(Identity(), make_method(tiny.config().method), {})
-    model = FittedModel(Predictor(trained, _description(Identity.modalities, units), None, 8))
+    model = FittedModel(Predictor(trained, _description(Identity.modalities, units), None, 8), base())
     standard = np.random.default_rng(0).normal(size=(9, 2))
     a, b = (standard * scale + mean for mean, scale in units.values())
     given_a = model.impute({"a": a, "b": np.full_like(b, np.nan), "b__present": np.zeros(9)}, keep_samples=True)
