@@ -89,7 +89,7 @@ class FittedModel:
 
     def figures(self, evaluation: "Evaluation") -> "dict[str, Figure]":
         """Return the figures of a report by name, such as "cross_generation", "latents" and "learning_curves"."""
-        from mmvm_jax.report.report import draw  # likewise
+        from mmvm_jax.report.report import draw  # imported late: slow, and few need it
 
         return dict(draw(self.config, evaluation, self.predictor.description, list(self.lines)))
 

@@ -133,7 +133,7 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
 
 
 def _method() -> ConfigDict:
-    """Return the name of the method, beta, and one section per method, of which only the chosen one is read."""
+    """Return the name of the method, beta, and one section per method; only that of the chosen method is read."""
     from mmvm_jax.objectives.method import default_fields  # imported late, since it imports JAX
 
     annealing = {"anneal_beta": _ANNEALING | {"start": 0.0}}

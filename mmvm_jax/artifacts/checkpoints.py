@@ -86,18 +86,18 @@ class Checkpoints:
                 exit_code=1,
             )
 
-    def check_room_for_run(self, num_bytes: int) -> None:
+    def check_room_for_run(self, num_bytes: int, others: int = 0) -> None:
         """Check, before training, that the disk has room for all checkpoints that exist at the same time.
 
         Args:
           num_bytes: size of the state.
+          others: number of checkpoints that the run will keep elsewhere on the disk.
 
         Raises:
-          UserError: it has not.
+          UserError: the disk lacks room.
         """
-        new = (
-            self._kept + 1 - min(len(self._manager.all_steps()), self._kept)
-        )  # an old one is deleted when the next is complete
+        # An old checkpoint is deleted when the next one is complete.
+        new = others + self._kept + 1 - min(len(self._manager.all_steps()), self._kept)
         needed, free = new * _on_disk(num_bytes), shutil.disk_usage(self._directory).free
         if free < needed:
             raise UserError(
@@ -107,9 +107,13 @@ class Checkpoints:
             )
 
     def progress(self) -> dict:
-        """Return the progress of the newest checkpoint."""
+        """Return the progress of the newest checkpoint; empty if it cannot be read."""
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
-        return self._manager.restore(self.latest_step, args=args).progress
+        try:
+            return self._manager.restore(self.latest_step, args=args).progress
+        except Exception as error:  # of any kind, as damaged files cause
+            log.warning("%s/%d cannot be read (%s)", self._directory, self.latest_step, first_line(error))
+            return {}
 
     def restore(self, like: Any) -> Restored | None:
         """Return the newest checkpoint that can be read, or None if there are no checkpoints.
@@ -120,6 +124,7 @@ class Checkpoints:
         Raises:
           UserError: there are checkpoints, but none can be read.
         """
+        self._manager.wait_until_finished()
         like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore())
         steps = sorted(self._manager.all_steps(), reverse=True)

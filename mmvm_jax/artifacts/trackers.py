@@ -42,7 +42,7 @@ class WeightsAndBiases:
         self._run.log({"step": step, **known})
 
     def close(self) -> None:
-        """Upload what is buffered."""
+        """Upload buffered values, and end the run."""
         self._run.finish()
 
 

@@ -29,17 +29,17 @@ def align(data: Mapping, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     aligned = {}
     for name, labels in indexes.items():
         place = {label: row for row, label in enumerate(labels)}
-        has_row = np.array([label in place for label in union])
-        values = arrays[name][[place.get(label, 0) for label in union]]
+        has_row, rows = np.array([label in place for label in union]), [place.get(label, 0) for label in union]
+        values = arrays[name][rows]
         if name.endswith(MASK):
-            aligned[name] = values & has_row
+            aligned[name] = np.where(has_row, values, np.zeros_like(values))
         elif name in RESERVED:
             aligned[name] = _without_unknown(name, values, has_row)
         else:
             aligned[name] = values
             own_mask = arrays.get(f"{name}{MASK}", np.ones(len(labels), bool))
             if f"{name}{MASK}" not in indexes and not (has_row.all() and own_mask.all()):
-                aligned[f"{name}{MASK}"] = own_mask[[place.get(label, 0) for label in union]] & has_row
+                aligned[f"{name}{MASK}"] = np.where(has_row, own_mask[rows], np.zeros_like(own_mask[rows]))
     lacking = ", ".join(f"{len(union) - len(labels)} lack '{name}'" for name, labels in indexes.items())
     log.info("tables are aligned by their indexes: %d examples, of which %s", len(union), lacking)
     return aligned
@@ -55,8 +55,11 @@ def _check(indexes: dict[str, list], arrays: dict[str, np.ndarray]) -> None:
         if len(set(labels)) < len(labels):
             repeated = next(label for label in labels if labels.count(label) > 1)
             raise UserError(f"the index of table '{name}' has {repeated!r} twice; allowed: each label once")
-    for name in arrays:
-        if name not in indexes and name.removesuffix(MASK) not in indexes:
+    for name, array in arrays.items():
+        labels = indexes.get(name, indexes.get(name.removesuffix(MASK)))
+        if labels is not None and len(array) != len(labels):
+            raise UserError(f"'{name}' has {len(array)} entries; allowed: {len(labels)}, one per row of its table")
+        if labels is None:
             raise UserError(
                 f"'{name}' has no index, but the tables {', '.join(indexes)} have different ones; allowed: tables with "
                 "indexes only, or arrays only, as by .to_numpy(), whose rows are paired by position"
@@ -64,7 +67,7 @@ def _check(indexes: dict[str, list], arrays: dict[str, np.ndarray]) -> None:
 
 
 def _without_unknown(name: str, values: np.ndarray, has_row: np.ndarray) -> np.ndarray:
-    """Return labels in which those of examples without a row are unknown."""
+    """Return the labels, marked as unknown for examples without a row."""
     if has_row.all():
         return values
     if name != "labels":

@@ -83,8 +83,7 @@ def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities, like: Descri
     labels, class_names, num_classes, label_kind = read_labels(_optional(rows, "labels"), length)
     present = np.stack([present[modality.name] for modality in chosen])
     members = _members([m.name for m in chosen], present, read_split(_optional(rows, "split"), length))
-    scales = {m.name: _measure(rows, m.name, row & members[0]) for m, row in zip(chosen, present) if m.kind == "vector"}
-    scales = like.units if like else scales
+    scales = like.units if like else _measure_vectors(rows, chosen, present & members[0])
     digest = hashlib.blake2b(digest_size=8)
     train, test = (_read(rows, chosen, present, labels, theirs, scales, digest) for theirs in members)
     chosen = (
@@ -103,6 +102,12 @@ def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities, like: Descri
     )
     _log_summary(dataset)
     return dataset
+
+
+def _measure_vectors(rows, modalities, present: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the units of all vectors, from the examples that are ``present`` [M, N]."""
+    vectors = [(one.name, row) for one, row in zip(modalities, present) if one.kind == "vector"]
+    return {name: _measure(rows, name, row) for name, row in vectors}
 
 
 def _optional(rows, name: str) -> np.ndarray | None:

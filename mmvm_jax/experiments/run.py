@@ -110,7 +110,7 @@ def _is_finished(config, workdir: str, total_steps: int) -> bool:
     with Checkpoints(workdir) as checkpoints:
         if checkpoints.latest_step is None:  # a sweep may delete them after the evaluation
             return evaluated is not None
-        stopping = EarlyStopping(config, checkpoints.progress())
+        stopping = EarlyStopping(config, checkpoints.progress() if config.train.early_stopping.patience else {})
         return evaluated == stopping.best_step(checkpoints.latest_step) and (
             stopping.is_over or checkpoints.latest_step == total_steps
         )

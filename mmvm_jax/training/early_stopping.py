@@ -60,12 +60,12 @@ class EarlyStopping:
 
     @property
     def is_over(self) -> bool:
-        """Whether training should stop."""
+        """True if training should stop."""
         return bool(self._patience) and self._waited >= self._patience
 
     @property
     def progress(self) -> dict:
-        """What a checkpoint keeps, so that a resumed run stops at the same step."""
+        """The values that a checkpoint keeps, so that a resumed run stops at the same step."""
         if not self._patience:
             return {}
         best = self._best if math.isfinite(self._best) else None

@@ -70,10 +70,10 @@ def train(
       config: configuration of the run.
       model: the model to train.
       method: the method that defines the loss.
-      data: the data set, of which the training split is read.
+      data: the data set; only its training split is read.
       workdir: folder of the run.
       held_out: (state, hyper) -> values, logged with every checkpoint under the name of the evaluated split.
-      monitored: likewise, for early stopping; logged as the split "monitored".
+      monitored: the same for the examples of early stopping, logged as the split "monitored".
       callbacks: functions (step, split, values), called with every line of metrics.
 
     Raises:
@@ -91,7 +91,8 @@ def train(
             batches.position.set_state(progress["batches"])
         elif config.train.start_from:
             state = processes.from_first(start_from, config, model, state, batch)
-        processes.from_first(checkpoints.newest.check_room_for_run, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        processes.from_first(checkpoints.newest.check_room_for_run, size, 2 if checkpoints.best else 0)
         start, state = int(state.step), devices.replicate(state)
         if start > total_steps:
             raise UserError(

@@ -1,4 +1,4 @@
-"""A full disk, in a small file system of its own: one line of error, and once there is room, the run resumes."""
+"""A full disk, simulated by a small file system: the error is one line, and the run resumes when there is room."""
 
 import pathlib
 import re

@@ -141,7 +141,7 @@ def test_a_run_of_a_version_with_fewer_fields_may_be_resumed(run):
 
 
 def _changed(run, **fields) -> str:
-    """Write the configuration with other fields, which count as those of the run; return the error for the others."""
+    """Return the error for a run in the same folder whose configuration has these fields."""
     config = run_folder.read_config(str(run))
     for field, value in fields.items():
         *path, last = field.split("__")

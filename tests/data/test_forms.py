@@ -204,6 +204,9 @@ def test_masks_are_aligned_with_their_tables():
         "a": Frame(X, index), "b": Frame(Y[::-1], index[::-1]), "b__present": Frame(seen[::-1], index[::-1]),
     })  # fmt: skip
     np.testing.assert_array_equal(arrays["b__present"], seen)
+    numbers = Frame(seen[::-1].astype(float), index[::-1])  # as a table stores a mask with gaps
+    of_numbers = as_arrays({"a": Frame(X, index), "b": Frame(Y[::-1], index[::-1]), "b__present": numbers})
+    np.testing.assert_array_equal(of_numbers["b__present"], seen)
     positional = as_arrays({"a": Frame(X, index), "b": Frame(Y[::-1], index[::-1]), "b__present": seen[::-1]})
     np.testing.assert_array_equal(positional["b__present"], seen)
 
@@ -212,6 +215,8 @@ def test_tables_that_cannot_be_aligned_are_named():
     index = [f"s{i}" for i in range(N)]
     with pytest.raises(UserError, match="'labels' has no index, but the tables a, b have different ones"):
         read({"a": Frame(X, index), "b": Frame(Y, index[::-1]), "labels": np.arange(N) % 2})
+    with pytest.raises(UserError, match="'b__present' has 3 entries; allowed: 50, one per row of its table"):
+        read({"a": Frame(X, index), "b": Frame(Y, index[::-1]), "b__present": np.ones(3)})
     with pytest.raises(UserError, match="the index of table 'b' has 's0' twice"):
         read({"a": Frame(X, index), "b": Frame(Y, ["s0", *index[:-1]])})
     others = [f"t{i}" for i in range(N)]

@@ -20,7 +20,7 @@ OPTIMISED = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "False"}
 
 
 def results(folder, path, *flags):
-    """The state and the metrics of a training in a process of its own."""
+    """Return the state and the metrics of a training in a separate process."""
     command = [sys.executable, "-m", "mmvm_jax.main", *FLAGS, f"--config.data.path={path}", f"--workdir={folder}"]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=300, env=OPTIMISED)
     assert done.returncode == 0, done.stderr

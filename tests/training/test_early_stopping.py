@@ -1,4 +1,4 @@
-"""Early stopping: what is monitored, when training stops, and that the best checkpoint is used from then on."""
+"""Early stopping: the monitored values, the step at which training stops, and the use of the best checkpoint."""
 
 import numpy as np
 import pytest
