@@ -62,6 +62,7 @@ def test_classes(data_dir):
     clusters = ("cluster/normalized_mutual_information", "cluster/adjusted_rand_index")
     quantities = [f"{part}/{q}" for part in ("reconstruction", "imputation") for q in ("log_likelihood", "mse")]
     expected = set().union(*map(_per_name, [*probes, *clusters, "coherence/classifier_accuracy"]))
+    expected |= {f"probe_chance/{metric}" for metric in ("accuracy", "average_precision", "auroc")}
     expected |= {f"coherence/{s}_to_{t}" for s in NAMES for t in NAMES}
     expected |= {"coherence/cross_mean", "coherence/leave_one_out_mean", "coherence/joint"}
     expected |= {f"{q}/{name}" for q in quantities[:2] for name in NAMES}
@@ -89,7 +90,7 @@ def test_binary_labels_forests_and_likelihoods_of_a_joint_latent(data_dir):
     values = _evaluate(_data("multilabel"), data_dir, "joint", random_forest=True, likelihood_samples=3).values
     groups = {name.partition("/")[0] for name in values}
     assert groups == {
-        "probe", "probe_forest", "probe_shared", "coherence", "reconstruction", "imputation",
+        "probe", "probe_chance", "probe_forest", "probe_shared", "coherence", "reconstruction", "imputation",
         "relatedness", "correlation", "divergence", "likelihood",
     }  # fmt: skip
     assert {"probe_forest/auroc/joint", "coherence/classifier_average_precision/mean", "coherence/joint"} <= set(values)
