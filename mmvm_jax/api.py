@@ -22,6 +22,7 @@ from mmvm_jax.artifacts import run_folder
 from mmvm_jax.artifacts.metric_writers import read_metrics
 from mmvm_jax.config import own_data as default_config
 from mmvm_jax.data import builders, dataset_from_arrays
+from mmvm_jax.data.frames import as_frames
 from mmvm_jax.data.inputs import Inputs
 from mmvm_jax.data.rows import MemoryRows
 from mmvm_jax.errors import SEED, Range, Stopped
@@ -93,16 +94,20 @@ class FittedModel:
 
         return dict(draw(self.config, evaluation, self.predictor.description, list(self.lines)))
 
-    def encode(self, data: Mapping) -> dict[str, np.ndarray]:
-        """Return the latents given each modality and given all: ``<name>__mean`` [N, D], ``joint__mean`` [N, D], ..."""
-        return _joined(self.predictor.encode(self._inputs(data)))
+    def encode(self, data: Mapping) -> dict:
+        """Return the latents given each modality and given all: ``<name>__mean`` [N, D], ``joint__mean`` [N, D], ...
 
-    def impute(
-        self, data: Mapping, num_samples: int = 20, keep_samples: bool = False, seed: int = 0
-    ) -> dict[str, np.ndarray]:
-        """Return the data with missing values imputed, ``<name>`` [N, ...], and their uncertainty, ``<name>__std``."""
+        They are DataFrames if ``data`` has tables with an index.
+        """
+        return self._in_frames(data, self.predictor.encode(self._inputs(data)))
+
+    def impute(self, data: Mapping, num_samples: int = 20, keep_samples: bool = False, seed: int = 0) -> dict:
+        """Return the data with missing values imputed, ``<name>`` [N, ...], and their uncertainty, ``<name>__std``.
+
+        Both are DataFrames where ``data`` has DataFrames. Entries of numbers in arrays of integers are rounded.
+        """
         num_samples, seed = _number("num_samples", num_samples, _COUNT), _number("seed", seed, SEED)
-        return _joined(self.predictor.impute(self._inputs(data), num_samples, keep_samples, seed))
+        return self._in_frames(data, self.predictor.impute(self._inputs(data), num_samples, keep_samples, seed))
 
     def generate(
         self, num_examples: int | None = None, given: Mapping | None = None, seed: int = 0
@@ -115,8 +120,12 @@ class FittedModel:
             return _joined(self.predictor.generate(_number("num_examples", num_examples, _COUNT), seed))
         return _joined(self.predictor.generate_given(self._inputs(given), seed))
 
+    def _in_frames(self, data: Mapping, blocks: Outputs) -> dict:
+        description = self.predictor.description
+        return as_frames(data, _joined(blocks), description.columns, description.levels)
+
     def _inputs(self, data: Mapping) -> Inputs:
-        return Inputs(self.predictor.description, MemoryRows(data))
+        return Inputs(self.predictor.description, MemoryRows(data, self.predictor.description.levels))
 
 
 def fit(

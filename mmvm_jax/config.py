@@ -100,6 +100,7 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
     config.train = _Section(
         {
             "batch_size": 128,  # over all devices
+            "hide_entries": 0.3,  # mean share of entries hidden from encoders, of modalities with missing entries only
             "accumulate": 1,  # pieces of a batch that a device computes one after the other to save memory
             "epochs": 25.0,  # used if steps is 0
             "steps": 0,

@@ -245,24 +245,44 @@ def _expand(weights: Array, ndim: int) -> Array:
     return weights.reshape(weights.shape + (1,) * (ndim - weights.ndim))
 
 
-def _sum_event(values: Array, event_ndims: int) -> Array:
+def _sum_event(density, x: Array, event_ndims: int, mask: Array | None) -> Array:
+    """Return the log-density of x, summed over the last ``event_ndims`` axes, of the entries in ``mask`` only."""
+    values = density(x) if mask is None else jnp.where(mask, density(jnp.where(mask, x, 0.0)), 0.0)
     return jnp.sum(values, axis=tuple(range(values.ndim - event_ndims, values.ndim)))
 
 
-def laplace_log_likelihood(x: Array, location: Array, scale: Array | float, event_ndims: int) -> Array:
-    """Return log Laplace(x; location, scale), summed over the last ``event_ndims`` axes: [...] nats."""
-    return _sum_event(-jnp.abs(x - location) / scale - jnp.log(2.0 * scale), event_ndims)
+def laplace_log_likelihood(
+    x: Array, location: Array, scale: Array | float, event_ndims: int, mask: Array | None = None
+) -> Array:
+    """Return log Laplace(x; location, scale), summed over the last ``event_ndims`` axes: [...] nats.
+
+    Here and in the next functions, ``mask`` is True for the entries of x that are counted; None if all are.
+    """
+    density = lambda x: -jnp.abs(x - location) / scale - jnp.log(2.0 * scale)
+    return _sum_event(density, x, event_ndims, mask)
 
 
-def normal_log_likelihood(x: Array, location: Array, scale: Array | float, event_ndims: int) -> Array:
+def normal_log_likelihood(
+    x: Array, location: Array, scale: Array | float, event_ndims: int, mask: Array | None = None
+) -> Array:
     """Return log N(x; location, scale^2), summed over the last ``event_ndims`` axes: [...] nats."""
-    squared = jnp.square((x - location) / scale)
-    return _sum_event(-0.5 * (squared + _LOG_2PI) - jnp.log(scale), event_ndims)
+    density = lambda x: -0.5 * (jnp.square((x - location) / scale) + _LOG_2PI) - jnp.log(scale)
+    return _sum_event(density, x, event_ndims, mask)
 
 
-def bernoulli_log_likelihood(x: Array, logits: Array, event_ndims: int) -> Array:
+def student_t_log_likelihood(
+    x: Array, location: Array, scale: Array | float, degrees: float, event_ndims: int, mask: Array | None = None
+) -> Array:
+    """Return the log-density of Student's t with ``degrees`` of freedom, summed over the last axes: [...] nats."""
+    constant = math.lgamma((degrees + 1.0) / 2.0) - math.lgamma(degrees / 2.0) - 0.5 * math.log(degrees * math.pi)
+    squared = lambda x: jnp.square((x - location) / scale)
+    density = lambda x: constant - jnp.log(scale) - 0.5 * (degrees + 1.0) * jnp.log1p(squared(x) / degrees)
+    return _sum_event(density, x, event_ndims, mask)
+
+
+def bernoulli_log_likelihood(x: Array, logits: Array, event_ndims: int, mask: Array | None = None) -> Array:
     """Return log Bernoulli(x; sigmoid(logits)), summed over the last ``event_ndims`` axes: [...] nats."""
-    return _sum_event(x * logits - jax.nn.softplus(logits), event_ndims)
+    return _sum_event(lambda x: x * logits - jax.nn.softplus(logits), x, event_ndims, mask)
 
 
 def categorical_log_likelihood(tokens: Array, logits: Array, mask: Array | None = None) -> Array:
@@ -283,9 +303,26 @@ def categorical_log_likelihood(tokens: Array, logits: Array, mask: Array | None 
     return jnp.sum(jnp.where(mask, chosen - logsumexp(logits, axis=-1), 0.0), axis=-1)
 
 
-def poisson_log_likelihood(x: Array, log_rate: Array, event_ndims: int) -> Array:
+def poisson_log_likelihood(x: Array, log_rate: Array, event_ndims: int, mask: Array | None = None) -> Array:
     """Return log Poisson(x; exp(log_rate)), summed over the last ``event_ndims`` axes: [...] nats."""
-    return _sum_event(x * log_rate - jnp.exp(log_rate) - gammaln(x + 1.0), event_ndims)
+    density = lambda x: x * log_rate - jnp.exp(log_rate) - gammaln(x + 1.0)
+    return _sum_event(density, x, event_ndims, mask)
+
+
+def negative_binomial_log_likelihood(
+    x: Array, log_mean: Array, log_dispersion: Array, event_ndims: int, mask: Array | None = None
+) -> Array:
+    """Return the log-density of a negative binomial, summed over the last ``event_ndims`` axes: [...] nats.
+
+    Its variance is mean + mean^2 / r with the inverse dispersion r = exp(-log_dispersion), so it becomes Poisson as the
+    dispersion goes to 0.
+    """
+    log_r = -log_dispersion
+    r = jnp.exp(log_r)
+    # log(r / (r + mean)) and log(mean / (r + mean)), without overflow
+    log_failure, log_success = -jax.nn.softplus(log_mean - log_r), -jax.nn.softplus(log_r - log_mean)
+    coefficient = lambda x: gammaln(x + r) - gammaln(r) - gammaln(x + 1.0)
+    return _sum_event(lambda x: coefficient(x) + r * log_failure + x * log_success, x, event_ndims, mask)
 
 
 def importance_weighted_bound(log_weights: Array, bound: str = "loose", present: Array | None = None) -> Array:

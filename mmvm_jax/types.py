@@ -59,6 +59,14 @@ class LossOutput(NamedTuple):
     terms: Mapping[str, Array]  # {name: [B]} nats
 
 
+class Column(NamedTuple):
+    """A column of a table."""
+
+    likelihood: str  # "normal", "bernoulli", "poisson" or "categorical"
+    levels: int = 1  # number of categories
+    rate: float = 1.0  # for "poisson": the rate that corresponds to a decoder output of 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Modality:
     """Description of one modality.
@@ -66,7 +74,8 @@ class Modality:
     Attributes:
       name: used in inputs, metrics and file names.
       shape: of one example, without the batch axis.
-      kind: "image" (uint8 in 0..255, or float in 0..1), "vector", "counts" or "tokens".
+      kind: "image" (uint8 in 0..255, or float in 0..1), "vector", "counts", "binary", "tokens", or "table", whose
+        columns have different likelihoods.
       likelihood: a key of ``mmvm_jax.models.likelihoods.LIKELIHOODS``.
       scale: of the Laplace or Normal likelihood, in the units of the (scaled) data. For a Poisson likelihood, the rate
         that corresponds to a decoder output of 0.
@@ -78,6 +87,8 @@ class Modality:
       rates: for a Poisson likelihood, the rate per entry of a flattened example that corresponds to a decoder output
         of 0; empty if ``scale`` applies to all entries.
       without_channels: for an image, whether the user's arrays, and hence all outputs, lack the last axis of ``shape``.
+      columns: of a table. Categories are numbers from 0.
+      missing_entries: whether single entries of an example may be missing. They are NaN in the model's inputs.
     """
 
     name: str
@@ -91,6 +102,8 @@ class Modality:
     end: int = -1
     without_channels: bool = False
     rates: tuple[float, ...] = ()
+    columns: tuple[Column, ...] = ()
+    missing_entries: bool = False
 
     @property
     def data_shape(self) -> tuple[int, ...]:
@@ -99,7 +112,12 @@ class Modality:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Shape of the decoder's output for one example. Tokens have logits over the vocabulary, [T, V]."""
+        """Shape of the decoder's output for one example.
+
+        Tokens have logits over the vocabulary, [T, V]. Tables have one number per column, or one per category.
+        """
+        if self.columns:
+            return (sum(column.levels for column in self.columns),)
         return (*self.shape, self.vocabulary_size) if self.kind == "tokens" else self.shape
 
     @property

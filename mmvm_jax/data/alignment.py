@@ -45,6 +45,13 @@ def align(data: Mapping, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     return aligned
 
 
+def labels_of(data: Mapping) -> list | None:
+    """Return the labels of the examples, in the order of the aligned arrays; None if no table has an index."""
+    indexes = [list(values.index) for values in data.values() if _has_labels(values)]
+    union = list(dict.fromkeys(label for labels in indexes for label in labels))
+    return (indexes[0] if len(union) == sum(map(len, indexes)) else union) if indexes else None
+
+
 def _has_labels(values) -> bool:
     index = getattr(values, "index", None)
     return index is not None and not callable(index) and type(index).__name__ != "RangeIndex"  # lists have a method

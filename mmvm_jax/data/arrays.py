@@ -18,6 +18,8 @@ _FEWEST_LEVELS = 64  # of integer images, over the whole data set
 _CHANNELS = (1, 2, 3, 4)  # that an image can have
 ROUNDING = 1e-3  # tolerance of the range 0 to 1 of real pixels
 _LARGEST_TOKEN = 999_999  # a network has parameters for every id
+_LARGEST_OF_KIND = {"tokens": _LARGEST_TOKEN, "counts": _LARGEST_COUNT, "binary": 1}
+_OF_SINGLE_ENTRIES = {"NaN": "; single entries may be missing in vectors, counts, binary arrays and tables only"}
 # Names in metrics of the joint representation, the mean over modalities, and sets of modalities.
 _OF_METRICS = ("joint", "mean", "all", "others")
 _OTHERS = "others_"
@@ -163,7 +165,7 @@ def read_presence(rows, name: str, length: int) -> np.ndarray:
     return present
 
 
-def check_finite(name: str, array: np.ndarray, present: np.ndarray, start: int = 0) -> None:
+def check_finite(name: str, array: np.ndarray, present: np.ndarray, start: int = 0, missing: bool = False) -> None:
     """Raise UserError if a present example is not finite, or too large for float32.
 
     Args:
@@ -171,23 +173,28 @@ def check_finite(name: str, array: np.ndarray, present: np.ndarray, start: int =
       array: [n, ...] numbers.
       present: [n] bool.
       start: the number of the array's first example.
+      missing: whether NaN is allowed, as a missing entry.
     """
     if array.dtype.kind != "f":
         return
     with np.errstate(invalid="ignore"):
-        wrong = {"NaN or infinity": ~np.isfinite(array), f"numbers beyond {_LARGEST:g}": np.abs(array) > _LARGEST}
+        wrong = {"infinity": np.isinf(array), f"numbers beyond {_LARGEST:g}": np.abs(array) > _LARGEST}
+        if not missing:
+            wrong = {"NaN": np.isnan(array)} | wrong
     for what, where in wrong.items():
         broken = where.reshape(len(array), -1).any(axis=1) & present
         if broken.any():
             raise UserError(
                 f"array '{name}' has {what} in {broken.sum()} examples, the first is {start + broken.argmax()}; "
-                f"allowed: only where '{name}{MASK}' is 0, or NaN in all entries of an example, which is then absent; "
-                "impute single entries first"
+                f"allowed: only where '{name}{MASK}' is 0, or NaN in all entries of an example, which is then absent"
+                + _OF_SINGLE_ENTRIES.get(what, "")
             )
 
 
 def as_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.ndarray:
-    """Return a copy with the axes and type of its kind, zeros where absent. Vectors keep their type.
+    """Return a copy with the axes and type of its kind, zeros where absent. Vectors and tables keep their type.
+
+    Missing entries stay NaN; counts with missing entries are float32.
 
     Raises:
       UserError: the axes or values do not fit the kind.
@@ -195,18 +202,19 @@ def as_kind(name: str, array: np.ndarray, kind: str, present: np.ndarray) -> np.
     check_axes(name, array.shape, kind)
     array = array.copy()
     array[~present] = 0
-    if kind == "vector":
+    if kind in ("vector", "table"):
         return array
     if kind == "image":
         return _as_image(name, array)
-    largest = _LARGEST_TOKEN if kind == "tokens" else _LARGEST_COUNT
-    wrong = (array < 0) | (array > np.float64(largest)) | (array != np.round(array))
+    largest = _LARGEST_OF_KIND[kind]
+    missing = np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, bool)
+    wrong = ((array < 0) | (array > np.float64(largest)) | (array != np.round(array))) & ~missing
     if wrong.any():
         raise UserError(
             f"array '{name}' has the kind {kind} but values such as {array[wrong][0]}; "
             f"allowed: integers from 0 to {largest}"
         )
-    return array.astype(np.int32)
+    return array.astype(np.float32 if kind == "binary" or missing.any() else np.int32)
 
 
 def check_levels(name: str, dtype: np.dtype, highest: float) -> None:
@@ -220,8 +228,9 @@ def check_levels(name: str, dtype: np.dtype, highest: float) -> None:
 
 def check_axes(name: str, shape: tuple[int, ...], kind: str) -> None:
     """Raise UserError if an array of this shape [N, ...] cannot be of its kind."""
-    if kind == "tokens" and len(shape) != 2:
-        raise UserError(f"array '{name}' has the kind tokens but shape {list(shape)}; allowed: [N, T]")
+    if kind in ("tokens", "table") and len(shape) != 2:
+        axis = "T" if kind == "tokens" else "C"
+        raise UserError(f"array '{name}' has the kind {kind} but shape {list(shape)}; allowed: [N, {axis}]")
     if kind != "image":
         return
     if len(shape) not in (3, 4):

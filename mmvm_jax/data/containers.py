@@ -6,40 +6,45 @@ import numpy as np
 
 from mmvm_jax.data.alignment import align
 from mmvm_jax.data.arrays import MASK, RESERVED
+from mmvm_jax.data.columns import Levels, as_numbers, has_text, is_missing
 from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.runtime.progress import log
 
 
-def as_arrays(data: Mapping) -> dict[str, np.ndarray]:
+def as_arrays(data: Mapping, levels: dict[str, Levels] | None = None) -> dict[str, np.ndarray]:
     """Return plain arrays by name, with masks for the examples that a container marks as absent.
 
-    Accepts NumPy and JAX arrays, nested lists, DataFrames and Series, sparse matrices, masked arrays in which whole
-    examples are masked, and lists of arrays with None for absent examples. A value that is None is left out.
+    Accepts NumPy and JAX arrays, nested lists, DataFrames and Series, sparse matrices, masked arrays, and lists of
+    arrays with None for absent examples. A value that is None is left out. Missing entries become NaN. Text in
+    DataFrames becomes the numbers of categories.
 
     Tables whose indexes share labels but differ are aligned by their labels: the examples are all labels, in the order
     of their first appearance, and a table without a label lacks this example.
+
+    Args:
+      data: by name.
+      levels: {table: levels of its columns}, as in training; those of other tables are added.
 
     Raises:
       UserError: a value is not an array, or tables cannot be aligned.
     """
     arrays = {}
+    levels = {} if levels is None else levels
     for name, values in data.items():
         if isinstance(name, str) and name.endswith(MASK) and data.get(name.removesuffix(MASK), name) is None:
             continue
         if values is None:
             log.info("array '%s' is None and left out", name)
             continue
-        array, present = _plain(str(name), values)
+        if name not in RESERVED and has_text(values):
+            array, levels[name] = as_numbers(name, values, levels.get(name))
+            present = None
+        else:
+            array, present = _plain(str(name), values)
         arrays[name] = array
         if present is not None and f"{name}{MASK}" not in data:
             arrays[f"{name}{MASK}"] = present
     return align(data, arrays)
-
-
-def columns_of(values) -> tuple[str, ...]:
-    """Return the names of the columns of a DataFrame; empty for anything else."""
-    columns = getattr(values, "columns", None)
-    return () if columns is None or callable(columns) else tuple(map(str, columns))
 
 
 def _plain(name: str, values) -> tuple[np.ndarray, np.ndarray | None]:
@@ -47,7 +52,7 @@ def _plain(name: str, values) -> tuple[np.ndarray, np.ndarray | None]:
     if hasattr(values, "toarray"):  # sparse matrices and arrays of SciPy
         values = values.toarray()
     if np.ma.is_masked(values):
-        return _unmasked(name, values)
+        return _unmasked(values)
     if isinstance(values, (list, tuple)) and any(value is None for value in values):
         return _with_gaps(name, values)
     try:
@@ -61,15 +66,12 @@ def _plain(name: str, values) -> tuple[np.ndarray, np.ndarray | None]:
     return array, None
 
 
-def _unmasked(name: str, values: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndarray]:
-    masked = np.ma.getmaskarray(values).reshape(len(values), -1)
-    partly = masked.any(axis=1) & ~masked.all(axis=1)
-    if partly.any():
-        raise UserError(
-            f"array '{name}' has masked values in a part of {partly.sum()} examples, the first is {partly.argmax()}; "
-            "allowed: examples masked as a whole; impute single entries first"
-        )
-    return np.ma.getdata(values), np.logical_not(masked.all(axis=1))
+def _unmasked(values: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the data, with NaN for entries masked in a part of an example, and which examples are not masked."""
+    masked = np.ma.getmaskarray(values)
+    present = np.logical_not(masked.reshape(len(values), -1).all(axis=1))
+    data = np.ma.getdata(values)
+    return np.where(masked, np.nan, data) if masked[present].any() else data, present
 
 
 def _with_gaps(name: str, values) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +108,7 @@ def _of_objects(name: str, array: np.ndarray, columns) -> tuple[np.ndarray, np.n
 def _number(value) -> float:
     if isinstance(value, (str, bytes)):
         raise TypeError("text")
-    return np.nan if value is None or type(value).__name__ in ("NAType", "NaTType") else float(value)
+    return np.nan if is_missing(value) else float(value)
 
 
 def _all_numbers(values: np.ndarray) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvm_jax.data import on_disk
+from mmvm_jax.data.columns import Levels
 from mmvm_jax.data.on_disk import StoredInputs
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.types import Modality
@@ -34,6 +35,7 @@ class DataSet:
       class_names: names of the classes, if known.
       vocabularies: ``{modality name: words}``, the word of every token id.
       columns: ``{modality name: names of its columns}`` of modalities that were given as tables.
+      levels: ``{modality name: {column: its categories in the order of their numbers}}`` of tables with text.
       units: ``{modality name: (mean [...], scale [...])}`` of standardised modalities: original = x * scale + mean.
     """
 
@@ -47,6 +49,7 @@ class DataSet:
     vocabularies: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     units: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
     columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    levels: dict[str, Levels] = dataclasses.field(default_factory=dict)
 
 
 def complete_split(inputs: dict[str, np.ndarray], labels: np.ndarray) -> Split:

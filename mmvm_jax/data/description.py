@@ -7,9 +7,10 @@ import numpy as np
 
 from mmvm_jax.data import units
 from mmvm_jax.data.arrays import as_kind, check_levels
+from mmvm_jax.data.columns import Levels, check_values
 from mmvm_jax.data.dataset import DataSet
 from mmvm_jax.errors import UserError
-from mmvm_jax.types import Batch, Modality
+from mmvm_jax.types import Batch, Column, Modality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Description:
     Attributes:
       modalities: M of them, in the order of the rows of every mask.
       dtypes: ``{modality name: type of its inputs}`` in the data set.
-      units, vocabularies, class_names, fingerprint, columns: see ``dataset.DataSet``.
+      units, vocabularies, class_names, fingerprint, columns, levels: see ``dataset.DataSet``.
     """
 
     modalities: tuple[Modality, ...]
@@ -29,6 +30,7 @@ class Description:
     class_names: tuple[str, ...]
     fingerprint: str
     columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    levels: dict[str, Levels] = dataclasses.field(default_factory=dict)
 
     def blank_batch(self) -> Batch:
         """Return one example without any modality."""
@@ -53,9 +55,11 @@ class Description:
             )
         if modality.kind == "image" and self.dtypes[modality.name] != "uint8":
             check_levels(modality.name, array.dtype, values.max())
+        if modality.kind == "table":
+            check_values(modality.name, values, modality.columns)
         if modality.name in self.units:
             values = units.apply(values, present, self.units[modality.name])
-        return values
+        return values.astype(np.float32) if modality.missing_entries else values
 
     def unit(self, modality: Modality, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         """Return (offset, scale) that convert the model's values to an array of this type: x * scale + offset."""
@@ -77,7 +81,14 @@ def describe(data: DataSet) -> Description:
     """Return the description of a data set."""
     dtypes = {modality.name: data.train.inputs[modality.name][:1].dtype.name for modality in data.modalities}
     return Description(
-        data.modalities, dtypes, data.units, data.vocabularies, data.class_names, data.fingerprint, data.columns
+        data.modalities,
+        dtypes,
+        data.units,
+        data.vocabularies,
+        data.class_names,
+        data.fingerprint,
+        data.columns,
+        data.levels,
     )
 
 
@@ -91,12 +102,16 @@ def to_text(description: Description) -> str:
 def from_text(text: str) -> Description:
     """Parse the text of ``to_text``."""
     values = json.loads(text)
-    values["modalities"] = tuple(
-        Modality(**one | {name: tuple(one.get(name, ())) for name in ("shape", "rates")})
-        for one in values["modalities"]
-    )
+    values["modalities"] = tuple(map(_modality, values["modalities"]))
     values["units"] = {name: tuple(np.array(p, np.float64) for p in unit) for name, unit in values["units"].items()}
     values["vocabularies"] = {name: tuple(words) for name, words in values["vocabularies"].items()}
     values["columns"] = {name: tuple(columns) for name, columns in values.get("columns", {}).items()}
+    tables = values.get("levels", {}).items()
+    values["levels"] = {name: {column: tuple(one) for column, one in levels.items()} for name, levels in tables}
     values["class_names"] = tuple(values["class_names"])
     return Description(**values)
+
+
+def _modality(values: dict) -> Modality:
+    columns = tuple(Column(*column) for column in values.get("columns", ()))
+    return Modality(**values | {"shape": tuple(values["shape"]), "rates": tuple(values["rates"]), "columns": columns})

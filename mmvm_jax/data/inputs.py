@@ -53,7 +53,7 @@ class Inputs:
         for name in offered:
             if name not in by_name:
                 raise unknown_name("an array of the input", name, by_name)
-            _order_columns(rows, name, description.columns.get(name))
+            _order_columns(rows, name, description)
             _check_shape(by_name[name], rows.headers[name])
         for name in names:
             if name not in offered:
@@ -97,7 +97,7 @@ class Inputs:
         """Return the model's inputs of a modality: [n, ...], or [0, ...] if there is no array."""
         if array is None:
             return np.zeros((0, *modality.shape), self._description.dtypes[modality.name])
-        check_finite(modality.name, array, there, start)
+        check_finite(modality.name, array, there, start, modality.missing_entries)
         return self._description.to_model(modality, array, there)
 
 
@@ -124,14 +124,19 @@ def _check_shape(modality: Modality, header) -> None:
         raise UserError(f"array '{modality.name}' is {list(header.shape)}; allowed: [{allowed}], as in training")
 
 
-def _order_columns(rows: MemoryRows | NpzRows, name: str, trained: tuple[str, ...] | None) -> None:
+def _order_columns(rows: MemoryRows | NpzRows, name: str, description: Description) -> None:
     """Bring the columns of a table into the order of training, without columns that training did not have.
 
     Raises:
-      UserError: the table lacks a column.
+      UserError: the table lacks a column, or a column has text where training had numbers.
     """
-    given = rows.columns.get(name)
-    if not isinstance(rows, MemoryRows) or not given or not trained or given == trained:
+    given, trained = rows.columns.get(name), description.columns.get(name)
+    if not isinstance(rows, MemoryRows) or not given or not trained:
+        return
+    levels = description.levels.get(name, {})
+    if wrong := [one for one in rows.levels.get(name, {}) if one in trained and one not in levels]:
+        raise UserError(f"column '{wrong[0]}' of table '{name}' has text; allowed: numbers, as in training")
+    if given == trained:
         return
     if lacking := [column for column in trained if column not in given]:
         raise UserError(f"table '{name}' has no column '{lacking[0]}'; allowed: all columns of training, in any order")

@@ -5,17 +5,22 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvm_jax.data.arrays import ROUNDING, check_channels, check_finite, seen
+from mmvm_jax.data.columns import look_like_counts
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime.progress import log
 
 # The likelihoods allowed for each kind; the first is the default.
 LIKELIHOODS = {
     "image": ("laplace", "normal", "bernoulli"),
-    "vector": ("normal", "laplace"),
-    "counts": ("poisson", "normal"),
+    "vector": ("normal_learned_scale", "normal", "laplace", "laplace_learned_scale", "student_t"),
+    "counts": ("poisson", "negative_binomial", "normal"),
+    "binary": ("bernoulli",),
+    "table": ("by_column",),
     "tokens": ("categorical",),
 }
-_LARGEST_MEAN_COUNT = 3
+WITH_MISSING_ENTRIES = ("vector", "counts", "binary", "table")
+_FEWEST_LEVELS = 64  # of integer pictures
+_OVERDISPERSED = 3.0  # variance of a count divided by its mean; a mixture of few rates has less
 _SHORTEST_TEXT = 5  # tokens; a narrow table of counts may look padded by chance
 _LONGEST_PICTURE = 4  # ratio of the sides of a picture; series are longer
 _COLOURS = (1, 3, 4)  # numbers of channels of pictures
@@ -30,11 +35,15 @@ class Facts(NamedTuple):
     highest: float
     mean: float
     whole: bool  # whether all values are integers
+    zeros: float  # share of zeros
+    tops: float  # share of the highest value
+    missing: bool  # whether single entries are missing
+    known: int  # number of known values
     padding: int  # from ``find_padding``; -1 for all arrays except tables of integers
 
 
 def read_facts(rows, name: str, present: np.ndarray) -> Facts:
-    """Return the properties of an array, and check that it is finite.
+    """Return the properties of an array, and check that its known entries are finite.
 
     Args:
       rows: the arrays, ``MemoryRows`` or ``NpzRows``.
@@ -45,35 +54,53 @@ def read_facts(rows, name: str, present: np.ndarray) -> Facts:
       UserError: a present value is not finite, or too large.
     """
     shape, dtype = rows.headers[name].shape, rows.headers[name].dtype
-    lowest, highest, total, count, whole = np.inf, -np.inf, 0.0, 0, True
+    parts, whole, missing = [], True, False
     for start, block in rows.array_blocks(name):
         there = present[start : start + len(block)]
-        check_finite(name, block, there, start)
-        observed = block if there.all() else block[there]
-        if observed.size:
-            lowest, highest = min(lowest, observed.min()), max(highest, observed.max())
-            total, count = total + observed.sum(dtype=np.float64), count + observed.size
-            whole = whole and (dtype.kind != "f" or bool((observed == np.round(observed)).all()))
-    of_integers = len(shape) == 2 and dtype.kind in "iub" and count
+        check_finite(name, block, there, start, missing=True)
+        known = block if there.all() else block[there]
+        if dtype.kind == "f":
+            unknown = np.isnan(known)
+            known, missing = known[~unknown], missing or bool(unknown.any())
+            whole = whole and bool((known == np.round(known)).all())
+        if known.size:
+            highest = known.max()
+            sums = known.sum(dtype=np.float64), known.size, (known == 0).sum(), (known == highest).sum()
+            parts.append((known.min(), highest, *sums))
+    of_integers = len(shape) == 2 and dtype.kind in "iub" and parts
     padding = find_padding(rows.read(name)[present]) if of_integers else -1
-    if not count:
-        return Facts(shape, dtype, 0.0, 0.0, 0.0, whole, padding)
-    return Facts(shape, dtype, lowest, highest, total / count, whole, padding)
+    if not parts:
+        return Facts(shape, dtype, 0.0, 0.0, 0.0, whole, 0.0, 0.0, missing, 1, padding)
+    lows, highs, totals, counts, zeros, tops = zip(*parts, strict=True)
+    count, highest = sum(counts), max(highs)
+    top = sum(number for high, number in zip(highs, tops, strict=True) if high == highest)
+    shares = sum(zeros) / count, top / count
+    return Facts(shape, dtype, min(lows), highest, sum(totals) / count, whole, *shares, missing, count, padding)
 
 
 def infer_kind(facts: Facts) -> str:
     """Return the kind of an array by the rules documented in ``own_data``."""
     axes, is_integer = len(facts.shape), facts.dtype.kind in "iub"
+    may_be_counts = facts.lowest >= 0 and look_like_counts(facts.mean, facts.zeros, facts.tops, facts.known)
+    if axes == 3 and facts.dtype.kind in "iu" and facts.dtype != np.uint8 and facts.highest < _FEWEST_LEVELS:
+        return "counts" if may_be_counts else "vector"
     if axes in (3, 4):
         in_range = facts.lowest >= -ROUNDING and facts.highest <= 1 + ROUNDING
         sides = facts.shape[1:3]
         is_series = axes == 3 and not is_integer and max(sides) > _LONGEST_PICTURE * min(sides)
         return "image" if is_integer or (in_range and not is_series) else "vector"
-    if axes != 2 or not is_integer or facts.lowest < 0:
+    if axes != 2 or not facts.whole or facts.lowest < 0:
         return "vector"
-    if facts.shape[1] >= _SHORTEST_TEXT and facts.padding >= 0:
+    if facts.highest <= 1:
+        return "binary"
+    if is_integer and facts.shape[1] >= _SHORTEST_TEXT and facts.padding >= 0:
         return "tokens"
-    return "counts" if facts.mean <= _LARGEST_MEAN_COUNT else "vector"
+    return "counts" if may_be_counts else "vector"
+
+
+def infer_likelihood(kind: str, ratio: float) -> str:
+    """Return the default likelihood of a kind. ``ratio`` is the variance of counts divided by their mean."""
+    return "negative_binomial" if kind == "counts" and ratio > _OVERDISPERSED else LIKELIHOODS[kind][0]
 
 
 def check_inferred(name: str, facts: Facts, kind: str) -> None:
@@ -82,12 +109,12 @@ def check_inferred(name: str, facts: Facts, kind: str) -> None:
     Raises:
       UserError: an array looks like an image with channels first, or with values outside 0 to 1.
     """
-    if kind != "vector" or facts.dtype.kind != "f":
+    if kind != "vector":
         return
-    if len(facts.shape) == 4:
+    if len(facts.shape) == 4 and facts.dtype.kind == "f":
         _check_picture(name, facts)
     elif len(facts.shape) == 2 and facts.whole and facts.lowest >= 0:
-        log.info("array '%s' holds integers; if they are counts, set config.data.kinds=%s=counts", name, name)
+        log.info("array '%s' of integers is standardised; for counts, set config.data.kinds=%s=counts", name, name)
 
 
 def _check_picture(name: str, facts: Facts) -> None:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvm_jax.data.containers import as_arrays, columns_of
+from mmvm_jax.data.columns import Levels, names_of
+from mmvm_jax.data.containers import as_arrays
 from mmvm_jax.data.raw import DAMAGED
 from mmvm_jax.errors import UserError, first_line
 
@@ -36,17 +37,20 @@ class MemoryRows:
     Attributes:
       headers: ``{name: array}``.
       columns: ``{name: names of the columns}`` of tables.
+      levels: ``{name: {column: its categories}}`` of tables with text.
 
     Args:
       arrays: by name, in any form that ``containers.as_arrays`` accepts.
+      levels: those of training, if any.
 
     Raises:
       UserError: a value is not an array.
     """
 
-    def __init__(self, arrays: Mapping):
-        self.headers = as_arrays(arrays)
-        self.columns = {name: columns_of(values) for name, values in arrays.items() if columns_of(values)}
+    def __init__(self, arrays: Mapping, levels: Mapping[str, Levels] | None = None):
+        self.levels = dict(levels or {})
+        self.headers = as_arrays(arrays, self.levels)
+        self.columns = {name: names_of(values) for name, values in arrays.items() if names_of(values)}
 
     def select_columns(self, name: str, places: list[int]) -> None:
         """Replace a table by its columns at these places."""
@@ -74,7 +78,7 @@ class NpzRows:
 
     Attributes:
       headers: ``{name: Header}``.
-      columns: empty, since arrays have no names of columns.
+      columns, levels: empty, since arrays have no names of columns.
 
     Args:
       path: of the file. Pickled objects raise an error.
@@ -88,7 +92,7 @@ class NpzRows:
         self._path = os.path.expanduser(os.fspath(path))
         if not os.path.isfile(self._path):
             raise UserError(f"{field} is '{path}': no such file; allowed: an .npz file with one array per modality")
-        self.headers, self.columns = {}, {}
+        self.headers, self.columns, self.levels = {}, {}, {}
         try:
             with zipfile.ZipFile(self._path) as archive:
                 for member in archive.infolist():

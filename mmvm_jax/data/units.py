@@ -24,33 +24,41 @@ def measure(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtyp
     The scale of an entry that is constant up to rounding is 1, or the rounding error if that is larger.
 
     Args:
-      blocks: observed training examples, [n, *shape] each.
+      blocks: observed training examples, [n, *shape] each, with NaN for missing entries.
       shape: of one example.
       dtype: of the original data, which determines the rounding error.
 
     Returns:
       mean and scale, both [*shape] float64.
     """
-    count, mean, squares, first, varies = 0, np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
+    count, mean, squares = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    first, varies = np.full(shape, np.nan), np.zeros(shape, bool)
     for block in blocks:
-        if not len(block):
-            continue
         values = block.astype(np.float64)
-        first = first if count else values[0]
-        varies |= (values != first).any(axis=0)
-        shift = values.mean(axis=0) - mean
-        added, count = len(values), count + len(values)
+        known = ~np.isnan(values)
+        added = known.sum(axis=0)
+        some = np.maximum(added, 1)
+        total = count + added
+        first = np.where(np.isnan(first) & (added > 0), _first(values, known), first)
+        varies |= (known & (values != first)).any(axis=0)
+        centre = np.where(known, values, 0.0).sum(axis=0) / some
+        shift = np.where(added > 0, centre - mean, 0.0)
         # Squared deviations of both parts from the overall mean (Chan et al., 1979).
-        squares += ((values - values.mean(axis=0)) ** 2).sum(axis=0) + shift**2 * (added * (count - added) / count)
-        mean = mean + shift * (added / count)
-    if not count:
-        return mean, np.ones(shape)
-    scale = np.sqrt(squares / count)
+        deviations = np.where(known, values - centre, 0.0)
+        squares += (deviations**2).sum(axis=0) + shift**2 * (added * count / np.maximum(total, 1))
+        mean, count = mean + shift * (added / np.maximum(total, 1)), total
+    scale = np.sqrt(squares / np.maximum(count, 1))
     steps = _ROUNDING_STEPS.get(dtype.newbyteorder("="), 64)
     precision = np.finfo(dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.float64).eps
     rounding = steps * precision * np.abs(mean)
     scale = np.where(varies, np.where(scale > rounding, scale, np.maximum(1, rounding)), 1)
-    return np.where(varies, mean, first), scale
+    return np.where(varies | (count == 0), mean, first), scale
+
+
+def _first(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the first known value of each entry: [n, ...] -> [...]."""
+    place = known.argmax(axis=0) if len(known) else np.zeros(known.shape[1:], int)
+    return np.take_along_axis(values, place[None], axis=0)[0] if len(values) else np.full(known.shape[1:], np.nan)
 
 
 def apply(values: np.ndarray, present: np.ndarray, unit: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -69,6 +69,7 @@ class DenseClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x) -> Output:
+        x = jnp.where(jnp.isnan(x), 0.0, x)  # missing entries
         x = nn.relu(nn.Dense(256)(x.reshape(x.shape[0], -1)))
         return Output(nn.Dense(self.num_classes)(x), x)
 

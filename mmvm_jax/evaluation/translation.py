@@ -106,10 +106,10 @@ def _make_translate(trained: Trained, data: DataSet):
 
 
 def _squared_errors(model, generated, batch):
-    """Return squared errors [M, B], averaged over the event axes."""
+    """Return squared errors [M, B], averaged over the known entries."""
     rows = []
     for modality in model.modalities:
         errors = jnp.square(generated[modality.name] - batch.inputs[modality.name]).reshape(len(batch.index), -1)
         # The difference of two token ids has no meaning.
-        rows.append(jnp.full(len(errors), jnp.nan) if modality.kind == "tokens" else jnp.mean(errors, axis=1))
+        rows.append(jnp.full(len(errors), jnp.nan) if modality.kind == "tokens" else jnp.nanmean(errors, axis=1))
     return jnp.stack(rows)

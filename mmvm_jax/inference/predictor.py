@@ -117,6 +117,8 @@ class Predictor:
         """Return the outputs of ``impute`` for one modality."""
         offset, scale = self.description.unit(modality, array.dtype)
         mask = present.reshape(-1, *(1,) * (array.ndim - 1))
+        if modality.missing_entries and array.dtype.kind == "f":
+            mask = mask & ~np.isnan(array)
         shaped = lambda values: values.reshape(array.shape)
         mean = shaped(drawn["mean"] * scale + offset)
         _check_finite(modality, mean, given=True)

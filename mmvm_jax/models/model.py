@@ -3,10 +3,11 @@
 Modalities with equal encoders and decoders form one bank, whose parameters have a leading axis of modalities.
 ``mmvm_jax.networks.bank`` decides how a bank runs. The variables of all banks form one tree,
 
-    {"encoders": [{"params": ..., "batch_stats": ...}, ...], "decoders": [...], "method": ...}
+    {"encoders": [{"params": ..., "batch_stats": ...}, ...], "decoders": [...], "method": ..., "likelihoods": ...}
 
-which contains running statistics only for networks that have them. Training keeps the statistics separate from the
-parameters (``split_statistics``); evaluation needs both (``join_statistics``).
+where "likelihoods" has the learned scales by name of the modality, and is absent if there are none. The tree contains
+running statistics only for networks that have them. Training keeps the statistics separate from the parameters
+(``split_statistics``); evaluation needs both (``join_statistics``).
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ import numpy as np
 
 from mmvm_jax import networks
 from mmvm_jax.errors import check_shape
-from mmvm_jax.models.likelihoods import LIKELIHOODS
+from mmvm_jax.models.likelihoods import LIKELIHOODS, learned_parameters
 from mmvm_jax.networks import bank
 from mmvm_jax.networks.normalization import STATISTICS, Training
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, Modality
@@ -43,6 +44,7 @@ class Step(NamedTuple):
     batch: Batch  # prepared; its observed inputs update the running statistics
     key: Array  # for the noise inside networks
     total: Callable  # sums an array over all devices
+    hidden: float = 0.0  # mean share of the entries of an example that encoders do not see
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +71,15 @@ class Model:
             latent = jnp.zeros((1, self.latent_dim))
             variables["encoders"].append(bank.init_bank(group.encoder, encoder_keys, example))
             variables["decoders"].append(bank.init_bank(group.decoder, decoder_keys, latent))
-        return variables
+        learned = {modality.name: learned_parameters(modality) for modality in self.modalities}
+        learned = {name: parameters for name, parameters in learned.items() if parameters}
+        return variables | ({"likelihoods": learned} if learned else {})
 
     def prepare(self, batch: Batch) -> Batch:
-        """Return the batch as the networks read it: token ids or real numbers, images in [0, 1], zeros where absent."""
+        """Return the batch as the networks read it: token ids or real numbers, images in [0, 1].
+
+        Absent modalities are zeros. Missing entries of present modalities stay NaN.
+        """
         inputs = {}
         for modality, present in zip(self.modalities, batch.present):
             x = batch.inputs[modality.name]
@@ -114,6 +121,10 @@ class BoundModel:
     def method_params(self) -> dict:
         return self.variables["method"]
 
+    def learned(self, modality: Modality) -> dict[str, Array]:
+        """Return the learned parameters of the modality's likelihood."""
+        return self.variables.get("likelihoods", {}).get(modality.name, {})
+
     @property
     def updated_statistics(self) -> dict:
         """Running statistics after the step, as in ``split_statistics``. The step must have used all networks."""
@@ -127,6 +138,8 @@ class BoundModel:
         """Return the posteriors of all modalities, with ``limit_growth``: {name: [B, ...]} -> [M, B, D]."""
         outputs = []
         step = self.step if self.step is not None and inputs is self.step.batch.inputs else None
+        if step is not None and step.hidden:
+            inputs = {m.name: _hide(inputs[m.name], m, step) for m in self.model.modalities}
         for place, group in enumerate(self.model.groups):
             stacked = jnp.stack([inputs[self.names[row]] for row in group.rows])
             posteriors = self._apply("encoders", place, group.encoder, stacked, step)
@@ -149,7 +162,7 @@ class BoundModel:
             rows = _cast(rows, jnp.bfloat16)
         if step is None or STATISTICS not in variables:
             return _cast(bank.apply_bank(module, variables, rows), jnp.result_type(float))
-        batch, key, total = step
+        batch, key, total = step.batch, step.key, step.total
         members, repeats = np.array(self.model.groups[place].rows), rows.shape[1] // len(batch.index)
         key = jax.random.fold_in(key, _PARTS.index(part))
         keys = _row_keys(key, self.identifiers[members], repeats, batch.index)
@@ -200,7 +213,9 @@ class BoundModel:
             x, output = batch.inputs[modality.name], outputs[modality.name]
             extra = (1,) * (output.ndim - x.ndim - (modality.kind == "tokens"))
             log_likelihood = LIKELIHOODS[modality.likelihood].log_likelihood
-            value = log_likelihood(x.reshape(*extra, *x.shape), output, modality)
+            x = x.reshape(*extra, *x.shape)
+            mask = ~jnp.isnan(x) if modality.missing_entries else None
+            value = log_likelihood(x, output, modality, self.learned(modality), mask)
             rows.append(jnp.where(present.reshape(*extra, -1), modality.weight * value, 0.0))
         return jnp.stack(rows)
 
@@ -248,6 +263,17 @@ def join_statistics(params: dict, statistics: dict) -> dict:
 def _cast(tree, dtype):
     """Convert floating-point leaves to another precision; leave integers, such as token ids, unchanged."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+
+
+def _hide(x: Array, modality: Modality, step: Step) -> Array:
+    """Replace random entries by NaN, a share between 0 and twice ``step.hidden`` of each example: [B, ...]."""
+    if not modality.missing_entries:
+        return x
+    keys = _row_keys(jax.random.fold_in(step.key, len(_PARTS)), _identifiers([modality]), 2, step.batch.index)
+    share_keys, entry_keys = keys.reshape(2, -1)
+    share = 2.0 * step.hidden * jax.vmap(jax.random.uniform)(share_keys)
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, modality.shape))(entry_keys)
+    return jnp.where(uniform < share.reshape(-1, *(1,) * len(modality.shape)), jnp.nan, x)
 
 
 def _row_keys(key: Array, identifiers: Array, repeats: int, index: Array) -> Array:

@@ -2,8 +2,9 @@
 
 A family may have several encoders and decoders, for different kinds or shapes of modalities. An encoder maps an input
 [N, *shape], for tokens integer ids, to ``DiagonalGaussian`` [N, D]. A decoder maps a latent [N, D] to the parameters of
-the modality's likelihood, [N, *shape], for tokens logits [N, *shape, V]. Networks with batch statistics also receive a
-``normalization.Training`` during training.
+the modality's likelihood, [N, *output_shape]. Networks with batch statistics also receive a
+``normalization.Training`` during training. A module with ``READS_MISSING_ENTRIES`` has encoders that read NaN as
+missing.
 """
 
 from mmvm_jax.errors import UserError, unknown_name
@@ -39,5 +40,11 @@ def make(modality, config):
         raise UserError(
             f"network {config.name!r} does not fit modality {modality.name!r} of kind {modality.kind!r}; "
             f"networks that fit: {', '.join(fitting) or 'none'}"
+        )
+    if modality.missing_entries and not hasattr(NETWORKS[config.name], "READS_MISSING_ENTRIES"):
+        reading = [name for name, network in NETWORKS.items() if hasattr(network, "READS_MISSING_ENTRIES")]
+        raise UserError(
+            f"network {config.name!r} does not read modality {modality.name!r}, in which single entries are missing; "
+            f"networks that do: {', '.join(reading)}"
         )
     return NETWORKS[config.name].make(modality, config)

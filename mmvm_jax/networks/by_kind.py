@@ -1,11 +1,12 @@
-"""One network per kind of data: ``small_cnn`` for images, ``mlp`` for vectors and counts, this module for tokens."""
+"""One network per kind of data: ``small_cnn`` for images, this module for tokens, ``mlp`` for all others."""
 
 import flax.linen as nn
 
 from mmvm_jax.networks import mlp, small_cnn
 from mmvm_jax.types import Array, DiagonalGaussian
 
-KINDS = ("image", "vector", "counts", "tokens")
+KINDS = (*mlp.KINDS, "tokens")
+READS_MISSING_ENTRIES = True
 _EMBEDDING = 32
 
 

@@ -85,6 +85,7 @@ def init(key: Array, batch: Batch, functions: Functions, options: Options) -> di
 def _start(key: Array, x: Array, present: Array, options: Options) -> Array:
     """Return observed examples in the order of the batch: [B, ...] -> [P, ...]."""
     observed_first = jnp.argsort(~present, stable=True)
+    x = jnp.where(jnp.isnan(x), 0, x) if jnp.issubdtype(x.dtype, jnp.floating) else x  # missing entries
     chosen = observed_first[jnp.arange(options.num_pseudo_inputs) % jnp.maximum(jnp.sum(present), 1)]
     noise = jax.random.uniform(key, (options.num_pseudo_inputs, *x.shape[1:]), jnp.result_type(float))
     return jnp.where(jnp.any(present), x[chosen], noise)

@@ -30,7 +30,8 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
     def loss_share(params, statistics, key, batch, hyper, count):
         """Return the batch's contribution to means over ``count`` examples, of the loss and of all terms."""
         batch = model.prepare(batch)
-        in_networks = Step(batch, jax.random.fold_in(key, _NETWORK_NOISE), devices.sum_over_devices)
+        network_key = jax.random.fold_in(key, _NETWORK_NOISE)
+        in_networks = Step(batch, network_key, devices.sum_over_devices, config.train.hide_entries)
         functions = model.bind(join_statistics(params, statistics), in_networks)
         output = method.loss(key, batch, functions, hyper)
         values = {"loss": output.loss, **output.terms}

@@ -63,7 +63,9 @@ def explain(error: NotFinite, config, model: Model, state: TrainState, batch: Ba
         if present.any() and (modality.name in named or not named & set(model.names)):
             largest = ""
             if modality.kind != "tokens":  # the size of a token's id means nothing
-                largest = f"largest value {np.abs(np.asarray(batch.inputs[modality.name], float)[present]).max():.3g}, "
+                largest = (
+                    f"largest value {np.nanmax(np.abs(np.asarray(batch.inputs[modality.name], float)[present])):.3g}, "
+                )
             seen.append(f"'{modality.name}' {largest}smallest log-variance {log_variance[present].min():.3g}")
     place = f"the checkpoint of step {kept} is kept" if kept else "no step before could be kept"
     rate = config.optimizer.learning_rate

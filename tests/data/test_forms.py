@@ -51,7 +51,7 @@ UNDERSTOOD = {
     "sparse array": (scipy.sparse.coo_array(np.maximum(X, 0)), "vector"),
     "lists": (X.tolist(), "vector"),
     "objects": (X.astype(object), "vector"),
-    "whole objects": (np.ones((N, 2), int).astype(object), "counts"),
+    "whole objects": (np.ones((N, 2), int).astype(object), "binary"),
     "JAX": (jnp.asarray(X), "vector"),
     "bfloat16": (jnp.asarray(X, jnp.bfloat16), "vector"),
     "frame": (Frame(X), "vector"),
@@ -106,11 +106,9 @@ REFUSED = {
     "records": (np.zeros(N, [("u", float)]), "structured_to_unstructured"),
     "dates": (np.zeros((N, 2), "M8[D]"), r"a.astype\('M8\[s\]'\).astype\(float\)"),
     "one axis": (X[:, 0], r"one number per example is \[N, 1\], as a\[:, None\]"),
-    "part of an example": (np.where(np.arange(5) == 1, gap(X), X), "NaN .*impute single entries first"),
-    "part of a mask": (np.ma.masked_less(X, -1), "masked values in a part of .*; allowed: examples masked as a whole"),
-    "text in a column": (
-        Frame(np.column_stack([X.astype(object), ["s"] * N]), columns=[*"uvwxy", "id"]),
-        r"values that are not numbers in column id \('s'\)",
+    "ids in a column": (
+        Frame(np.column_stack([X.astype(object), [f"s{n}" for n in range(N)]]), columns=[*"uvwxy", "id"]),
+        "column 'id' of table 'a' has .* different texts, such as 's0'; allowed: up to 64 categories; leave",
     ),
     "channels first": (RNG.integers(0, 255, (N, 3, 32, 32), np.uint8), r"3 channels before .*moveaxis\(a, 1, -1\)"),
     "one channel first": (RNG.random((N, 1, 28, 28)), "1 channels before height and width"),

@@ -54,9 +54,9 @@ def test_the_folder_holds_all_that_is_needed_and_says_what_it_is(folders):
     assert json.loads((exported / "config.json").read_text())["data"]["path"] == ""
     card, tensors = (exported / "README.md").read_text(), load_file(exported / "weights.safetensors")
     assert card.startswith("---\nlibrary_name: mmvm_jax\n")
-    assert "trained for 3 steps" in card and "| `height` | vector | [3] | normal |" in card
+    assert "trained for 3 steps" in card and "| `height` | vector | [3] | normal_learned_scale |" in card
     assert 'mmvm_jax.load("model")' in card and "Not evaluated." in card
-    assert {name.split("/")[0] for name in tensors} - {"method"} == {"encoders", "decoders"}
+    assert {name.split("/")[0] for name in tensors} - {"method", "likelihoods"} == {"encoders", "decoders"}
 
 
 def test_the_card_has_what_was_measured(folders, tmp_path):

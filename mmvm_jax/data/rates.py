@@ -1,0 +1,53 @@
+"""Mean counts of the training examples, at which the decoders of counts start."""
+
+import dataclasses
+
+import numpy as np
+
+from mmvm_jax.data.arrays import MASK
+from mmvm_jax.data.dataset import Split
+from mmvm_jax.runtime.progress import log
+from mmvm_jax.types import Modality
+
+_FAR_COUNTS = 10  # a count beyond this multiple of the 99.9 % quantile is ignored in the mean rate
+_COUNTS_AT_ONCE = 1024  # examples
+
+
+def with_rates(modality: Modality, train: Split, row: int) -> Modality:
+    """Return the modality with the mean training counts as the initial rates of its decoder, if it is of counts.
+
+    Counts far beyond all others, such as codes or errors, are limited in these means.
+    """
+    if modality.likelihood not in ("poisson", "negative_binomial"):
+        return modality
+    counts, present = np.asarray(train.inputs[modality.name]), train.present[row]  # zeros where absent
+    limit = _FAR_COUNTS * _typical_maximum(counts)
+    if (counts > limit).any():
+        name = modality.name
+        log.warning(
+            "array '%s' has counts up to %d; if they are errors, mark them in '%s'",
+            name,
+            np.nanmax(counts),
+            name + MASK,
+        )
+    total, known = np.zeros(modality.shape), np.zeros(modality.shape)
+    for start in range(0, len(counts), _COUNTS_AT_ONCE):
+        block = counts[start : start + _COUNTS_AT_ONCE][present[start : start + _COUNTS_AT_ONCE]]
+        total += np.nansum(np.minimum(block, limit), axis=0, dtype=np.float64)
+        known += (~np.isnan(block)).sum(axis=0)
+    rates = (total + 0.5) / (known + 1.0)
+    scale = float(total.sum() / max(known.sum(), 1)) or 1.0
+    return dataclasses.replace(modality, scale=scale, rates=tuple(rates.ravel().tolist()))
+
+
+def overdispersion(counts: np.ndarray) -> float:
+    """Return the median over columns of the variance of counts [N, ...] divided by their mean."""
+    means = np.asarray(np.nanmean(counts, axis=0, dtype=np.float64))
+    ratios = np.asarray(np.nanvar(counts, axis=0, dtype=np.float64))[means > 0] / means[means > 0]
+    return float(np.median(ratios)) if ratios.size else 0.0
+
+
+def _typical_maximum(counts: np.ndarray) -> float:
+    """Return the largest count after removing the top thousandth of the non-zero counts."""
+    some = np.sort(counts[counts > 0], axis=None)
+    return float(some[-1 - -(-len(some) // 1000)]) if len(some) > 1 else np.inf
