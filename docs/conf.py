@@ -1,4 +1,4 @@
-"""The site: Markdown by MyST, the kernels' docstrings by autodoc, formulas as MathML, which browsers draw themselves.
+"""The site: Markdown and notebooks by MyST, the kernels' docstrings by autodoc, formulas as MathML, which browsers draw themselves.
 
 sphinx-build -W docs build/docs
 """
@@ -9,8 +9,9 @@ from docutils.nodes import SkipNode
 import mmvm_jax
 
 project, author, version = "mmvm_jax", "the mmvm_jax authors", mmvm_jax.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["examples"]
+nb_execution_mode = "off"  # tests/test_notebook.py runs the notebook; the site shows the outputs that it holds
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"

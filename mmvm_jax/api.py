@@ -31,6 +31,7 @@ from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.inference.export import export
 from mmvm_jax.inference.predictor import Outputs, Predictor, load_predictor
 from mmvm_jax.runtime import compilation_cache, devices, object_storage, self_check
+from mmvm_jax.runtime.progress import quiet_libraries
 from mmvm_jax.training.step_checks import NotFinite
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class FittedModel:
         return Inputs(self.predictor.description, MemoryRows(data, self.predictor.description.levels))
 
 
+@quiet_libraries()
 def fit(
     data: Mapping,
     config: ConfigDict | None = None,
@@ -138,8 +140,8 @@ def fit(
 
     Compiled programs are kept in the user's cache folder, like those of the commands, or in
     ``JAX_COMPILATION_CACHE_DIR``. The kind assigned to each array and the progress of training are logged to the logger
-    "mmvm_jax", and shown as a progress bar on a terminal; ``logging.basicConfig(level="INFO")`` shows the log in
-    scripts and notebooks.
+    "mmvm_jax", which ``logging.basicConfig(level="INFO")`` shows. On a terminal and in a notebook, a progress bar shows
+    the progress.
 
     Args:
       data: arrays by name.
@@ -185,6 +187,7 @@ def _fit(config: ConfigDict, dataset, workdir: str, callbacks: Sequence[Callable
     return load(workdir)
 
 
+@quiet_libraries()
 def load(workdir: str | os.PathLike) -> FittedModel:
     """Load the model of a run from its workdir, or from a folder that ``export`` wrote.
 

@@ -171,11 +171,11 @@ def own_data(imports: Sequence[str] = ()) -> ConfigDict:
     config = base(imports)
     config.data.name = "own_data"
     config.method.beta = 0.25
-    config.method.mmvm.alpha = 0.1
+    config.method.mmvm.update({"alpha": 0.1, "posterior": "product"})
     config.method.mmvae_plus.private_dim = 16
     config.method.mmvm.anneal_alpha.shape = "linear"
     config.network.update({"name": "by_kind", "latent_dim": 32})
-    config.train.update({"batch_size": 64, "epochs": 50.0})
+    config.train.update({"batch_size": 64, "epochs": 100.0, "average": 0.999})
     return config
 
 

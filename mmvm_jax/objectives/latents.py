@@ -42,6 +42,29 @@ def own_or_mixture(
     return with_sources(LatentMixture(jax.tree.map(repeat, components), log_weights), identifiers[:, None])
 
 
+def posterior_of_all(posteriors: DiagonalGaussian, present: Array) -> DiagonalGaussian:
+    """Return the posterior given all observed modalities, from those given one modality each, by Bayes' rule.
+
+    If q_m is the posterior given x_m alone, the modalities are independent given z, and z has the prior p = N(0, I), the
+    posterior given all n observed ones is proportional to the product of the q_m divided by p^(n - 1). Its precision is
+    the sum of theirs minus n - 1. Real posteriors are approximations, and may be wider than p; the precision is therefore
+    not below that of the most precise of them.
+
+    Args:
+      posteriors: [M, B, D].
+      present: [M, B] bool.
+
+    Returns:
+      [B, D]; N(0, I) where nothing is observed.
+    """
+    posteriors = where_present(present, posteriors)
+    precisions = jnp.where(present[..., None], jnp.exp(-posteriors.log_variance), 0.0)
+    count = jnp.sum(present, axis=0)[..., None]
+    precision = jnp.maximum(jnp.sum(precisions, axis=0) - (count - 1.0), jnp.max(precisions, axis=0))
+    precision = jnp.where(count > 0, precision, 1.0)
+    return DiagonalGaussian(jnp.sum(precisions * posteriors.mean, axis=0) / precision, -jnp.log(precision))
+
+
 def with_sources(mixture: LatentMixture, sources: Array) -> LatentMixture:
     """Return the mixture with these sources of its components, [K, M or 1] uint32, the same for all examples."""
     return mixture._replace(sources=jnp.broadcast_to(sources[..., None], mixture.log_weights.shape))

@@ -31,7 +31,7 @@ from mmvm_jax.distributions import ESTIMATORS, kl_to_mixture, sample, where_pres
 from mmvm_jax.errors import SHARE, Range, UserError, unknown_name
 from mmvm_jax.objectives.bounds import per_modality_bound
 from mmvm_jax.objectives.interface import Functions, Hyperparameter, check_at_least
-from mmvm_jax.objectives.latents import draw, own_or_mixture
+from mmvm_jax.objectives.latents import draw, own_or_mixture, posterior_of_all, single_latent
 from mmvm_jax.objectives.noise import highest, keyed_uniforms, modality_keys, random_member, random_subset
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
@@ -44,6 +44,7 @@ HYPERPARAMETERS = {
 VARIANTS = {"mmvm_cross": {"cross_share": 0.2}, "mmvm": {}}
 GATES = ("none", "global", "per_example")
 CROSS_SOURCES = ("single", "product")
+POSTERIORS = ("mixture", "product")
 _GATE_WIDTH = 64
 
 
@@ -62,6 +63,8 @@ class Options:
         all observed modalities, or one if ``hard``.
       cross_source: what decoders read in the cross share: the latent of a "single" other modality, or a latent
         from the "product" of a random subset of the others.
+      posterior: what decoders read after training. "mixture" is the paper's: their own posterior, or for absent
+        modalities the mixture of the observed ones. "product" is ours: one latent for all, given all that is observed.
     """
 
     estimator: str = "pairwise"
@@ -71,9 +74,11 @@ class Options:
     hard: bool = False
     num_experts: int = 0
     cross_source: str = "single"
+    posterior: str = "mixture"
 
     def __post_init__(self):
-        for field, allowed in (("estimator", ESTIMATORS), ("gate", GATES), ("cross_source", CROSS_SOURCES)):
+        choices = {"estimator": ESTIMATORS, "gate": GATES, "cross_source": CROSS_SOURCES, "posterior": POSTERIORS}
+        for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise unknown_name(f"config.method.mmvm.{field}", getattr(self, field), allowed)
         check_at_least(1, "mmvm", "num_samples", self)
@@ -239,10 +244,14 @@ def _kept(scores: Array, ranks: Array, present: Array, options: Options) -> Arra
 
 
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
-    """Return the own posterior of observed modalities and the mixture of the observed ones for absent modalities.
+    """Return the posterior given the observed modalities, as ``options.posterior`` says.
 
-    The components are [M, M, B, D]. The mixture has the weights of the gate, or uniform ones without a gate.
+    "mixture": the own posterior of observed modalities, and the mixture of the observed ones for absent modalities,
+    [M, M, B, D]. The mixture has the weights of the gate, or uniform ones without a gate. "product": one Gaussian,
+    [1, 1, B, D].
     """
+    if options.posterior == "product":
+        return single_latent(posterior_of_all(posteriors, present))
     scores = _scores(where_present(present, posteriors), functions, options)
     if options.gate != "none":
         scores = _kept(scores, scores, present, options)

@@ -1,5 +1,6 @@
-"""Log lines of a run, and progress bars on terminals."""
+"""Log lines of a run, and progress bars on terminals and in notebooks."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -17,7 +18,7 @@ class Progress:
       unit: their name, in the plural.
       description: of the work.
       initial: number of units that an earlier run has finished.
-      every: seconds between two lines if standard error is not a terminal.
+      every: seconds between two lines of the log where there is no progress bar.
     """
 
     def __init__(self, total: int, unit: str, description: str, initial: int = 0, every: float = 15.0):
@@ -26,7 +27,7 @@ class Progress:
         self._every = every
         self._start = self._last = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() or "ipykernel" in sys.modules:  # a terminal or a notebook
             self._bar = tqdm.tqdm(
                 total=total, initial=initial, unit=f" {unit}", desc=description, unit_scale=True, leave=False
             )
@@ -63,6 +64,18 @@ def duration(seconds: float) -> str:
     if seconds < 600:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 3 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+@contextlib.contextmanager
+def quiet_libraries():
+    """Hide the information that libraries log through absl, such as the steps of saving a checkpoint."""
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        absl.setLevel(level)
 
 
 def show_log() -> None:

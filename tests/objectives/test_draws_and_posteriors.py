@@ -371,3 +371,26 @@ def test_auxiliary_priors_start_at_the_prior(latent_distribution):
     assert start.keys() == expected[latent_distribution].keys()
     for name, value in expected[latent_distribution].items():
         np.testing.assert_allclose(start[name], np.full((3, 2), value), rtol=1e-6)
+
+
+def test_the_product_posterior_of_mmvm_is_that_of_bayes_rule(x64):
+    rng = np.random.default_rng(0)
+    slopes, noise = rng.normal(size=(3, 1, 2)), 0.5 + rng.random((3, 1, 2))  # x_m = slope z + noise, entry by entry
+    z = rng.normal(size=(1, 5, 2))
+    x = slopes * z + noise * rng.normal(size=(3, 5, 2))
+    precision = lambda chosen: 1.0 + ((slopes / noise) ** 2)[chosen].sum(axis=0)
+    mean = lambda chosen: (slopes * x / noise**2)[chosen].sum(axis=0) / precision(chosen)
+    alone = [DiagonalGaussian(mean([m]), np.broadcast_to(-np.log(precision([m])), (5, 2))) for m in range(3)]
+    posteriors = jax.tree.map(lambda *rows: jnp.stack(rows), *alone)
+    model, options = LinearGaussian(make_params(NAMES)), mmvm.Options(posterior="product")
+    for chosen in ([0, 1, 2], [0, 2], [1]):
+        present = jnp.repeat(jnp.isin(jnp.arange(3), jnp.array(chosen))[:, None], 5, axis=1)
+        mixture = mmvm.posterior(posteriors, present, model, options)
+        assert mixture.components.mean.shape == (1, 1, 5, 2)
+        np.testing.assert_allclose(mixture.components.mean[0, 0], mean(chosen), rtol=1e-12)
+        np.testing.assert_allclose(np.exp(-mixture.components.log_variance[0, 0]), np.tile(precision(chosen), (5, 1)))
+    nothing = mmvm.posterior(posteriors, jnp.zeros((3, 5), bool), model, options).components
+    assert not nothing.mean.any() and not nothing.log_variance.any()
+    wide = posteriors._replace(log_variance=jnp.full((3, 5, 2), 2.0))  # wider than the prior
+    broad = mmvm.posterior(wide, jnp.ones((3, 5), bool), model, options).components
+    np.testing.assert_allclose(broad.log_variance, 2.0)
