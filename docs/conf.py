@@ -1,4 +1,4 @@
-"""The site: Markdown and notebooks by MyST, the kernels' docstrings by autodoc, formulas as MathML, which browsers draw themselves.
+"""The site: Markdown and notebooks by MyST, docstrings by autodoc, formulas as MathML, which browsers draw themselves.
 
 sphinx-build -W docs build/docs
 """

@@ -110,6 +110,17 @@ class FittedModel:
         num_samples, seed = _number("num_samples", num_samples, _COUNT), _number("seed", seed, SEED)
         return self._in_frames(data, self.predictor.impute(self._inputs(data), num_samples, keep_samples, seed))
 
+    def decode(self, latents: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the expected data, ``<name>`` [N, ...], given latents [N, D] that all decoders read.
+
+        Raises:
+          ValueError: the latents have another number of dimensions.
+        """
+        latents, dimensions = np.asarray(latents, np.float32), self.config.network.latent_dim
+        if latents.ndim != 2 or latents.shape[1] != dimensions or not len(latents):
+            raise ValueError(f"latents is {list(latents.shape)}; allowed: [N, {dimensions}]")
+        return self.predictor.decode(latents)
+
     def generate(
         self, num_examples: int | None = None, given: Mapping | None = None, seed: int = 0
     ) -> dict[str, np.ndarray]:

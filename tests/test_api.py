@@ -83,7 +83,10 @@ def test_what_is_there_stays_to_the_bit_and_the_rest_is_the_mean_of_the_draws(mo
         difference = np.abs(imputed[name] - samples.mean(axis=1))[~there]
         assert difference.max() <= half + 1e-4
         deviation = imputed[f"{name}__std"]
-        np.testing.assert_allclose(deviation[~there], samples.std(axis=1)[~there], rtol=1e-3, atol=1e-4)
+        noise = np.square(deviation[~there]) - samples.var(axis=1)[~there]  # of the data around their expected values
+        expected = {"height": noise.mean(axis=0, keepdims=True), "spikes": samples.mean(axis=1)[~there]}.get(name, 0.0)
+        np.testing.assert_allclose(noise, np.broadcast_to(expected, noise.shape), rtol=1e-2, atol=1e-2)
+        assert name != "height" or (noise > 0).all()
         assert (deviation[there] == 0).all() and (deviation[~there] > 0).any(axis=tuple(range(1, deviation.ndim))).all()
         assert deviation.dtype == np.float32 and samples.dtype == (data[name].dtype if name == "height" else np.float32)
     assert imputed["photo__samples"].max() > 1.5  # in 0..255, as the input
@@ -177,7 +180,7 @@ def test_few_examples_need_no_configuration(monkeypatch):
     monkeypatch.setattr(run, "train", lambda config, *rest: chosen.append(config) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         mmvm_jax.fit({"height": tiny.arrays()["height"]})
-    assert chosen[0].train.batch_size == 48 and chosen[0].train.epochs == 50
+    assert chosen[0].train.batch_size == 48 and chosen[0].train.epochs == 100
 
 
 def test_a_prior_of_other_steps_is_not_used(fitted, tmp_path):
@@ -209,7 +212,7 @@ def test_a_workdir_with_other_data_is_refused(fitted):
         ({"height": np.zeros((3, 3)), "map": np.zeros((2, 4, 4, 2))}, "differ in length: height 3, map 2"),
         (
             {"height": np.full((30, 3), [0, np.nan, 0]), "height__present": np.arange(30) > 20},
-            "'height' has NaN or infinity in 9 examples, the first is 21; allowed: only where 'height__present' is 0",
+            "'height' has NaN in 9 examples, the first is 21; allowed: only where 'height__present' is 0",
         ),
         ({"note": np.full((3, 5), 9)}, "'note' has the token id 9; allowed: 0 to 8"),
         ({"spikes": np.full((3, 4), -1)}, "'spikes' has the kind counts but values such as -1"),
@@ -247,8 +250,8 @@ def test_every_seed_up_to_the_last_is_one_of_its_own(model):
     assert len(set(made)) == 4
 
 
-def test_nan_in_training_data_without_a_mask_is_named():
-    with pytest.raises(UserError, match="'height' has NaN or infinity in 60 examples, the first is 0"):
+def test_an_entry_without_any_value_is_named():
+    with pytest.raises(UserError, match="'height': entry 1 has no known value in the training examples"):
         mmvm_jax.fit({"height": np.where(np.arange(3) == 1, np.nan, np.ones((tiny.N, 3)))}, tiny.config())
 
 
@@ -261,7 +264,9 @@ def test_the_package_is_imported_without_the_training_code():
 
 def test_what_a_mask_of_numpy_hides_is_not_read(model):
     height = np.ma.array(tiny.arrays()["height"], mask=np.ones((tiny.N, 1), bool) * (np.arange(3) == 1))
-    with pytest.raises(UserError, match="array 'height' has masked values in a part of 60 examples, the first is 0"):
+    with pytest.raises(
+        UserError, match="array 'height' has NaN in .* examples, the first is 0; .* single entries may be missing"
+    ):
         model.encode({"height": height})
 
 
@@ -275,7 +280,7 @@ def test_a_code_for_what_is_missing_is_not_answered_with_nonsense(model):
         spikes = tiny.arrays()["spikes"][:4]
         for marked in ({"height": height, "height__present": np.zeros(4)}, {"height": np.full((4, 3), np.nan)}):
             assert all(np.isfinite(array).all() for array in answer(marked | {"spikes": spikes}).values())
-    with pytest.raises(UserError, match="'height' has NaN or infinity in 4 .*only where 'height__present' is 0"):
+    with pytest.raises(UserError, match="'height' has NaN in 4 .*only where 'height__present' is 0"):
         model.impute({"height": np.where(np.arange(3) == 1, np.nan, 170.0) * np.ones((4, 1))})
 
 

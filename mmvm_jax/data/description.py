@@ -114,4 +114,6 @@ def from_text(text: str) -> Description:
 
 def _modality(values: dict) -> Modality:
     columns = tuple(Column(*column) for column in values.get("columns", ()))
-    return Modality(**values | {"shape": tuple(values["shape"]), "rates": tuple(values["rates"]), "columns": columns})
+    return Modality(
+        **values | {"shape": tuple(values["shape"]), "rates": tuple(values.get("rates", ())), "columns": columns}
+    )

@@ -106,6 +106,7 @@ def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities, like: Descri
     digest = hashlib.blake2b(digest_size=8)
     train, test = (_read(rows, chosen, present, labels, theirs, scales, digest) for theirs in members)
     if not like:
+        _check_entries(chosen, train)
         chosen = tuple(with_rates(modality, train, row) for row, modality in enumerate(chosen))
     dataset = DataSet(
         chosen,
@@ -206,6 +207,20 @@ def _members(names, present: np.ndarray, is_test: np.ndarray) -> list[np.ndarray
     if unseen:
         raise UserError(f"modality '{unseen[0]}' is present in no training example; allowed: in one or more")
     return splits
+
+
+def _check_entries(modalities, train: Split) -> None:
+    """Raise UserError if an entry, such as a column of a table, is missing from all training examples."""
+    for modality, present in zip(modalities, train.present, strict=True):
+        if not modality.missing_entries:
+            continue
+        unknown = np.isnan(train.inputs[modality.name][present]).all(axis=0)
+        if unknown.any():
+            place = ", ".join(map(str, np.argwhere(unknown)[0]))
+            raise UserError(
+                f"'{modality.name}': entry {place} has no known value in the training examples; allowed: one or more; "
+                "leave such columns out"
+            )
 
 
 def _measure(rows, name: str, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from mmvm_jax.data.description import Description
 from mmvm_jax.data.inputs import Inputs, empty_batch
 from mmvm_jax.errors import UserError
 from mmvm_jax.inference.encode import encode
+from mmvm_jax.inference.expected import as_data, expected_data
 from mmvm_jax.inference.generate import generate
 from mmvm_jax.inference.impute import impute
 from mmvm_jax.inference.prior import PRIOR_FILE, read_prior
@@ -160,6 +161,25 @@ class Predictor:
         size, key = self._size(inputs.length), jax.random.key(seed)
         for block in _with_progress(inputs.blocks(size), size, inputs.length, "generate"):
             yield self._generated(self._run("impute", block.batch, block.count, key[None]), given=True)
+
+    def decode(self, latents: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the expected data given latents [N, D], which all decoders read, in original units."""
+        size, model, blocks = self._size(len(latents)), self.trained.model, []
+        for start in range(0, len(latents), size):
+            block = latents[start : start + size]
+            padded = np.pad(block, ((0, size - len(block)), (0, 0)))
+            outputs = self._decode(self.trained.params, np.broadcast_to(padded, (len(model.names), *padded.shape)))
+            blocks.append({name: {"mean": np.asarray(values)[: len(block)]} for name, values in outputs.items()})
+        whole = {name: {"mean": np.concatenate([block[name]["mean"] for block in blocks])} for name in model.names}
+        return self._generated(whole, given=True)
+
+    @functools.cached_property
+    def _decode(self):
+        def decode(params, z):
+            functions = self.trained.model.bind(params)
+            return as_data(functions, expected_data(functions, z))
+
+        return jax.jit(decode)
 
     def _generated(self, outputs: dict, given: bool) -> dict[str, np.ndarray]:
         arrays = {}

@@ -45,10 +45,10 @@ def own_or_mixture(
 def posterior_of_all(posteriors: DiagonalGaussian, present: Array) -> DiagonalGaussian:
     """Return the posterior given all observed modalities, from those given one modality each, by Bayes' rule.
 
-    If q_m is the posterior given x_m alone, the modalities are independent given z, and z has the prior p = N(0, I), the
-    posterior given all n observed ones is proportional to the product of the q_m divided by p^(n - 1). Its precision is
-    the sum of theirs minus n - 1. Real posteriors are approximations, and may be wider than p; the precision is therefore
-    not below that of the most precise of them.
+    If q_m is the posterior given x_m alone, the modalities are independent given z, and z has the prior p = N(0, I),
+    the posterior given all n observed ones is proportional to the product of the q_m divided by p^(n - 1). Its
+    precision is the sum of theirs minus n - 1. Real posteriors are approximations, and may be wider than p; the
+    precision is therefore not below that of the most precise of them.
 
     Args:
       posteriors: [M, B, D].

@@ -76,7 +76,7 @@ def make_step(config, model: Model, method: Method, total_steps: int) -> Callabl
 def _move_average(average: dict, params: dict, step: Array, decay: float) -> dict:
     """Return the moving average of the parameters. It forgets faster at first, as it starts at the initial ones."""
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, average, params)
+    return jax.tree.map(lambda old, new: old + (1.0 - decay) * (new - old), average, params)
 
 
 def _add_up(part: Callable, statistics: dict, batch: Batch, number: int):

@@ -118,7 +118,7 @@ def test_a_damaged_description(run, content):
 
 def test_every_part_of_a_description_is_needed(run):
     whole = json.loads((run / "data.json").read_text())
-    for part in whole.keys() - {"columns"}:  # of which earlier versions knew nothing
+    for part in whole.keys() - {"columns", "levels"}:  # of which earlier versions knew nothing
         (run / "data.json").write_text(json.dumps({name: value for name, value in whole.items() if name != part}))
         assert f"{run}/data.json is damaged (" in refused(mmvm_jax.load, str(run))
 
