@@ -7,6 +7,8 @@ import numpy as np
 from mmvm_jax.data.alignment import labels_of
 from mmvm_jax.data.columns import Levels, names_of
 
+_LATENTS = ("__mean", "__log_variance")
+
 
 def as_frames(
     data: Mapping, outputs: dict[str, np.ndarray], columns: Mapping[str, tuple[str, ...]], levels: Mapping[str, Levels]
@@ -20,8 +22,8 @@ def as_frames(
       levels: {name: levels of its columns of text}.
 
     Returns:
-      ``<name>`` and ``<name>__std`` as DataFrames like the one given. Other arrays [N, D] become DataFrames, too, if
-      the tables have an index. Arrays with more axes are unchanged.
+      ``<name>`` and ``<name>__std`` as DataFrames like the one given, and latents ``<name>__mean`` and
+      ``<name>__log_variance`` as DataFrames if the tables have an index. Other arrays are unchanged.
     """
     tables = {name: values for name, values in data.items() if names_of(values) and name in columns}
     if not tables:
@@ -31,7 +33,7 @@ def as_frames(
         table = name.removesuffix("__std")
         if table in tables and array.shape[1:] == (len(columns[table]),):
             framed[name] = _like(tables[table], array, columns[table], levels.get(table, {}), index, name == table)
-        elif array.ndim == 2 and index is not None:
+        elif name.endswith(_LATENTS) and index is not None:
             framed[name] = _frame(first, dict(enumerate(array.T)), index)
         else:
             framed[name] = array
