@@ -137,7 +137,8 @@ class FittedModel:
         return as_frames(data, _joined(blocks), description.columns, description.levels)
 
     def _inputs(self, data: Mapping) -> Inputs:
-        return Inputs(self.predictor.description, MemoryRows(data, self.predictor.description.levels))
+        description = self.predictor.description
+        return Inputs(description, MemoryRows(data, description.levels, description.columns))
 
 
 @quiet_libraries()

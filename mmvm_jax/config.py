@@ -18,6 +18,7 @@ READ_BY_DATA_SETS = {
     "kinds": ("own_data",),
     "likelihoods": ("own_data",),
     "weights": ("own_data",),
+    "missing_entries": ("own_data",),
 }
 READ_BY_KIND = ("mlp", "small_cnn")
 
@@ -64,6 +65,7 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
             "kinds": "",  # to replace those inferred: "name=kind,name=kind"
             "likelihoods": "",  # likewise: "name=likelihood,..."
             "weights": "",  # of log-likelihoods in the loss: "name=weight,..."; 0.25 for counts, 1 for other kinds
+            "missing_entries": False,  # whether encoders read masks of entries even if no training entry is missing
             "validation": 0.0,  # share of the training examples to evaluate on instead of the test split
             "missing": {"pattern": "random", "rate": 0.0, "modality": "", "split": "train", "seed": 0},
         }

@@ -4,23 +4,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmvm_jax import api
-from mmvm_jax.data.columns import names_of
 from mmvm_jax.objectives.method import choose
 from mmvm_jax.runtime import devices
 
 _TABLE = "table"  # name of the only modality
 
 
-class MultimodalVAE(TransformerMixin, BaseEstimator):
+class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A multimodal variational autoencoder whose modalities are groups of the columns of one table.
 
     ``transform`` returns latents, ``impute`` the table with its gaps filled in, and ``inverse_transform`` tables given
     latents. Missing entries are NaN. DataFrames may have columns of counts and text, as described in
-    ``mmvm_jax.data.own_data``.
+    ``mmvm_jax.data.own_data``. All rows count, also those with equal labels in an index.
 
     Args:
       modalities: {name of the modality: its columns, by name or number}; None for one modality of all columns.
@@ -29,7 +28,7 @@ class MultimodalVAE(TransformerMixin, BaseEstimator):
       latent_dim: D.
       epochs: of training.
       config: all other settings; None for ``mmvm_jax.default_config()``.
-      random_state: seed, an integer.
+      random_state: seed, an integer; None for 0.
 
     Attributes:
       model_: the ``mmvm_jax.api.FittedModel``.
@@ -61,19 +60,20 @@ class MultimodalVAE(TransformerMixin, BaseEstimator):
         X = self._checked(X, reset=True)  # noqa: N806
         config = api.default_config() if self.config is None else self.config.copy_and_resolve_references()
         choose(config.method, self.method)
-        config.method.beta, config.seed = float(self.beta), int(self.random_state)
+        config.method.beta, config.seed = float(self.beta), int(self.random_state or 0)
         config.network.latent_dim, config.train.epochs = int(self.latent_dim), float(self.epochs)
         config.train.batch_size = devices.largest_batch_size(config.train.batch_size, len(X))
+        config.data.missing_entries = True  # a later table may have gaps that this one lacks
         # The test split, which must not be empty, is a copy of the first row.
         rows = np.append(np.arange(len(X)), 0)
-        data = self._modalities(X.iloc[rows].reset_index(drop=True) if hasattr(X, "iloc") else X[rows])
+        data = self._modalities(X.iloc[rows] if hasattr(X, "iloc") else X[rows])
         self.model_ = api.fit(data | {"split": np.arange(len(rows)) == len(X)}, config)
         self._n_features_out = self.latent_dim
         return self
 
     def transform(self, X) -> np.ndarray:  # noqa: N803
-        """Return the means of the latents given each row: [N, D] float32."""
-        return np.asarray(self._fitted().encode(self._given(X))["joint__mean"])
+        """Return the means of the latents given each row: [N, D] float32. They are 0 given nothing."""
+        return np.nan_to_num(np.asarray(self._fitted().encode(self._given(X))["joint__mean"]))
 
     def impute(self, X, num_samples: int = 20):  # noqa: N803
         """Return the table with its missing entries filled in."""
@@ -81,7 +81,7 @@ class MultimodalVAE(TransformerMixin, BaseEstimator):
         filled, whole = self._fitted().impute(self._modalities(X), num_samples), X.copy()
         for name, columns in self._columns(X).items():
             if hasattr(X, "iloc"):
-                whole[columns] = filled[name]
+                whole[columns] = filled[name].set_axis(X.index)
             else:
                 whole[:, columns] = filled[name]
         return whole
@@ -105,7 +105,7 @@ class MultimodalVAE(TransformerMixin, BaseEstimator):
         return self.model_
 
     def _checked(self, X, reset: bool):  # noqa: N803
-        if names_of(X):
+        if hasattr(X, "iloc"):  # pandas; other tables are read as numbers
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
         return validate_data(
@@ -118,7 +118,8 @@ class MultimodalVAE(TransformerMixin, BaseEstimator):
 
     def _modalities(self, X) -> dict:  # noqa: N803
         columns = self._columns(X)
-        return {name: X[places] if hasattr(X, "iloc") else X[:, places] for name, places in columns.items()}
+        pick = lambda places: X[places].reset_index(drop=True) if hasattr(X, "iloc") else X[:, places]
+        return {name: pick(places) for name, places in columns.items()}
 
     def _columns(self, X) -> dict[str, list]:  # noqa: N803
         """Return the columns of each modality: their names in a DataFrame, else their numbers."""
@@ -131,5 +132,10 @@ class MultimodalVAE(TransformerMixin, BaseEstimator):
         """Return the numbers of the columns of each modality."""
         if self.modalities is None:
             return {_TABLE: list(range(self.n_features_in_))}
-        known = {name: place for place, name in enumerate(getattr(self, "feature_names_in_", ()))}
-        return {name: [known.get(one, one) for one in columns] for name, columns in self.modalities.items()}
+        known = {place: place for place in range(self.n_features_in_)}
+        known |= {name: place for place, name in enumerate(getattr(self, "feature_names_in_", ()))}
+        for name, columns in self.modalities.items():
+            if wrong := [one for one in columns if one not in known]:
+                allowed = ", ".join(map(str, known))
+                raise ValueError(f"modalities[{name!r}] has the column {wrong[0]!r}; allowed: {allowed}")
+        return {name: [known[one] for one in columns] for name, columns in self.modalities.items()}

@@ -77,14 +77,14 @@ class Modality:
       kind: "image" (uint8 in 0..255, or float in 0..1), "vector", "counts", "binary", "tokens", or "table", whose
         columns have different likelihoods.
       likelihood: a key of ``mmvm_jax.models.likelihoods.LIKELIHOODS``.
-      scale: of the Laplace or Normal likelihood, in the units of the (scaled) data. For a Poisson likelihood, the rate
-        that corresponds to a decoder output of 0.
+      scale: of the Laplace, Normal or Student's t likelihood, in the units of the (scaled) data; where it is learned,
+        its initial value. For counts, the rate that corresponds to a decoder output of 0.
       weight: factor of the log-likelihood in the loss.
       vocabulary_size: number of token ids, for tokens.
       padding: token id that fills a sequence after its end; the likelihood ignores it. -1 for none.
       end: token id that ends a sequence, the last one that the likelihood counts. It may equal ``padding``. -1 for
         none.
-      rates: for a Poisson likelihood, the rate per entry of a flattened example that corresponds to a decoder output
+      rates: for counts, the rate per entry of a flattened example that corresponds to a decoder output
         of 0; empty if ``scale`` applies to all entries.
       without_channels: for an image, whether the user's arrays, and hence all outputs, lack the last axis of ``shape``.
       columns: of a table. Categories are numbers from 0.
@@ -119,6 +119,12 @@ class Modality:
         if self.columns:
             return (sum(column.levels for column in self.columns),)
         return (*self.shape, self.vocabulary_size) if self.kind == "tokens" else self.shape
+
+    @property
+    def real_entries(self) -> np.ndarray | slice:
+        """Index of the entries along the last axis that are standardised: all, or the real columns of a table."""
+        places = [place for place, column in enumerate(self.columns) if column.likelihood == "normal"]
+        return np.array(places, int) if self.columns else slice(None)
 
     @property
     def identifier(self) -> int:

@@ -147,6 +147,12 @@ def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> 
             f"--workdir={workdir} holds a run on other data (fingerprint {theirs.fingerprint}, now "
             f"{data.fingerprint}); use another folder"
         )
+    for old, new in zip(theirs.modalities, data.modalities, strict=False):
+        if (old.kind, old.columns, old.missing_entries) != (new.kind, new.columns, new.missing_entries):
+            raise UserError(
+                f"--workdir={workdir} holds a run in which '{old.name}' has the kind {old.kind}, not {new.kind}, or "
+                f"other columns; use another folder, or config.data.kinds={old.name}={old.kind}"
+            )
     return theirs.modalities
 
 

@@ -12,7 +12,8 @@ from mmvm_jax.runtime.progress import log
 def align(data: Mapping, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the arrays with their rows in one order, given the tables that they were made of.
 
-    Nothing changes if all indexes are equal, if no label occurs in two tables, or if the indexes are mere row numbers.
+    Nothing changes if all indexes are equal, or if no label occurs in two tables. Row numbers are labels if another
+    index has some of them, too.
 
     Args:
       data: the tables by name. Those without an index are paired by position.
@@ -21,9 +22,14 @@ def align(data: Mapping, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     Raises:
       UserError: an index has a label twice, or there are arrays without an index among tables in different orders.
     """
-    indexes = {name: list(data[name].index) for name in arrays if name in data and _has_labels(data[name])}
-    union = list(dict.fromkeys(label for labels in indexes.values() for label in labels))
-    if all(labels == union for labels in indexes.values()) or len(union) == sum(map(len, indexes.values())):
+    indexes = _indexes({name: data[name] for name in arrays if name in data})
+    union = _union(indexes)
+    if len({tuple(labels) for labels in indexes.values()}) < 2:
+        return arrays
+    if len(union) == sum(map(len, indexes.values())):
+        log.warning(
+            "the indexes of the tables %s share no label; their rows are paired by position", ", ".join(indexes)
+        )
         return arrays
     _check(indexes, arrays)
     aligned = {}
@@ -47,14 +53,28 @@ def align(data: Mapping, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]
 
 def labels_of(data: Mapping) -> list | None:
     """Return the labels of the examples, in the order of the aligned arrays; None if no table has an index."""
-    indexes = [list(values.index) for values in data.values() if _has_labels(values)]
-    union = list(dict.fromkeys(label for labels in indexes for label in labels))
-    return (indexes[0] if len(union) == sum(map(len, indexes)) else union) if indexes else None
+    indexes = _indexes(data)
+    union, lists = _union(indexes), list(indexes.values())
+    if not lists or all(labels == lists[0] for labels in lists) or len(union) == sum(map(len, lists)):
+        return lists[0] if lists else None
+    return union
 
 
-def _has_labels(values) -> bool:
-    index = getattr(values, "index", None)
-    return index is not None and not callable(index) and type(index).__name__ != "RangeIndex"  # lists have a method
+def _union(indexes: Mapping[str, list]) -> list:
+    return list(dict.fromkeys(label for labels in indexes.values() for label in labels))
+
+
+def _indexes(data: Mapping) -> dict[str, list]:
+    """Return the labels of all tables that have an index, but row numbers only if another index has some of them."""
+    found = {name: values.index for name, values in data.items() if not callable(getattr(values, "index", print))}
+    labels = {name: list(index) for name, index in found.items() if index is not None}
+    is_numbers = {name: type(found[name]).__name__ == "RangeIndex" for name in labels}
+
+    def shares(name):
+        mine = set(labels[name])
+        return any(one != labels[name] and not mine.isdisjoint(one) for one in labels.values())
+
+    return {name: labels[name] for name in labels if not is_numbers[name] or shares(name)}
 
 
 def _check(indexes: dict[str, list], arrays: dict[str, np.ndarray]) -> None:

@@ -19,7 +19,10 @@ _CHANNELS = (1, 2, 3, 4)  # that an image can have
 ROUNDING = 1e-3  # tolerance of the range 0 to 1 of real pixels
 _LARGEST_TOKEN = 999_999  # a network has parameters for every id
 _LARGEST_OF_KIND = {"tokens": _LARGEST_TOKEN, "counts": _LARGEST_COUNT, "binary": 1}
-_OF_SINGLE_ENTRIES = {"NaN": "; single entries may be missing in vectors, counts, binary arrays and tables only"}
+_OF_SINGLE_ENTRIES = {
+    "NaN": "; single entries may be missing in vectors, counts, binary arrays and tables, if some are missing in "
+    "training, or with config.data.missing_entries=True"
+}
 # Names in metrics of the joint representation, the mean over modalities, and sets of modalities.
 _OF_METRICS = ("joint", "mean", "all", "others")
 _OTHERS = "others_"

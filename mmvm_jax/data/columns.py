@@ -22,18 +22,26 @@ def names_of(values) -> tuple[str, ...]:
     return () if columns is None or callable(columns) else tuple(map(str, columns))
 
 
-def has_text(values) -> bool:
-    """Return whether a DataFrame may have columns of text or categories."""
-    return bool(names_of(values)) and any(_is_text(column) for column in _columns(values))
+def has_text(name: str, values) -> bool:
+    """Return whether a DataFrame has columns of text or categories.
+
+    Raises:
+      UserError: two columns have the same name.
+    """
+    names = names_of(values)
+    if len(set(names)) < len(names):
+        repeated = next(one for one in names if names.count(one) > 1)
+        raise UserError(f"table '{name}' has two columns '{repeated}'; allowed: each name once")
+    return bool(names) and any(_is_text(column) for column in _columns(values))
 
 
-def as_numbers(name: str, values, trained: Levels | None) -> tuple[np.ndarray, Levels]:
+def as_numbers(name: str, values, trained: Levels) -> tuple[np.ndarray, Levels]:
     """Convert a DataFrame to numbers, with missing entries as NaN and categories as their numbers.
 
     Args:
       name: of the table.
       values: a DataFrame [N, C].
-      trained: levels of the training data, which are used instead of new ones.
+      trained: levels of the training data, which are used instead of new ones; their columns may hold numbers, too.
 
     Returns:
       [N, C] float64, and the levels of the columns that hold text or categories.
@@ -43,19 +51,29 @@ def as_numbers(name: str, values, trained: Levels | None) -> tuple[np.ndarray, L
     """
     arrays, levels = [], {}
     for column, series in zip(names_of(values), _columns(values), strict=True):
-        entries = np.asarray(series, object)
+        entries = _entries(series)
         missing = np.array([is_missing(entry) for entry in entries], bool)
-        if not _is_text(series):
+        if not _is_text(series) and column not in trained:
             arrays.append(_real(name, column, entries, missing))
             continue
-        texts = np.where(missing, "", entries).astype(str)
+        texts = np.array(["" if gap else category_name(entry) for entry, gap in zip(entries, missing, strict=True)])
         found = tuple(np.unique(texts[~missing]).tolist())
-        known = (trained or {}).get(column, found)
-        _check_levels(name, column, found, known, len(entries))
-        numbers = {level: float(number) for number, level in enumerate(known)}
-        arrays.append(np.array([numbers.get(text, np.nan) for text in texts]))
-        levels[column] = known
+        if column not in trained:
+            _check_number(name, column, found, len(entries))
+        elif new := [level for level in found if level not in trained[column]]:
+            allowed = ", ".join(trained[column])
+            raise UserError(f"column '{column}' of table '{name}' has {new[0]!r}; allowed: {allowed}, as in training")
+        levels[column] = trained.get(column, found)
+        numbers = {level: float(number) for number, level in enumerate(levels[column])}
+        arrays.append(np.array([np.nan if gap else numbers[text] for text, gap in zip(texts, missing, strict=True)]))
     return np.stack(arrays, axis=1), levels
+
+
+def select(values, names: Sequence[str]):
+    """Return a DataFrame without the columns that are not among ``names``, or ``values`` if it is none."""
+    given = names_of(values)
+    kept = [column for column, name in zip(getattr(values, "columns", ()), given) if name in names]
+    return values[kept] if given and len(kept) < len(given) and hasattr(values, "shape") else values
 
 
 def is_missing(value) -> bool:
@@ -89,11 +107,21 @@ def _real(name: str, column: str, entries: np.ndarray, missing: np.ndarray) -> n
         ) from error
 
 
-def _check_levels(name: str, column: str, found: tuple[str, ...], known: tuple[str, ...], length: int) -> None:
-    if new := [level for level in found if level not in known]:
-        raise UserError(
-            f"column '{column}' of table '{name}' has {new[0]!r}; allowed: {', '.join(known)}, as in training"
-        )
+def _entries(series) -> np.ndarray:
+    """Return the entries of a column as Python objects, categories of pandas as they are in its type."""
+    if hasattr(series.dtype, "categories") and hasattr(series, "cat"):
+        known = np.empty(len(series.dtype.categories) + 1, object)
+        known[:-1] = list(series.dtype.categories)
+        return known[np.asarray(series.cat.codes)]  # -1 where missing
+    return np.asarray(series, object)
+
+
+def category_name(entry) -> str:
+    """Return the name of a category. Integers that became real numbers, as beside NaN, keep their names."""
+    return str(int(entry)) if isinstance(entry, (float, np.floating)) and entry == np.round(entry) else str(entry)
+
+
+def _check_number(name: str, column: str, found: tuple[str, ...], length: int) -> None:
     if len(found) > min(_MOST_LEVELS, max(length // 2, 2)):
         raise UserError(
             f"column '{column}' of table '{name}' has {len(found)} different texts, such as {found[0]!r:.40}; allowed: "
@@ -136,12 +164,15 @@ def _infer_one(values: np.ndarray, levels: tuple[str, ...]) -> Column:
         return Column("normal")
     if values.max() <= 1:
         return Column("bernoulli")
-    is_count = look_like_counts(values.mean(), (values == 0).mean(), (values == values.max()).mean(), values.size)
+    zeros = (values == 0).any()  # codes of categories, such as 1 and 2, begin at 1
+    is_count = zeros and look_like_counts(
+        values.mean(), (values == 0).mean(), (values == values.max()).mean(), values.size
+    )
     return Column("poisson", rate=float(values.mean())) if is_count else Column("normal")
 
 
-def check_values(name: str, array: np.ndarray, columns: tuple[Column, ...]) -> None:
-    """Raise UserError if known values of a table [n, C] do not fit their columns."""
+def check_values(name: str, array: np.ndarray, columns: tuple[Column, ...], names: Sequence) -> None:
+    """Raise UserError if known values of a table [n, C] do not fit its columns, which have the ``names``."""
     for place, column in enumerate(columns):
         largest = {"bernoulli": 1, "categorical": column.levels - 1, "poisson": 2**24}.get(column.likelihood)
         if largest is None:
@@ -149,7 +180,9 @@ def check_values(name: str, array: np.ndarray, columns: tuple[Column, ...]) -> N
         values = array[:, place][~np.isnan(array[:, place])]
         wrong = values[(values < 0) | (values > largest) | (values != np.round(values))]
         if wrong.size:
-            raise UserError(f"column {place} of table '{name}' has {wrong[0]:g}; allowed: integers from 0 to {largest}")
+            raise UserError(
+                f"column '{names[place]}' of table '{name}' has {wrong[0]:g}; allowed: integers from 0 to {largest}"
+            )
 
 
 def log_columns(name: str, names: Sequence[str], columns: tuple[Column, ...]) -> None:
@@ -158,3 +191,4 @@ def log_columns(name: str, names: Sequence[str], columns: tuple[Column, ...]) ->
         theirs = [one for one, column in zip(names, columns, strict=True) if column.likelihood == likelihood]
         shown = ", ".join(theirs[:8]) + (", ..." if len(theirs) > 8 else "")
         log.info("  table '%s': %d columns %s: %s", name, len(theirs), likelihood, shown)
+    log.info("  (numbers that stand for categories: table['column'].astype('category'))")

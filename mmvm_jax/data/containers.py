@@ -6,7 +6,7 @@ import numpy as np
 
 from mmvm_jax.data.alignment import align
 from mmvm_jax.data.arrays import MASK, RESERVED
-from mmvm_jax.data.columns import Levels, as_numbers, has_text, is_missing
+from mmvm_jax.data.columns import Levels, as_numbers, has_text, is_missing, names_of
 from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.runtime.progress import log
 
@@ -36,8 +36,8 @@ def as_arrays(data: Mapping, levels: dict[str, Levels] | None = None) -> dict[st
         if values is None:
             log.info("array '%s' is None and left out", name)
             continue
-        if name not in RESERVED and has_text(values):
-            array, levels[name] = as_numbers(name, values, levels.get(name))
+        if name not in RESERVED and (has_text(name, values) or (names_of(values) and levels.get(name))):
+            array, levels[name] = as_numbers(name, values, levels.get(name, {}))
             present = None
         else:
             array, present = _plain(str(name), values)

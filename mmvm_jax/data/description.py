@@ -56,7 +56,8 @@ class Description:
         if modality.kind == "image" and self.dtypes[modality.name] != "uint8":
             check_levels(modality.name, array.dtype, values.max())
         if modality.kind == "table":
-            check_values(modality.name, values, modality.columns)
+            names = self.columns.get(modality.name, range(len(modality.columns)))
+            check_values(modality.name, values, modality.columns, names)
         if modality.name in self.units:
             values = units.apply(values, present, self.units[modality.name])
         return values.astype(np.float32) if modality.missing_entries else values

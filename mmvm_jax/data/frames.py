@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmvm_jax.data.alignment import labels_of
-from mmvm_jax.data.columns import Levels, names_of
+from mmvm_jax.data.columns import Levels, category_name, names_of
 
 _LATENTS = ("__mean", "__log_variance")
 
@@ -28,43 +28,63 @@ def as_frames(
     tables = {name: values for name, values in data.items() if names_of(values) and name in columns}
     if not tables:
         return outputs
-    first, index, framed = next(iter(tables.values())), labels_of(data), {}
+    labels, framed = labels_of(data), {}
     for name, array in outputs.items():
         table = name.removesuffix("__std")
         if table in tables and array.shape[1:] == (len(columns[table]),):
-            framed[name] = _like(tables[table], array, columns[table], levels.get(table, {}), index, name == table)
-        elif name.endswith(_LATENTS) and index is not None:
-            framed[name] = _frame(first, dict(enumerate(array.T)), index)
+            by_name = dict(zip(columns[table], array.T, strict=True))
+            framed[name] = _like(tables[table], by_name, levels.get(table, {}), labels, with_types=name == table)
+        elif name.endswith(_LATENTS) and labels is not None:
+            framed[name] = _frame(next(iter(tables.values())), dict(enumerate(array.T)), labels)
         else:
             framed[name] = array
     return framed
 
 
-def _like(given, array: np.ndarray, names: tuple[str, ...], levels: Levels, index, with_types: bool):
-    """Return a DataFrame of ``array``, with the columns of ``given`` in their order, and their types if asked for."""
-    by_name = {name: column for name, column in zip(names, array.T, strict=True) if name in names_of(given)}
-    order = [name for name in names_of(given) if name in by_name]
-    if not with_types:
-        return _frame(given, {name: by_name[name] for name in order}, index)
-    for name in levels.keys() & by_name.keys():
-        codes = by_name[name]
-        known = np.array([*levels[name], None], object)
-        by_name[name] = known[np.where(np.isnan(codes), len(levels[name]), np.rint(codes)).astype(int)]
-    frame = _frame(given, {name: by_name[name] for name in order}, index)
-    if not hasattr(given, "iloc"):
-        return frame
-    types = {str(name): dtype for name, dtype in given.dtypes.items()}
-    whole = lambda name: frame[name].round() if str(types[name]).lower().startswith(("int", "uint")) else frame[name]
-    for name in order:
-        if name not in levels and not str(types[name]).lower().startswith(("bool", "object")):
-            frame[name] = whole(name).astype(types[name])
-        elif str(types[name]).lower().startswith(("categ", "str")):
-            frame[name] = frame[name].astype(types[name])
+def _like(given, by_name: dict[str, np.ndarray], levels: Levels, labels, with_types: bool):
+    """Return a DataFrame with the columns of ``given`` in their order, and with their types if asked for."""
+    kept = [name for name in given.columns if str(name) in by_name]
+    arrays = {name: by_name[str(name)] for name in kept}
+    if with_types:
+        texts = {name: _texts(arrays[name], levels[str(name)]) for name in kept if str(name) in levels}
+        arrays |= texts
+    frame = _frame(given, arrays, labels)
+    if with_types and hasattr(frame, "iloc"):
+        for name in kept:
+            frame[name] = _typed(frame[name], given[name], is_text=str(name) in levels)
     return frame
 
 
-def _frame(given, columns: dict, index):
+def _texts(codes: np.ndarray, levels: tuple[str, ...]) -> np.ndarray:
+    """Return the categories with these numbers, None for NaN."""
+    known = np.array([*levels, None], object)
+    return known[np.where(np.isnan(codes), len(levels), np.rint(np.nan_to_num(codes))).astype(int)]
+
+
+def _typed(column, given, is_text: bool):
+    """Return a column of pandas in the type of the given one: integers rounded, categories as they were."""
+    dtype, kind = given.dtype, str(given.dtype).lower()
+    if hasattr(dtype, "categories"):
+        names = {category_name(category): category for category in dtype.categories}
+        missing = [text for text in column.dropna().unique() if text not in names]
+        wider = type(dtype)([*dtype.categories, *missing], ordered=dtype.ordered)
+        return column.map(lambda text: names.get(text, text)).astype(wider)
+    if is_text:
+        return column.astype(dtype) if kind.startswith("str") else column
+    if kind == "object":
+        known = given.dropna()
+        is_flag = len(known) and all(isinstance(value, (bool, np.bool_)) for value in known)
+        return column.round().astype(bool).astype(object) if is_flag else column
+    if kind.startswith(("int", "uint")):
+        bounds = np.iinfo(kind.split("[")[0])  # also of int64[pyarrow]
+        return column.round().clip(bounds.min, bounds.max).astype(dtype)
+    return column.round().astype(dtype) if kind.startswith("bool") else column.astype(dtype)
+
+
+def _frame(given, columns: dict, labels: list | None):
     """Return a DataFrame of the same library as ``given``."""
-    if hasattr(given, "iloc"):
-        return type(given)(columns, index=given.index if index is None else index)
-    return type(given)({str(name): column for name, column in columns.items()})  # polars, without an index
+    if not hasattr(given, "iloc"):  # polars, whose names of columns are text, and which has no index
+        return type(given)({str(name): column for name, column in columns.items()})
+    keeps_index = labels is None or list(given.index) == labels
+    frame = type(given)(columns, index=given.index if keeps_index else labels)
+    return frame if keeps_index else frame.rename_axis(index=given.index.name)

@@ -53,7 +53,7 @@ class Inputs:
         for name in offered:
             if name not in by_name:
                 raise unknown_name("an array of the input", name, by_name)
-            _order_columns(rows, name, description)
+            order_columns(rows, name, description)
             _check_shape(by_name[name], rows.headers[name])
         for name in names:
             if name not in offered:
@@ -88,7 +88,12 @@ class Inputs:
             for modality, there in zip(self._description.modalities, present, strict=True):
                 name = modality.name
                 values = self._values(modality, arrays.get(name), there, start)
-                if name in self._description.units and name not in warned and warn_of_codes(name, values, start):
+                real = modality.real_entries
+                if (
+                    name in self._description.units
+                    and name not in warned
+                    and warn_of_codes(name, values[..., real], start)
+                ):
                     warned.add(name)
                 inputs[name] = _padded(values, size)
             yield Block(arrays, present, _batch(inputs, _padded(present.T, size).T, start))
@@ -124,7 +129,7 @@ def _check_shape(modality: Modality, header) -> None:
         raise UserError(f"array '{modality.name}' is {list(header.shape)}; allowed: [{allowed}], as in training")
 
 
-def _order_columns(rows: MemoryRows | NpzRows, name: str, description: Description) -> None:
+def order_columns(rows: MemoryRows | NpzRows, name: str, description: Description) -> None:
     """Bring the columns of a table into the order of training, without columns that training did not have.
 
     Raises:

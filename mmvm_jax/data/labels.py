@@ -3,6 +3,7 @@
 import numpy as np
 
 from mmvm_jax.data.arrays import seen
+from mmvm_jax.data.columns import is_missing
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime.progress import log
 
@@ -47,7 +48,7 @@ def _plain(labels: np.ndarray) -> np.ndarray:
     if labels.dtype.kind != "O":
         return labels
     values = labels.ravel().tolist()
-    unknown = [value is None or value != value or type(value).__name__ in ("NAType", "NaTType") for value in values]
+    unknown = [is_missing(value) for value in values]
     known = [value for value, missing in zip(values, unknown, strict=True) if not missing]
     kind = str if any(isinstance(value, str) for value in known) else float
     blank = "" if kind is str else np.nan

@@ -49,6 +49,7 @@ from mmvm_jax.data.columns import check_values, log_columns
 from mmvm_jax.data.columns import infer as infer_columns
 from mmvm_jax.data.dataset import DataSet, Split, array_heading, select_modalities
 from mmvm_jax.data.description import Description
+from mmvm_jax.data.inputs import order_columns
 from mmvm_jax.data.kinds import (
     LIKELIHOODS,
     WITH_MISSING_ENTRIES,
@@ -88,7 +89,8 @@ def from_arrays(arrays: Mapping, config_data, modalities=(), like: Description |
     Raises:
       UserError: an array or a field is not as described above.
     """
-    return _from_rows(MemoryRows(arrays, like.levels if like else None), config_data, modalities, like)
+    rows = MemoryRows(arrays, like.levels, like.columns) if like else MemoryRows(arrays)
+    return _from_rows(rows, config_data, modalities, like)
 
 
 def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities, like: Description | None = None) -> DataSet:
@@ -97,6 +99,8 @@ def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities, like: Descri
     length = common_length(rows.headers, names)
     there = {name: read_presence(rows, name, length) for name in names}
     facts = {name: read_facts(rows, name, there[name]) for name in names}
+    if like:
+        _check_like(rows, there, like)
     offered = like.modalities if like else _modalities(rows, facts, there, config_data)
     chosen = select_modalities(offered, modalities)
     labels, class_names, num_classes, label_kind = read_labels(_optional(rows, "labels"), length)
@@ -106,7 +110,7 @@ def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities, like: Descri
     digest = hashlib.blake2b(digest_size=8)
     train, test = (_read(rows, chosen, present, labels, theirs, scales, digest) for theirs in members)
     if not like:
-        _check_entries(chosen, train)
+        _check_entries(chosen, train, rows.columns)
         chosen = tuple(with_rates(modality, train, row) for row, modality in enumerate(chosen))
     dataset = DataSet(
         chosen,
@@ -124,13 +128,24 @@ def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities, like: Descri
     return dataset
 
 
+def _check_like(rows, present: dict[str, np.ndarray], like: Description) -> None:
+    """Bring tables into the order of training, and raise UserError if entries are missing that training had."""
+    for modality in like.modalities:
+        if modality.name in present:
+            order_columns(rows, modality.name, like)
+            for start, block in rows.array_blocks(modality.name):
+                there = present[modality.name][start : start + len(block)]
+                check_finite(modality.name, block, there, start, modality.missing_entries)
+
+
 def _measure_vectors(rows, modalities, present: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the units of all vectors, from the examples that are ``present`` [M, N]."""
     scales = {}
     for modality, row in zip(modalities, present, strict=True):
         if modality.kind in ("vector", "table"):
             mean, scale = _measure(rows, modality.name, row)
-            is_real = np.array([column.likelihood == "normal" for column in modality.columns] or True)
+            is_real = np.zeros(mean.shape, bool)
+            is_real[..., modality.real_entries] = True
             scales[modality.name] = np.where(is_real, mean, 0.0), np.where(is_real, scale, 1.0)
     return scales
 
@@ -160,6 +175,8 @@ def _modalities(rows, facts: dict[str, Facts], present, config_data) -> list[Mod
             check_finite(name, rows.read(name), present[name])
         ratio = overdispersion(rows.read(name)[present[name]]) if kind == "counts" else 0.0
         modality = _modality(name, facts[name], kind, likelihoods.get(name, infer_likelihood(kind, ratio)))
+        if config_data.missing_entries and kind in WITH_MISSING_ENTRIES:
+            modality = dataclasses.replace(modality, missing_entries=True)
         if kind == "tokens":
             padding = find_padding(rows.read(name)[present[name]])
             modality = dataclasses.replace(modality, padding=padding, end=padding)
@@ -209,16 +226,17 @@ def _members(names, present: np.ndarray, is_test: np.ndarray) -> list[np.ndarray
     return splits
 
 
-def _check_entries(modalities, train: Split) -> None:
+def _check_entries(modalities, train: Split, columns: Mapping[str, tuple[str, ...]]) -> None:
     """Raise UserError if an entry, such as a column of a table, is missing from all training examples."""
     for modality, present in zip(modalities, train.present, strict=True):
         if not modality.missing_entries:
             continue
         unknown = np.isnan(train.inputs[modality.name][present]).all(axis=0)
         if unknown.any():
-            place = ", ".join(map(str, np.argwhere(unknown)[0]))
+            place, names = np.argwhere(unknown)[0], columns.get(modality.name)
+            what = f"column '{names[place[0]]}'" if names else f"entry {', '.join(map(str, place))}"
             raise UserError(
-                f"'{modality.name}': entry {place} has no known value in the training examples; allowed: one or more; "
+                f"'{modality.name}': {what} has no known value in the training examples; allowed: one or more; "
                 "leave such columns out"
             )
 
@@ -253,11 +271,11 @@ def _read_modality(rows, modality: Modality, present, members, unit, digest) -> 
         there = present[start : start + len(block)][theirs]
         values = as_kind(name, block[theirs], modality.kind, there)
         if modality.kind == "table":
-            check_values(name, values, modality.columns)
+            check_values(name, values, modality.columns, rows.columns.get(name, range(len(modality.columns))))
         digest.update(np.ascontiguousarray(values, dtype))  # standardisation may round differently on other machines
         if unit is not None:
             values = units.apply(values, there, unit)
-            warned = warned or units.warn_of_codes(name, values, done)
+            warned = warned or units.warn_of_codes(name, values[..., modality.real_entries], done)
         array[done : done + len(values)] = values
         done += len(values)
     return array

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvm_jax.data.columns import Levels, names_of
+from mmvm_jax.data.columns import Levels, names_of, select
 from mmvm_jax.data.containers import as_arrays
 from mmvm_jax.data.raw import DAMAGED
 from mmvm_jax.errors import UserError, first_line
@@ -41,13 +41,20 @@ class MemoryRows:
 
     Args:
       arrays: by name, in any form that ``containers.as_arrays`` accepts.
-      levels: those of training, if any.
+      levels, columns: those of training, if any. Other columns are ignored.
 
     Raises:
       UserError: a value is not an array.
     """
 
-    def __init__(self, arrays: Mapping, levels: Mapping[str, Levels] | None = None):
+    def __init__(
+        self,
+        arrays: Mapping,
+        levels: Mapping[str, Levels] | None = None,
+        columns: Mapping[str, tuple[str, ...]] | None = None,
+    ):
+        trained = columns or {}
+        arrays = {name: select(one, trained[name]) if name in trained else one for name, one in arrays.items()}
         self.levels = dict(levels or {})
         self.headers = as_arrays(arrays, self.levels)
         self.columns = {name: names_of(values) for name, values in arrays.items() if names_of(values)}

@@ -44,6 +44,7 @@ RANGES = {
     "train.steps": COUNT_OR_NONE,
     "train.checkpoint_every": COUNT,
     "train.log_every": COUNT,
+    "train.hide_entries": Range(0.0, 0.5),
     "train.skip_not_finite": COUNT_OR_NONE,
     "train.early_stopping.patience": COUNT_OR_NONE,
     "train.early_stopping.share": _DECAY,

@@ -91,14 +91,14 @@ class Predictor:
     def impute(self, inputs: Inputs, num_samples: int, keep_samples: bool, seed: int) -> Outputs:
         """Impute missing values, in original units, from draws of the latent given the observed modalities.
 
-        Each draw is the expected data given a latent. So the standard deviation reflects the uncertainty of the latent,
-        without the noise of single pixels.
+        Each draw is the expected data given a latent. The standard deviation reflects the uncertainty of the latent
+        and, unless the scale of the likelihood is fixed by hand as for pixels, the noise of the data.
 
         Yields:
           ``<name>`` [n, ...]: in the input's type, or for tokens a type that holds all ids. Observed values are
           unchanged; missing ones are the mean of the draws, rounded for integers, or the most probable tokens.
-          ``<name>__std`` [n, ...] float32: the standard deviation of the averaged draws, 0 for observed values; not for
-          tokens. With ``keep_samples`` also ``<name>__samples`` [n, S, ...]: every draw, also for observed values.
+          ``<name>__std`` [n, ...] float32: the standard deviation, 0 for observed values; NaN for categories, and not
+          for tokens. With ``keep_samples`` also ``<name>__samples`` [n, S, ...]: every draw, also for observed values.
         """
         inputs.check_not_empty()
         size, keys = self._size(inputs.length), jax.random.split(jax.random.key(seed), num_samples)

@@ -60,7 +60,8 @@ def posterior_of_all(posteriors: DiagonalGaussian, present: Array) -> DiagonalGa
     posteriors = where_present(present, posteriors)
     precisions = jnp.where(present[..., None], jnp.exp(-posteriors.log_variance), 0.0)
     count = jnp.sum(present, axis=0)[..., None]
-    precision = jnp.maximum(jnp.sum(precisions, axis=0) - (count - 1.0), jnp.max(precisions, axis=0))
+    total = jnp.sum(precisions, axis=0)
+    precision = jnp.maximum(total - (count - 1.0), jnp.max(precisions, axis=0))
     precision = jnp.where(count > 0, precision, 1.0)
     return DiagonalGaussian(jnp.sum(precisions * posteriors.mean, axis=0) / precision, -jnp.log(precision))
 

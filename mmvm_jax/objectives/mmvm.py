@@ -88,11 +88,16 @@ class Options:
 
 
 def check(fields, latent_dim: int) -> None:
-    """Raise UserError if alpha is always 1, or if a cross share is combined with a gate or with few experts."""
+    """Raise UserError if alpha is always 1, or if a gate or few experts are combined with what ignores them."""
     if fields.alpha == 1 and fields.anneal_alpha.shape == "constant":
         raise UserError(
             "config.method.mmvm.alpha is 1 from the start, which leaves nothing of the mixture; allowed: less than 1, "
             "or config.method.name=independent"
+        )
+    if fields.posterior == "product" and (fields.gate != "none" or fields.num_experts):
+        raise UserError(
+            f"config.method.mmvm.posterior is product with gate={fields.gate} and num_experts={fields.num_experts}; "
+            "allowed: posterior=mixture, or gate=none and num_experts=0"
         )
     crosses = fields.cross_share or fields.anneal_cross_share.shape != "constant"
     if crosses and (fields.gate != "none" or fields.num_experts):

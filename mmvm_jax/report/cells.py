@@ -70,7 +70,8 @@ def _limits(rows: list[Row]) -> dict[str, tuple[float, float]]:
     limits = {}
     for row in sorted(rows, key=lambda row: row.is_given):
         values = row.values if row.shown is None else row.values[row.shown]
-        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+        known = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
         limits[row.modality.name] = low, max(high, low + 1e-6)
     return limits
 

@@ -10,6 +10,7 @@ import tiny
 from mmvm_jax.data import dataset_from_arrays, units
 from mmvm_jax.data.columns import infer
 from mmvm_jax.data.description import describe, from_text, to_text
+from mmvm_jax.data.frames import as_frames
 from mmvm_jax.data.inputs import Inputs
 from mmvm_jax.data.rows import MemoryRows
 from mmvm_jax.errors import UserError
@@ -121,8 +122,8 @@ def changed(column, value):
     [
         (changed("stage", "IV"), "column 'stage' of table 'patients' has 'IV'; allowed: I, II, III, as in training"),
         (changed("visits", "many"), "column 'visits' of table 'patients' has text; allowed: numbers, as in training"),
-        (changed("visits", -2.0), "column 3 of table 'patients' has -2; allowed: integers from 0 to"),
-        (changed("smoker", 2), "column 2 of table 'patients' has 2; allowed: integers from 0 to 1"),
+        (changed("visits", -2.0), "column 'visits' of table 'patients' has -2; allowed: integers from 0 to"),
+        (changed("smoker", 2), "column 'smoker' of table 'patients' has 2; allowed: integers from 0 to 1"),
         (patients().drop(columns="age"), "table 'patients' has no column 'age'"),
     ],
 )
@@ -157,3 +158,78 @@ def test_likelihoods_of_columns():
     taken = infer(["a", "b", "c", "d"], columns.T, {})
     assert [column.likelihood for column in taken] == ["normal", "bernoulli", "normal", "poisson"]
     assert taken[3] == Column("poisson", rate=float(columns[3].mean()))
+
+
+def test_categories_may_be_numbers_and_small_tables_are_read():
+    table = pd.DataFrame({"stage": pd.Categorical([1, 2, None, 3] * 50), "x": RNG.normal(size=N)})
+    description = describe(load({"t": table, "split": SPLIT}))
+    assert description.levels["t"] == {"stage": ("1", "2", "3")}
+    for few in (table.iloc[:4], table.iloc[:4].astype({"stage": float})):
+        (block,) = Inputs(description, MemoryRows({"t": few}, description.levels, description.columns)).blocks(4)
+        np.testing.assert_array_equal(block.batch.inputs["t"][:, 0], [0, 1, np.nan, 2])
+    with pytest.raises(UserError, match="column 'stage' of table 't' has '4'; allowed: 1, 2, 3, as in training"):
+        MemoryRows({"t": table.iloc[:4].assign(stage=[1, 2, 4, 3])}, description.levels, description.columns)
+
+
+def test_columns_that_training_did_not_have_are_not_read():
+    table = pd.DataFrame({"sex": ["f", "m"] * 100, "x": RNG.normal(size=N)})
+    description = describe(load({"t": table, "split": SPLIT}))
+    wider = table.assign(day=pd.date_range("2020", periods=N), note=[f"patient {n}" for n in range(N)])
+    (block,) = Inputs(description, MemoryRows({"t": wider}, description.levels, description.columns)).blocks(N)
+    np.testing.assert_array_equal(block.batch.inputs["t"][:, 0], np.arange(N) % 2)
+
+
+def test_two_columns_of_one_name_are_refused():
+    table = pd.DataFrame(RNG.normal(size=(N, 2)), columns=["x", "x"])
+    with pytest.raises(UserError, match="table 't' has two columns 'x'; allowed: each name once"):
+        load({"t": table})
+
+
+def test_only_real_columns_are_searched_for_codes(caplog):
+    table = pd.DataFrame({"x": RNG.normal(size=N), "counts": RNG.negative_binomial(1, 0.002, N)})
+    load({"t": table, "split": SPLIT})
+    assert not any("standard deviations" in line for line in caplog.messages)
+
+
+def test_a_model_may_expect_missing_entries_that_training_lacks():
+    data = load({"a": RNG.normal(size=(N, 3)), "b": RNG.random((N, 8, 8)), "split": SPLIT}, missing_entries=True)
+    assert [modality.missing_entries for modality in data.modalities] == [True, False]
+    values = np.where(np.arange(3) == 1, np.nan, np.ones((4, 1)))
+    (block,) = Inputs(describe(data), MemoryRows({"a": values})).blocks(4)
+    assert np.isnan(block.batch.inputs["a"][:, 1]).all()
+
+
+def test_intervals_are_categories_and_come_back(recwarn):
+    ages = pd.Series(RNG.uniform(20, 90, N)).where(np.arange(N) % 9 > 0)
+    table = pd.DataFrame(
+        {"age": pd.cut(ages, [0, 40, 60, 120]), "code": RNG.integers(1, 6, N), "x": RNG.normal(size=N)}
+    )
+    description = describe(load({"t": table, "split": SPLIT}))
+    assert [column.likelihood for column in description.modalities[0].columns] == ["categorical", "normal", "normal"]
+    (block,) = Inputs(description, MemoryRows({"t": table}, description.levels, description.columns)).blocks(N)
+    framed = as_frames({"t": table}, {"t": block.arrays["t"]}, description.columns, description.levels)["t"]
+    pd.testing.assert_frame_equal(framed, table)
+
+
+def test_row_numbers_are_labels_if_another_table_was_sorted(caplog):
+    first = pd.DataFrame({"x": RNG.normal(size=N)})
+    second = pd.DataFrame({"y": first["x"] + 1.0}).sort_values("y").iloc[5:]
+    rows = MemoryRows({"a": first, "b": second})
+    np.testing.assert_array_equal(rows.headers["b__present"], ~first["x"].isin(first["x"].nsmallest(5)))
+    there = rows.headers["b__present"]
+    np.testing.assert_array_equal(rows.headers["b"][there, 0], rows.headers["a"][there, 0] + 1.0)
+    MemoryRows({"a": first.set_axis(range(N, 2 * N)), "b": first.set_axis([f"p{n}" for n in range(N)])})
+    assert not caplog.messages  # row numbers beside names
+    MemoryRows({"a": first.set_axis([f"P{n}" for n in range(N)]), "b": first.set_axis([f"p{n}" for n in range(N)])})
+    assert "share no label; their rows are paired by position" in caplog.messages[-1]
+
+
+def test_repeated_labels_are_rows_of_their_own_if_all_indexes_are_equal():
+    table = pd.DataFrame({"x": RNG.normal(size=N)}, index=np.arange(N) // 2)
+    assert MemoryRows({"a": table, "b": table}).headers["a"].shape == (N, 1)
+
+
+def test_a_column_without_known_values_is_named():
+    table = pd.DataFrame({"x": RNG.normal(size=N), "ferritin": np.nan})
+    with pytest.raises(UserError, match="'t': column 'ferritin' has no known value in the training examples"):
+        load({"t": table})
