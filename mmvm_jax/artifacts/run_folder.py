@@ -145,7 +145,8 @@ def check_data(workdir: str, config, data: DataSet, to_repair: bool = False) -> 
     if theirs.fingerprint != data.fingerprint:
         raise UserError(
             f"--workdir={workdir} holds a run on other data (fingerprint {theirs.fingerprint}, now "
-            f"{data.fingerprint}); use another folder"
+            f"{data.fingerprint}); use another folder, in which config.train.start_from={workdir} begins with its "
+            "parameters"
         )
     for old, new in zip(theirs.modalities, data.modalities, strict=False):
         if (old.kind, old.columns, old.missing_entries) != (new.kind, new.columns, new.missing_entries):
