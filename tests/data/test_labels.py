@@ -1,6 +1,7 @@
 """Labels and splits in the forms that people have: understood, or refused with what was seen."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mmvm_jax.data.labels import read_labels, read_split
@@ -93,3 +94,13 @@ def test_another_word_in_a_split():
     words = np.array(["train", "val", "test"] * 4, object)
     with pytest.raises(UserError, match="'split' is object .* with 'val'; .* set aside by config.data.validation"):
         read_split(words, N)
+
+
+def test_what_pandas_marks_as_missing_is_unknown():
+    for labels in (
+        pd.array(["b", None, "a"], "string"),
+        pd.array([1, None, 0], "Int64"),
+        pd.array([True, None, False]),
+    ):
+        numbers, _, count, kind = read_labels(np.asarray(labels, object), 3)
+        assert (list(numbers), count, kind) == ([1, -1, 0], 2, "class")
