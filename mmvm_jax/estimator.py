@@ -73,12 +73,14 @@ class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def transform(self, X) -> np.ndarray:  # noqa: N803
         """Return the means of the latents given each row: [N, D] float32. They are 0 given nothing."""
-        return np.nan_to_num(np.asarray(self._fitted().encode(self._given(X))["joint__mean"]))
+        model = self._fitted()
+        latents = model.encode(self._modalities(self._checked(X, reset=False)))
+        return np.nan_to_num(np.asarray(latents["joint__mean"]))
 
     def impute(self, X, num_samples: int = 20):  # noqa: N803
         """Return the table with its missing entries filled in."""
-        X = self._checked(X, reset=False)  # noqa: N806
-        filled, whole = self._fitted().impute(self._modalities(X), num_samples), X.copy()
+        model, X = self._fitted(), self._checked(X, reset=False)  # noqa: N806
+        filled, whole = model.impute(self._modalities(X), num_samples), X.copy()
         for name, columns in self._columns(X).items():
             if hasattr(X, "iloc"):
                 whole[columns] = filled[name].set_axis(X.index)
@@ -111,10 +113,6 @@ class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return validate_data(
             self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan", ensure_min_samples=2 if reset else 1
         )
-
-    def _given(self, X) -> dict:  # noqa: N803
-        self._fitted()
-        return self._modalities(self._checked(X, reset=False))
 
     def _modalities(self, X) -> dict:  # noqa: N803
         columns = self._columns(X)

@@ -173,8 +173,10 @@ def _modalities(rows, facts: dict[str, Facts], present, config_data) -> list[Mod
             check_levels(name, facts[name].dtype, facts[name].highest)
         if facts[name].missing and kind not in WITH_MISSING_ENTRIES:
             check_finite(name, rows.read(name), present[name])
-        ratio = overdispersion(rows.read(name)[present[name]]) if kind == "counts" else 0.0
-        modality = _modality(name, facts[name], kind, likelihoods.get(name, infer_likelihood(kind, ratio)))
+        if name not in likelihoods:
+            ratio = overdispersion(*_measure(rows, name, present[name])) if kind == "counts" else 0.0
+            likelihoods[name] = infer_likelihood(kind, ratio)
+        modality = _modality(name, facts[name], kind, likelihoods[name])
         if config_data.missing_entries and kind in WITH_MISSING_ENTRIES:
             modality = dataclasses.replace(modality, missing_entries=True)
         if kind == "tokens":

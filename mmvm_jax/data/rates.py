@@ -40,10 +40,9 @@ def with_rates(modality: Modality, train: Split, row: int) -> Modality:
     return dataclasses.replace(modality, scale=scale, rates=tuple(rates.ravel().tolist()))
 
 
-def overdispersion(counts: np.ndarray) -> float:
-    """Return the median over columns of the variance of counts [N, ...] divided by their mean."""
-    means = np.asarray(np.nanmean(counts, axis=0, dtype=np.float64))
-    ratios = np.asarray(np.nanvar(counts, axis=0, dtype=np.float64))[means > 0] / means[means > 0]
+def overdispersion(means: np.ndarray, scales: np.ndarray) -> float:
+    """Return the median over entries of the variance of counts divided by their mean, given ``units.measure``."""
+    ratios = np.square(scales[means > 0]) / means[means > 0]
     return float(np.median(ratios)) if ratios.size else 0.0
 
 
