@@ -1,4 +1,4 @@
-"""MMVM on your own data: one .npz file with one array per modality.
+"""MMVM on your own data: one array or table per modality, in one of the forms of mmvm_jax/data/sources.py.
 
     python -m mmvm_jax.main --config=configs/own_data.py --config.data.path=my.npz --workdir=runs/mine
 

@@ -3,8 +3,9 @@
     model = mmvm_jax.fit(data)
     complete = model.impute(data)
 
-``data`` has the layout of ``mmvm_jax.data.own_data``: one array per modality and, optionally, ``<name>__present``,
-``labels`` and ``split``. A modality without an array is absent from all examples.
+``data`` has the layout of ``mmvm_jax.data.own_data``: one array or table per modality and, optionally,
+``<name>__present``, ``labels`` and ``split``; or it is MuData or AnnData. A modality without an array is absent from
+all examples.
 """
 
 import dataclasses
@@ -24,12 +25,12 @@ from mmvm_jax.config import own_data as default_config
 from mmvm_jax.data import builders, dataset_from_arrays
 from mmvm_jax.data.frames import as_frames
 from mmvm_jax.data.inputs import Inputs
-from mmvm_jax.data.rows import MemoryRows
+from mmvm_jax.data.sources import as_tables, rows_of
 from mmvm_jax.errors import SEED, Range, Stopped
 from mmvm_jax.experiments import run
 from mmvm_jax.experiments.config_checks import validate
 from mmvm_jax.inference.export import export
-from mmvm_jax.inference.predictor import Outputs, Predictor, load_predictor
+from mmvm_jax.inference.predictor import Outputs, Predictor, joined, load_predictor
 from mmvm_jax.runtime import compilation_cache, devices, object_storage, self_check
 from mmvm_jax.runtime.progress import quiet_libraries
 from mmvm_jax.training.step_checks import NotFinite
@@ -129,16 +130,16 @@ class FittedModel:
             raise ValueError("generate takes either num_examples or given")
         seed = _number("seed", seed, SEED)
         if given is None:
-            return _joined(self.predictor.generate(_number("num_examples", num_examples, _COUNT), seed))
-        return _joined(self.predictor.generate_given(self._inputs(given), seed))
+            return joined(self.predictor.generate(_number("num_examples", num_examples, _COUNT), seed))
+        return joined(self.predictor.generate_given(self._inputs(given), seed))
 
     def _in_frames(self, data: Mapping, blocks: Outputs) -> dict:
         description = self.predictor.description
-        return as_frames(data, _joined(blocks), description.columns, description.levels)
+        return as_frames(as_tables(data), joined(blocks), description.columns, description.levels)
 
     def _inputs(self, data: Mapping) -> Inputs:
         description = self.predictor.description
-        return Inputs(description, MemoryRows(data, description.levels, description.columns))
+        return Inputs(description, rows_of(as_tables(data), description))
 
 
 @quiet_libraries()
@@ -158,8 +159,8 @@ def fit(
     Args:
       data: arrays by name.
       config: as for the command, see ``default_config()``. Of ``config.data``, only ``kinds``, ``likelihoods``,
-        ``weights``, ``validation`` and ``missing`` are read. If None, the default, with a smaller batch size for few
-        examples.
+        ``weights``, ``memory_gb``, ``validation`` and ``missing`` are read. If None, the default, with a smaller batch
+        size for few examples.
       workdir: folder of the run, local or in object storage, which ``load`` and ``mmvm_jax.infer`` can read. If it
         holds a run, training resumes. If None, nothing is kept on disk unless training fails.
       callbacks: functions (step, split, {name: value or None}), called with every line of metrics. An exception that
@@ -222,9 +223,3 @@ def _number(name: str, value, allowed: Range) -> int:
     if not allowed.lowest <= number <= allowed.highest:
         raise ValueError(f"{name} is {number}; allowed: {allowed.allowed}")
     return number
-
-
-def _joined(blocks: Outputs) -> dict[str, np.ndarray]:
-    """Concatenate the outputs of all blocks."""
-    blocks = list(blocks)
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

@@ -61,7 +61,7 @@ def base(imports: Sequence[str] = ()) -> ConfigDict:
             "num_modalities": 3,
             "pairings": 1,  # how many times the images of a class are paired
             "policy": "",  # cub: "official", "class_disjoint"; mimic_cxr: "paired", "all"; empty for the first
-            "path": "",  # the .npz file
+            "path": "",  # a file or folder, see data/sources.py
             "kinds": "",  # to replace those inferred: "name=kind,name=kind"
             "likelihoods": "",  # likewise: "name=likelihood,..."
             "weights": "",  # of log-likelihoods in the loss: "name=weight,..."; 0.25 for counts, 1 for other kinds

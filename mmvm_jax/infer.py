@@ -1,12 +1,16 @@
-"""Use a trained model on an .npz file: encode its examples, impute missing modalities, or generate new examples.
+"""Use a trained model on a file: encode its examples, impute missing modalities, or generate new examples.
 
     python -m mmvm_jax.infer --workdir=runs/mine --task=impute --input=in.npz --output=out.npz
 
-The input has the layout of ``mmvm_jax.data.own_data``; a modality without an array is absent from all examples. The
-methods of ``mmvm_jax.inference.predictor.Predictor`` document the outputs of the tasks.
+The input has the layout of ``mmvm_jax.data.own_data``, in any form of ``mmvm_jax.data.sources``; a modality without an
+array is absent from all examples. The methods of ``mmvm_jax.inference.predictor.Predictor`` document the outputs.
+
+An output that ends with "/" is a folder: tables become .parquet files with their index, other arrays .npy files. Such
+an output must fit in memory, which an .npz file need not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from absl import flags
 
@@ -17,8 +21,8 @@ TASKS = ("encode", "impute", "generate")
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of mmvm_jax.main.")
 _TASK = flags.DEFINE_enum("task", None, TASKS, "Task to perform.")
-_INPUT = flags.DEFINE_string("input", None, "The .npz file to read; for generate, only with --given.")
-_OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
+_INPUT = flags.DEFINE_string("input", None, "The file or folder to read; for generate, only with --given.")
+_OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write, or a folder, whose name ends with /.")
 _MOST = 10**9
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 20, "impute: number of draws of the missing values.", 1, _MOST)
 _KEEP_SAMPLES = flags.DEFINE_bool("keep_samples", False, "impute: also write every draw, as <name>__samples.")
@@ -35,8 +39,11 @@ def work() -> None:
     from mmvm_jax.runtime.object_storage import local_copy
 
     with local_copy(folder, "workdir") as workdir:
-        length, outputs = _start(workdir)
-        write_npz(output, outputs, length)
+        model, source, length, outputs = _start(workdir)
+        if output.endswith("/"):
+            _write_folder(output, model, source, outputs)
+        else:
+            write_npz(output, outputs, length)
 
 
 def _check_flags() -> tuple[str, str]:
@@ -46,27 +53,36 @@ def _check_flags() -> tuple[str, str]:
     if _TASK.value == "generate" and bool(_GIVEN.value) != bool(_INPUT.value):
         raise UserError("--task=generate takes --given and --input together, or neither of them")
     if _TASK.value != "generate" and not _INPUT.value:
-        raise UserError(f"--task={_TASK.value} needs --input, an .npz file with one array per modality")
+        raise UserError(f"--task={_TASK.value} needs --input, a file or folder with one array per modality")
     return _WORKDIR.value, _OUTPUT.value
 
 
-def _start(workdir: str) -> tuple[int, Iterator[dict]]:
-    """Return the number of examples, and an iterator of their outputs, block by block."""
+def _start(workdir: str) -> tuple[Any, Any, int, Iterator[dict]]:
+    """Return the model, the input, the number of examples, and an iterator of their outputs, block by block."""
     from mmvm_jax.data.inputs import Inputs
-    from mmvm_jax.data.rows import NpzRows
+    from mmvm_jax.data.sources import read_source, rows_of
     from mmvm_jax.inference.predictor import load_predictor
 
-    rows = NpzRows(_INPUT.value, "--input") if _INPUT.value else None
+    source = read_source(_INPUT.value, "--input") if _INPUT.value else None
     model = load_predictor(workdir)
-    if rows is None:
-        return _NUM_EXAMPLES.value, model.generate(_NUM_EXAMPLES.value, _SEED.value)
-    inputs = Inputs(model.description, rows, _GIVEN.value)
+    if source is None:
+        return model, source, _NUM_EXAMPLES.value, model.generate(_NUM_EXAMPLES.value, _SEED.value)
+    inputs = Inputs(model.description, rows_of(source, model.description), _GIVEN.value)
     tasks = {
         "encode": lambda: model.encode(inputs),
         "impute": lambda: model.impute(inputs, _NUM_SAMPLES.value, _KEEP_SAMPLES.value, _SEED.value),
         "generate": lambda: model.generate_given(inputs, _SEED.value),
     }
-    return inputs.length, tasks[str(_TASK.value)]()
+    return model, source, inputs.length, tasks[str(_TASK.value)]()
+
+
+def _write_folder(output: str, model, source, outputs: Iterator[dict]) -> None:
+    from mmvm_jax.data.frames import as_frames
+    from mmvm_jax.data.sources import write_folder
+    from mmvm_jax.inference.predictor import joined
+
+    tables = source if isinstance(source, Mapping) else {}
+    write_folder(output, as_frames(tables, joined(outputs), model.description.columns, model.description.levels))
 
 
 def main() -> None:

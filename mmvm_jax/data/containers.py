@@ -7,16 +7,17 @@ import numpy as np
 from mmvm_jax.data.alignment import align
 from mmvm_jax.data.arrays import MASK, RESERVED
 from mmvm_jax.data.columns import Levels, as_numbers, has_text, is_missing, names_of
+from mmvm_jax.data.npy_files import NpyFiles
 from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.runtime.progress import log
 
 
-def as_arrays(data: Mapping, levels: dict[str, Levels] | None = None) -> dict[str, np.ndarray]:
+def as_arrays(data: Mapping, levels: dict[str, Levels] | None = None) -> dict:
     """Return plain arrays by name, with masks for the examples that a container marks as absent.
 
     Accepts NumPy and JAX arrays, nested lists, DataFrames and Series, sparse matrices, masked arrays, and lists of
-    arrays with None for absent examples. A value that is None is left out. Missing entries become NaN. Text in
-    DataFrames becomes the numbers of categories.
+    arrays with None for absent examples. ``NpyFiles`` stay as they are. A value that is None is left out. Missing
+    entries become NaN. Text in DataFrames becomes the numbers of categories.
 
     Tables whose indexes share labels but differ are aligned by their labels: the examples are all labels, in the order
     of their first appearance, and a table without a label lacks this example.
@@ -28,13 +29,16 @@ def as_arrays(data: Mapping, levels: dict[str, Levels] | None = None) -> dict[st
     Raises:
       UserError: a value is not an array, or tables cannot be aligned.
     """
-    arrays = {}
+    arrays: dict = {}
     levels = {} if levels is None else levels
     for name, values in data.items():
         if isinstance(name, str) and name.endswith(MASK) and data.get(name.removesuffix(MASK), name) is None:
             continue
         if values is None:
             log.info("array '%s' is None and left out", name)
+            continue
+        if isinstance(values, NpyFiles):
+            arrays[name] = values
             continue
         if name not in RESERVED and (has_text(name, values) or (names_of(values) and levels.get(name))):
             array, levels[name] = as_numbers(name, values, levels.get(name, {}))

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ from mmvm_jax.data.columns import Levels
 from mmvm_jax.data.on_disk import StoredInputs
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.types import Modality
+
+_AT_ONCE = 1024  # examples
 
 
 class Split(NamedTuple):
@@ -88,6 +90,12 @@ def select_examples(split: Split, chosen: np.ndarray) -> Split:
     else:
         inputs = {name: array[chosen] for name, array in split.inputs.items()}
     return Split(inputs, split.present[:, chosen], split.labels[chosen])
+
+
+def blocks(inputs, present: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the present examples of a modality, block by block: [n, ...] of [N, ...], in memory or on disk."""
+    for start in range(0, len(present), _AT_ONCE):
+        yield inputs[start : start + _AT_ONCE][present[start : start + _AT_ONCE]]
 
 
 def hold_out(split: Split, share: float, field: str) -> tuple[Split, Split]:

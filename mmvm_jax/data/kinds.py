@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvm_jax.data.arrays import ROUNDING, check_channels, check_finite, seen
+from mmvm_jax.data.batches import some_rows
 from mmvm_jax.data.columns import look_like_counts
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime.progress import log
@@ -23,6 +24,7 @@ _FEWEST_LEVELS = 64  # of integer pictures
 _OVERDISPERSED = 3.0  # variance of a count divided by its mean; a mixture of few rates has less
 _SHORTEST_TEXT = 5  # tokens; a narrow table of counts may look padded by chance
 _LONGEST_PICTURE = 4  # ratio of the sides of a picture; series are longer
+_EXAMPLES = 100_000  # in which padding is searched
 _COLOURS = (1, 3, 4)  # numbers of channels of pictures
 
 
@@ -68,7 +70,7 @@ def read_facts(rows, name: str, present: np.ndarray) -> Facts:
             sums = known.sum(dtype=np.float64), known.size, (known == 0).sum(), (known == highest).sum()
             parts.append((known.min(), highest, *sums))
     of_integers = len(shape) == 2 and dtype.kind in "iub" and parts
-    padding = find_padding(rows.read(name)[present]) if of_integers else -1
+    padding = find_padding(some_examples(rows, name, present)) if of_integers else -1
     if not parts:
         return Facts(shape, dtype, 0.0, 0.0, 0.0, whole, 0.0, 0.0, missing, 1, padding)
     lows, highs, totals, counts, zeros, tops = zip(*parts, strict=True)
@@ -133,6 +135,12 @@ def _check_picture(name: str, facts: Facts) -> None:
             f"with another range than 0 to 1; allowed: {remedy}, or another kind by config.data.kinds={name}=vector"
         )
     log.info("array '%s' is taken as measurements, not as pictures: its values are not in 0 to 1", name)
+
+
+def some_examples(rows, name: str, present: np.ndarray) -> np.ndarray:
+    """Return the present examples of an array, or so many at random that memory holds them."""
+    numbers = np.flatnonzero(present)
+    return rows.take(name, numbers[some_rows(len(numbers), _EXAMPLES)])
 
 
 def find_padding(ids: np.ndarray) -> int:

@@ -20,37 +20,37 @@ class StoredInputs(Mapping):
     """Inputs on disk, ``{name: StoredArray}``; ``take`` reads some examples into memory.
 
     Args:
-      source: random access to serialised records.
-      features: of the modalities, a ``tfds.features.FeaturesDict``.
+      read: function of record numbers [B] that returns ``{name: [B, ...]}``.
+      shapes: ``{name: shape of one example}``.
       rows: [N], the record of each example.
       digest: a hash of all records.
     """
 
-    def __init__(self, source, features, rows: np.ndarray, digest: bytes):
-        self._source, self._features, self._rows, self.digest = source, features, rows, digest
+    def __init__(
+        self,
+        read: Callable[[np.ndarray], dict[str, np.ndarray]],
+        shapes: Mapping[str, tuple[int, ...]],
+        rows: np.ndarray,
+        digest: bytes,
+    ):
+        self._read, self._shapes, self._rows, self.digest = read, shapes, rows, digest
 
     def __getitem__(self, name: str) -> "StoredArray":
-        return StoredArray(self, name, (len(self._rows), *self._features[name].shape))
+        return StoredArray(self, name, (len(self._rows), *self._shapes[name]))
 
     def __iter__(self):
-        return iter(self._features)
+        return iter(self._shapes)
 
     def __len__(self) -> int:
-        return len(self._features)
+        return len(self._shapes)
 
     def take(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """Read the inputs of the examples with these indices, [B]: {name: [B, ...]}."""
-        specs = self._features.items()
-        arrays = {name: np.empty((len(index), *spec.shape), spec.np_dtype) for name, spec in specs}
-        records = self._source.__getitems__(self._rows[index].tolist())
-        for place, record in enumerate(records):
-            for name, value in self._features.deserialize_example_np(record).items():
-                arrays[name][place] = value
-        return arrays
+        return self._read(self._rows[index])
 
     def select(self, chosen: np.ndarray) -> "StoredInputs":
         """Return the inputs of some examples, without reading them; ``chosen`` is any index of an array."""
-        return StoredInputs(self._source, self._features, self._rows[chosen], self.digest)
+        return StoredInputs(self._read, self._shapes, self._rows[chosen], self.digest)
 
 
 class StoredArray:
@@ -115,7 +115,21 @@ def read_split(builder, split: str, names, memory_gb: float):
     source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
     digest = _hash_files(builder.info.splits[split].filepaths)
     _, labels = builders.read_split(builder, split, [])
-    return StoredInputs(source, features, np.arange(num_examples), digest), labels
+    shapes = {name: features[name].shape for name in names}
+    return StoredInputs(_reader_of_records(source, features), shapes, np.arange(num_examples), digest), labels
+
+
+def _reader_of_records(source, features) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Return the function that reads serialised records, given random access to them."""
+
+    def read(numbers: np.ndarray) -> dict[str, np.ndarray]:
+        arrays = {name: np.empty((len(numbers), *spec.shape), spec.np_dtype) for name, spec in features.items()}
+        for place, record in enumerate(source.__getitems__(numbers.tolist())):
+            for name, value in features.deserialize_example_np(record).items():
+                arrays[name][place] = value
+        return arrays
+
+    return read
 
 
 def read_ahead(function: Callable[[int], object], steps: range) -> Iterator:

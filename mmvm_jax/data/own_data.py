@@ -1,4 +1,4 @@
-"""A user's own data: one .npz file with one array per modality.
+"""A user's own data: a file, a folder or a mapping, with one array per modality.
 
     <name>           [N, ...]: the modality's examples
     <name>__present  [N]: whether an example has the modality. Optional: by default, examples with only NaN lack it
@@ -32,11 +32,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmvm_jax.data import units
 from mmvm_jax.data.arrays import (
     MASK,
     RESERVED,
-    as_kind,
     check_axes,
     check_finite,
     check_levels,
@@ -45,9 +43,9 @@ from mmvm_jax.data.arrays import (
     read_presence,
 )
 from mmvm_jax.data.choices import parse, parse_weights
-from mmvm_jax.data.columns import check_values, log_columns
 from mmvm_jax.data.columns import infer as infer_columns
-from mmvm_jax.data.dataset import DataSet, Split, array_heading, select_modalities
+from mmvm_jax.data.columns import log_columns
+from mmvm_jax.data.dataset import DataSet, Split, blocks, select_modalities
 from mmvm_jax.data.description import Description
 from mmvm_jax.data.inputs import order_columns
 from mmvm_jax.data.kinds import (
@@ -59,10 +57,13 @@ from mmvm_jax.data.kinds import (
     infer_kind,
     infer_likelihood,
     read_facts,
+    some_examples,
 )
 from mmvm_jax.data.labels import read_labels, read_split
+from mmvm_jax.data.own_splits import SplitReader, measure
 from mmvm_jax.data.rates import overdispersion, with_rates
 from mmvm_jax.data.rows import MemoryRows, NpzRows
+from mmvm_jax.data.sources import as_tables, read_source, rows_of
 from mmvm_jax.errors import UserError
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.types import Column, Modality
@@ -73,8 +74,8 @@ _WEIGHTS = {"counts": 0.25}
 
 
 def load(config_data, modalities=()) -> DataSet:
-    """Read the file ``config.data.path``; otherwise like ``from_arrays``."""
-    return _from_rows(NpzRows(config_data.path, "config.data.path"), config_data, modalities)
+    """Read the file or folder ``config.data.path``; otherwise like ``from_arrays``."""
+    return _from_rows(rows_of(read_source(config_data.path, "config.data.path")), config_data, modalities)
 
 
 def from_arrays(arrays: Mapping, config_data, modalities=(), like: Description | None = None) -> DataSet:
@@ -89,8 +90,7 @@ def from_arrays(arrays: Mapping, config_data, modalities=(), like: Description |
     Raises:
       UserError: an array or a field is not as described above.
     """
-    rows = MemoryRows(arrays, like.levels, like.columns) if like else MemoryRows(arrays)
-    return _from_rows(rows, config_data, modalities, like)
+    return _from_rows(rows_of(as_tables(arrays), like), config_data, modalities, like)
 
 
 def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities, like: Description | None = None) -> DataSet:
@@ -108,7 +108,8 @@ def _from_rows(rows: MemoryRows | NpzRows, config_data, modalities, like: Descri
     members = _members([m.name for m in chosen], present, read_split(_optional(rows, "split"), length))
     scales = like.units if like else _measure_vectors(rows, chosen, present & members[0])
     digest = hashlib.blake2b(digest_size=8)
-    train, test = (_read(rows, chosen, present, labels, theirs, scales, digest) for theirs in members)
+    reader = SplitReader(rows, chosen, present, scales, config_data.memory_gb)
+    train, test = (reader.read(labels, theirs, digest) for theirs in members)
     if not like:
         _check_entries(chosen, train, rows.columns)
         chosen = tuple(with_rates(modality, train, row) for row, modality in enumerate(chosen))
@@ -143,7 +144,7 @@ def _measure_vectors(rows, modalities, present: np.ndarray) -> dict[str, tuple[n
     scales = {}
     for modality, row in zip(modalities, present, strict=True):
         if modality.kind in ("vector", "table"):
-            mean, scale = _measure(rows, modality.name, row)
+            mean, scale = measure(rows, modality.name, row)
             is_real = np.zeros(mean.shape, bool)
             is_real[..., modality.real_entries] = True
             scales[modality.name] = np.where(is_real, mean, 0.0), np.where(is_real, scale, 1.0)
@@ -174,13 +175,13 @@ def _modalities(rows, facts: dict[str, Facts], present, config_data) -> list[Mod
         if facts[name].missing and kind not in WITH_MISSING_ENTRIES:
             check_finite(name, rows.read(name), present[name])
         if name not in likelihoods:
-            ratio = overdispersion(*_measure(rows, name, present[name])) if kind == "counts" else 0.0
+            ratio = overdispersion(*measure(rows, name, present[name])) if kind == "counts" else 0.0
             likelihoods[name] = infer_likelihood(kind, ratio)
         modality = _modality(name, facts[name], kind, likelihoods[name])
         if config_data.missing_entries and kind in WITH_MISSING_ENTRIES:
             modality = dataclasses.replace(modality, missing_entries=True)
         if kind == "tokens":
-            padding = find_padding(rows.read(name)[present[name]])
+            padding = find_padding(some_examples(rows, name, present[name]))
             modality = dataclasses.replace(modality, padding=padding, end=padding)
         if kind == "table":
             modality = dataclasses.replace(modality, columns=columns[name])
@@ -233,7 +234,9 @@ def _check_entries(modalities, train: Split, columns: Mapping[str, tuple[str, ..
     for modality, present in zip(modalities, train.present, strict=True):
         if not modality.missing_entries:
             continue
-        unknown = np.isnan(train.inputs[modality.name][present]).all(axis=0)
+        unknown = np.ones(modality.shape, bool)
+        for block in blocks(train.inputs[modality.name], present):
+            unknown &= np.isnan(block).all(axis=0)
         if unknown.any():
             place, names = np.argwhere(unknown)[0], columns.get(modality.name)
             what = f"column '{names[place[0]]}'" if names else f"entry {', '.join(map(str, place))}"
@@ -241,46 +244,6 @@ def _check_entries(modalities, train: Split, columns: Mapping[str, tuple[str, ..
                 f"'{modality.name}': {what} has no known value in the training examples; allowed: one or more; "
                 "leave such columns out"
             )
-
-
-def _measure(rows, name: str, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and scale of the examples that are ``members`` [N]."""
-    blocks = (block[members[start : start + len(block)]] for start, block in rows.array_blocks(name))
-    return units.measure(blocks, rows.headers[name].shape[1:], rows.headers[name].dtype)
-
-
-def _read(rows, chosen, present: np.ndarray, labels: np.ndarray, members: np.ndarray, scales, digest) -> Split:
-    """Read the examples that are ``members`` [N], and update the ``digest`` with them like ``dataset.fingerprint``."""
-    inputs: dict[str, np.ndarray] = {}
-    for modality, row in sorted(zip(chosen, present, strict=True), key=lambda pair: pair[0].name):
-        inputs[modality.name] = _read_modality(rows, modality, row, members, scales.get(modality.name), digest)
-    labels = labels[members]
-    digest.update(array_heading("labels", labels.dtype, labels.shape))
-    digest.update(np.ascontiguousarray(labels))
-    return Split({modality.name: inputs[modality.name] for modality in chosen}, present[:, members], labels)
-
-
-def _read_modality(rows, modality: Modality, present, members, unit, digest) -> np.ndarray:
-    """Read one array of a split as the model's inputs. The digest is updated with the values before standardisation."""
-    name, done, warned = modality.name, 0, False
-    given = rows.headers[name].dtype.kind
-    of_integers = modality.kind == "tokens" or (modality.kind == "counts" and not modality.missing_entries)
-    dtype = np.dtype("i4" if of_integers else "u1" if modality.kind == "image" and given not in "fb" else "f4")
-    array = np.empty((members.sum(), *modality.shape), dtype)
-    digest.update(array_heading(name, dtype, array.shape))
-    for start, block in rows.array_blocks(name):
-        theirs = members[start : start + len(block)]
-        there = present[start : start + len(block)][theirs]
-        values = as_kind(name, block[theirs], modality.kind, there)
-        if modality.kind == "table":
-            check_values(name, values, modality.columns, rows.columns.get(name, range(len(modality.columns))))
-        digest.update(np.ascontiguousarray(values, dtype))  # standardisation may round differently on other machines
-        if unit is not None:
-            values = units.apply(values, there, unit)
-            warned = warned or units.warn_of_codes(name, values[..., modality.real_entries], done)
-        array[done : done + len(values)] = values
-        done += len(values)
-    return array
 
 
 def _log_summary(dataset: DataSet) -> None:

@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 
 from mmvm_jax.data.arrays import MASK
-from mmvm_jax.data.dataset import Split
+from mmvm_jax.data.batches import some_rows
+from mmvm_jax.data.dataset import Split, blocks
 from mmvm_jax.runtime.progress import log
 from mmvm_jax.types import Modality
 
 _FAR_COUNTS = 10  # a count beyond this multiple of the 99.9 % quantile is ignored in the mean rate
-_COUNTS_AT_ONCE = 1024  # examples
+_TYPICAL = 10_000  # examples from which the quantile is taken
 
 
 def with_rates(modality: Modality, train: Split, row: int) -> Modality:
@@ -20,21 +21,16 @@ def with_rates(modality: Modality, train: Split, row: int) -> Modality:
     """
     if modality.likelihood not in ("poisson", "negative_binomial"):
         return modality
-    counts, present = np.asarray(train.inputs[modality.name]), train.present[row]  # zeros where absent
-    limit = _FAR_COUNTS * _typical_maximum(counts)
-    if (counts > limit).any():
-        name = modality.name
-        log.warning(
-            "array '%s' has counts up to %d; if they are errors, mark them in '%s'",
-            name,
-            np.nanmax(counts),
-            name + MASK,
-        )
-    total, known = np.zeros(modality.shape), np.zeros(modality.shape)
-    for start in range(0, len(counts), _COUNTS_AT_ONCE):
-        block = counts[start : start + _COUNTS_AT_ONCE][present[start : start + _COUNTS_AT_ONCE]]
+    counts, present = train.inputs[modality.name], train.present[row]
+    limit = _FAR_COUNTS * _typical_maximum(np.asarray(counts[some_rows(len(present), _TYPICAL)]))
+    total, known, highest = np.zeros(modality.shape), np.zeros(modality.shape), 0.0
+    for block in blocks(counts, present):
+        highest = max(highest, float(np.nanmax(block, initial=0)))
         total += np.nansum(np.minimum(block, limit), axis=0, dtype=np.float64)
         known += (~np.isnan(block)).sum(axis=0)
+    if highest > limit:
+        name = modality.name
+        log.warning("array '%s' has counts up to %d; if they are errors, mark them in '%s'", name, highest, name + MASK)
     rates = (total + 0.5) / (known + 1.0)
     scale = float(total.sum() / max(known.sum(), 1)) or 1.0
     return dataclasses.replace(modality, scale=scale, rates=tuple(rates.ravel().tolist()))

@@ -13,8 +13,10 @@ from mmvm_jax.data.columns import Levels, names_of, select
 from mmvm_jax.data.containers import as_arrays
 from mmvm_jax.data.raw import DAMAGED
 from mmvm_jax.errors import UserError, first_line
+from mmvm_jax.runtime.progress import Progress
 
 _BLOCK_BYTES = 1 << 23
+_LARGE_BYTES = 1 << 28  # reading as much takes seconds
 _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -31,11 +33,22 @@ def _rows_at_once(array) -> int:
     return max(1, _BLOCK_BYTES // max(1, array.dtype.itemsize * math.prod(array.shape[1:])))
 
 
+def _with_progress(name: str, array, blocks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the blocks of an array, given it or its header, and show the progress if it is large."""
+    if math.prod(array.shape) * array.dtype.itemsize < _LARGE_BYTES:
+        yield from blocks
+        return
+    with Progress(array.shape[0], "rows", f"reading '{name}'") as progress:
+        for start, block in blocks:
+            yield start, block
+            progress.update(len(block))
+
+
 class MemoryRows:
-    """Rows of arrays in memory.
+    """Rows of arrays in memory, or of .npy files.
 
     Attributes:
-      headers: ``{name: array}``.
+      headers: ``{name: array}``, an ``NpyFiles`` for files.
       columns: ``{name: names of the columns}`` of tables.
       levels: ``{name: {column: its categories}}`` of tables with text.
 
@@ -66,13 +79,18 @@ class MemoryRows:
 
     def read(self, name: str) -> np.ndarray:
         """Read a whole array."""
-        return self.headers[name]
+        return self.headers[name][:]
+
+    def take(self, name: str, numbers: np.ndarray) -> np.ndarray:
+        """Read the rows of an array with these numbers."""
+        return self.headers[name][numbers]
 
     def array_blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yield one array in blocks of rows, each with the number of its first row."""
         array = self.headers[name]
         size = _rows_at_once(array)
-        return ((start, array[start : start + size]) for start in range(0, len(array), size))
+        blocks = ((start, array[start : start + size]) for start in range(0, len(array), size))
+        return _with_progress(name, array, blocks)
 
     def blocks(self, names, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
         """Yield the named arrays in blocks of ``size`` rows, up to their ``length``."""
@@ -84,6 +102,7 @@ class NpzRows:
     """Rows of the arrays of an .npz file, compressed or not, read sequentially.
 
     Attributes:
+      path: of the file.
       headers: ``{name: Header}``.
       columns, levels: empty, since arrays have no names of columns.
 
@@ -96,12 +115,12 @@ class NpzRows:
     """
 
     def __init__(self, path: str | os.PathLike, field: str):
-        self._path = os.path.expanduser(os.fspath(path))
-        if not os.path.isfile(self._path):
+        self.path = os.path.expanduser(os.fspath(path))
+        if not os.path.isfile(self.path):
             raise UserError(f"{field} is '{path}': no such file; allowed: an .npz file with one array per modality")
         self.headers, self.columns, self.levels = {}, {}, {}
         try:
-            with zipfile.ZipFile(self._path) as archive:
+            with zipfile.ZipFile(self.path) as archive:
                 for member in archive.infolist():
                     with archive.open(member) as stream:
                         header = _read_header(member.filename, stream)
@@ -113,15 +132,20 @@ class NpzRows:
     def read(self, name: str) -> np.ndarray:
         """Read a whole array."""
         try:
-            with np.load(self._path, allow_pickle=False) as archive:
+            with np.load(self.path, allow_pickle=False) as archive:
                 return archive[name]
         except DAMAGED as error:
             raise self._unreadable(name, error) from error
 
+    def take(self, name: str, numbers: np.ndarray) -> np.ndarray:
+        """Read the rows of an array with these numbers."""
+        return self.read(name)[numbers]
+
     def array_blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yield one array in blocks of rows, each with the number of its first row."""
         size = _rows_at_once(self.headers[name])
-        return ((place * size, block) for place, block in enumerate(self._array_blocks(name, size)))
+        blocks = ((place * size, block) for place, block in enumerate(self._array_blocks(name, size)))
+        return _with_progress(name, self.headers[name], blocks)
 
     def blocks(self, names, size: int, length: int) -> Iterator[dict[str, np.ndarray]]:
         """Yield the named arrays in blocks of ``size`` rows, up to their ``length``."""
@@ -137,7 +161,7 @@ class NpzRows:
             return
         row = dtype.itemsize * int(np.prod(shape[1:]))
         try:
-            with zipfile.ZipFile(self._path) as archive, archive.open(f"{name}.npy") as stream:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
                 _read_header(name, stream)
                 for start in range(0, shape[0], size):
                     count = min(size, shape[0] - start)
@@ -147,7 +171,7 @@ class NpzRows:
 
     def _unreadable(self, name: str, error: Exception) -> UserError:
         return UserError(
-            f"{self._path}: array '{name}' cannot be read ({first_line(error)}); allowed: numbers of one shape"
+            f"{self.path}: array '{name}' cannot be read ({first_line(error)}); allowed: numbers of one shape"
         )
 
 

@@ -258,3 +258,9 @@ def _with_progress(items: Iterator, size: int, length: int, task: str) -> Iterat
         for done, item in zip(range(0, length, size), items, strict=True):
             yield item
             progress.update(min(size, length - done))
+
+
+def joined(blocks: Outputs) -> dict[str, np.ndarray]:
+    """Concatenate the outputs of all blocks."""
+    blocks = list(blocks)
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
