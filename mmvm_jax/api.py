@@ -122,16 +122,17 @@ class FittedModel:
             raise ValueError(f"latents is {list(latents.shape)}; allowed: [N, {dimensions}]")
         return self.predictor.decode(latents)
 
-    def generate(
-        self, num_examples: int | None = None, given: Mapping | None = None, seed: int = 0
-    ) -> dict[str, np.ndarray]:
-        """Generate examples, ``<name>`` [N, ...]: ``num_examples`` from the prior, or one per example of ``given``."""
+    def generate(self, num_examples: int | None = None, given: Mapping | None = None, seed: int = 0) -> dict:
+        """Generate examples, ``<name>`` [N, ...]: ``num_examples`` from the prior, or one per example of ``given``.
+
+        Those of ``given`` are DataFrames if it has DataFrames.
+        """
         if (num_examples is None) == (given is None):
             raise ValueError("generate takes either num_examples or given")
         seed = _number("seed", seed, SEED)
         if given is None:
             return joined(self.predictor.generate(_number("num_examples", num_examples, _COUNT), seed))
-        return joined(self.predictor.generate_given(self._inputs(given), seed))
+        return self._in_frames(given, self.predictor.generate_given(self._inputs(given), seed))
 
     def _in_frames(self, data: Mapping, blocks: Outputs) -> dict:
         description = self.predictor.description

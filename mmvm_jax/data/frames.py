@@ -22,20 +22,28 @@ def as_frames(
       levels: {name: levels of its columns of text}.
 
     Returns:
-      ``<name>`` and ``<name>__std`` as DataFrames like the one given, and latents ``<name>__mean`` and
-      ``<name>__log_variance`` as DataFrames if the tables have an index. Other arrays are unchanged.
+      ``<name>`` and ``<name>__std`` as DataFrames like the one given, or, where there is none, with the columns of
+      training; and latents ``<name>__mean`` and ``<name>__log_variance`` as DataFrames if the tables have an index.
+      Other arrays are unchanged. Nothing changes if no DataFrame was given.
     """
     tables = {name: values for name, values in data.items() if names_of(values) and name in columns}
     if not tables:
         return outputs
     labels, framed = labels_of(data), {}
+    one_of_them = next(iter(tables.values()))
     for name, array in outputs.items():
         table = name.removesuffix("__std")
-        if table in tables and array.shape[1:] == (len(columns[table]),):
+        if table in columns and array.shape[1:] == (len(columns[table]),):
             by_name = dict(zip(columns[table], array.T, strict=True))
-            framed[name] = _like(tables[table], by_name, levels.get(table, {}), labels, with_types=name == table)
+            theirs = levels.get(table, {}) if name == table else {}
+            if table in tables:
+                framed[name] = _like(tables[table], by_name, theirs, labels, with_types=name == table)
+            elif data.get(table) is None:
+                framed[name] = _frame(one_of_them, by_name | _all_texts(by_name, theirs), labels)
+            else:  # given as an array
+                framed[name] = array
         elif name.endswith(_LATENTS) and labels is not None:
-            framed[name] = _frame(next(iter(tables.values())), dict(enumerate(array.T)), labels)
+            framed[name] = _frame(one_of_them, dict(enumerate(array.T)), labels)
         else:
             framed[name] = array
     return framed
@@ -45,14 +53,17 @@ def _like(given, by_name: dict[str, np.ndarray], levels: Levels, labels, with_ty
     """Return a DataFrame with the columns of ``given`` in their order, and with their types if asked for."""
     kept = [name for name in given.columns if str(name) in by_name]
     arrays = {name: by_name[str(name)] for name in kept}
-    if with_types:
-        texts = {name: _texts(arrays[name], levels[str(name)]) for name in kept if str(name) in levels}
-        arrays |= texts
+    arrays |= _all_texts(arrays, levels)
     frame = _frame(given, arrays, labels)
     if with_types and hasattr(frame, "iloc"):
         for name in kept:
             frame[name] = _typed(frame[name], given[name], is_text=str(name) in levels)
     return frame
+
+
+def _all_texts(arrays: Mapping, levels: Levels) -> dict:
+    """Return the columns that hold text."""
+    return {name: _texts(codes, levels[str(name)]) for name, codes in arrays.items() if str(name) in levels}
 
 
 def _texts(codes: np.ndarray, levels: tuple[str, ...]) -> np.ndarray:

@@ -24,6 +24,7 @@ _FEWEST_LEVELS = 64  # of integer pictures
 _OVERDISPERSED = 3.0  # variance of a count divided by its mean; a mixture of few rates has less
 _SHORTEST_TEXT = 5  # tokens; a narrow table of counts may look padded by chance
 _LONGEST_PICTURE = 4  # ratio of the sides of a picture; series are longer
+_TAIL = 10  # ratio of the highest of skewed counts to their mean
 _EXAMPLES = 100_000  # in which padding is searched
 _COLOURS = (1, 3, 4)  # numbers of channels of pictures
 
@@ -83,7 +84,9 @@ def read_facts(rows, name: str, present: np.ndarray) -> Facts:
 def infer_kind(facts: Facts) -> str:
     """Return the kind of an array by the rules documented in ``own_data``."""
     axes, is_integer = len(facts.shape), facts.dtype.kind in "iub"
-    may_be_counts = facts.lowest >= 0 and look_like_counts(facts.mean, facts.zeros, facts.tops, facts.known)
+    has_tail = axes == 2 and facts.highest > _TAIL * facts.mean
+    of_counts = look_like_counts(facts.mean, facts.zeros, facts.tops, facts.known)
+    may_be_counts = facts.lowest >= 0 and (has_tail or of_counts)
     if axes == 3 and facts.dtype.kind in "iu" and facts.dtype != np.uint8 and facts.highest < _FEWEST_LEVELS:
         return "counts" if may_be_counts else "vector"
     if axes in (3, 4):

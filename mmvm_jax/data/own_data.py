@@ -14,10 +14,11 @@ The kind of an array is inferred from its type, shape and values. It is logged, 
             first padding id marks the end, which is learned; the following ones are ignored
     binary  other arrays with two axes and no values but 0 and 1
     counts  other non-negative integers with two axes, or with three and values below 64: if their mean is 3 or less, or
-            if at least 5 % of them are 0 and the highest value is rare, unlike white pixels or the end of a scale.
+            if at least 5 % of them are 0 and the highest value is rare, unlike white pixels or the end of a scale, or
+            if the highest value is more than ten times the mean.
             Their likelihood is Poisson, or a negative binomial if their variance exceeds three times their mean
     table   DataFrames whose columns need different likelihoods: real numbers, 0 and 1, counts, and text of up to 64
-            categories
+            categories. 50 or more columns that together look like counts, such as genes, are counts
     vector  everything else; standardised with the training examples
 
 NaN in a part of an example of a vector, table, binary array or array of counts is a missing entry: encoders read a mask
@@ -71,6 +72,7 @@ from mmvm_jax.types import Column, Modality
 # The default beta is 0.25. Normal and Laplace likelihoods have a scale that beta acts on; counts have none, and overfit
 # with a beta below 1 (docs/choosing.md).
 _WEIGHTS = {"counts": 0.25}
+_WIDE = 50  # columns of a table
 
 
 def load(config_data, modalities=()) -> DataSet:
@@ -197,11 +199,14 @@ def _columns(rows, name: str, present: np.ndarray) -> tuple[Column, ...]:
 
 
 def _kind(facts: Facts, columns: tuple[Column, ...]) -> str:
-    """Return the kind of an array. A table whose columns have one likelihood is an array like any other."""
-    likelihoods = {column.likelihood for column in columns}
-    if len(likelihoods) > 1 or "categorical" in likelihoods:
+    """Return the kind of an array. A table whose columns have one likelihood is an array like any other.
+
+    So is a wide table of counts, such as genes of cells, of which some columns alone would look like measurements.
+    """
+    likelihoods, kind = {column.likelihood for column in columns}, infer_kind(facts)
+    if "categorical" in likelihoods:
         return "table"
-    return infer_kind(facts)
+    return "table" if len(likelihoods) > 1 and not (kind == "counts" and len(columns) >= _WIDE) else kind
 
 
 def _modality(name: str, facts: Facts, kind: str, likelihood: str) -> Modality:

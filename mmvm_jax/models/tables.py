@@ -49,28 +49,25 @@ def limited(logarithm: Array) -> Array:
 
 def expected(output: Array, modality: Modality) -> Array:
     """Return locations, probabilities and rates: [..., P] -> [..., P]."""
-    parts, start, rates = [], 0, iter(_log_rates(modality))
-    for column in modality.columns:
-        part = output[..., start : start + column.levels]
-        if column.likelihood == "poisson":
-            part = jnp.minimum(jnp.exp(part + next(rates)), LARGEST_RATE)
-        elif column.likelihood != "normal":
-            part = jax.nn.sigmoid(part) if column.likelihood == "bernoulli" else jax.nn.softmax(part)
-        parts.append(part)
-        start += column.levels
-    return jnp.concatenate(parts, axis=-1)
+    places, starts = _places(modality)
+    log_rates = jnp.broadcast_to(_log_rates(modality), (*output.shape[:-1], len(starts["poisson"])))
+    rates = jnp.minimum(jnp.exp(output[..., starts["poisson"]] + log_rates), LARGEST_RATE)
+    result = jnp.asarray(output).at[..., starts["poisson"]].set(rates)
+    result = result.at[..., starts["bernoulli"]].set(jax.nn.sigmoid(output[..., starts["bernoulli"]]))
+    for place, start in zip(places["categorical"], starts["categorical"], strict=True):
+        levels = slice(start, start + modality.columns[place].levels)
+        result = result.at[..., levels].set(jax.nn.softmax(output[..., levels]))
+    return result
 
 
 def to_data(means: Array, modality: Modality) -> Array:
     """Return the expected values of the columns, for categories the likeliest level: [..., P] -> [..., C]."""
-    starts = np.cumsum([0, *(column.levels for column in modality.columns)])
-    level = lambda start, column: jnp.argmax(means[..., start : start + column.levels], axis=-1).astype(means.dtype)
-    is_category = lambda column: column.likelihood == "categorical"
-    values = [
-        level(start, column) if is_category(column) else means[..., start]
-        for start, column in zip(starts, modality.columns, strict=False)
-    ]
-    return jnp.stack(values, axis=-1)
+    places, starts = _places(modality)
+    values = jnp.asarray(means)[..., np.sort(np.concatenate(list(starts.values())))]
+    for place, start in zip(places["categorical"], starts["categorical"], strict=True):
+        scores = means[..., start : start + modality.columns[place].levels]
+        values = values.at[..., place].set(jnp.argmax(scores, axis=-1).astype(means.dtype))
+    return values
 
 
 def variance(means: Array, modality: Modality, learned: Mapping | None) -> Array:

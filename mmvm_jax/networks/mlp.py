@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmvm_jax.types import Array, Column, DiagonalGaussian
 
@@ -59,15 +60,15 @@ class Encoder(nn.Module):
 
 def _features(x: Array, known: Array | None, columns: tuple[Column, ...]) -> Array:
     """Return the columns of a table [N, C] as networks read them: counts compressed, levels as indicators."""
-    parts = []
-    for place, column in enumerate(columns):
-        one = x[:, place : place + 1]
-        if column.likelihood == "poisson":
-            one = jnp.arcsinh(one / column.rate)
-        elif column.likelihood == "categorical":
-            one = jax.nn.one_hot(one[:, 0].astype(int), column.levels, dtype=x.dtype)
-            one = one if known is None else jnp.where(known[:, place : place + 1], one, 0.0)
-        parts.append(one)
+    kinds = np.array([column.likelihood for column in columns])
+    rates = np.array([column.rate if column.likelihood == "poisson" else 1.0 for column in columns], x.dtype)
+    numbers = jnp.where(
+        jnp.broadcast_to(kinds == "poisson", x.shape), jnp.arcsinh(x / jnp.broadcast_to(rates, x.shape)), x
+    )
+    parts = [numbers[:, kinds != "categorical"]]
+    for place in np.flatnonzero(kinds == "categorical"):
+        levels = jax.nn.one_hot(x[:, place].astype(int), columns[place].levels, dtype=x.dtype)
+        parts.append(levels if known is None else jnp.where(known[:, place : place + 1], levels, 0.0))
     return jnp.concatenate(parts, axis=1)
 
 

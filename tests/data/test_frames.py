@@ -23,7 +23,8 @@ LEVELS = {"sex": ("f", "m"), "stage": ("1", "2", "3")}
 
 def test_index_columns_types_and_categories_are_those_of_the_table():
     outputs = {"t": ARRAY, "t__std": ARRAY, "t__mean": np.ones((3, 2)), "other": np.ones((3, 4))}
-    framed = as_frames({"t": TABLE}, outputs, {"t": COLUMNS, "other": ("a", "b", "c", "d")}, {"t": LEVELS})
+    given = {"t": TABLE, "other": np.zeros((3, 4))}
+    framed = as_frames(given, outputs, {"t": COLUMNS, "other": ("a", "b", "c", "d")}, {"t": LEVELS})
     table = framed["t"]
     pd.testing.assert_index_equal(table.index, TABLE.index)
     pd.testing.assert_index_equal(table.columns, TABLE.columns)
@@ -35,6 +36,14 @@ def test_index_columns_types_and_categories_are_those_of_the_table():
     assert list(table["smokes"]) == [True, True, False] and table["smokes"].dtype == object
     np.testing.assert_array_equal(framed["t__std"]["age"], ARRAY[:, 0])
     assert list(framed["t__mean"].index) == ["a", "b", "c"] and isinstance(framed["other"], np.ndarray)
+
+
+def test_a_table_that_was_not_given_has_the_columns_of_training():
+    outputs = {"t": ARRAY, "new": np.array([[0.0, 2.5], [1, 3], [np.nan, 4]]), "new__std": np.ones((3, 2))}
+    columns, levels = {"t": COLUMNS, "new": ("sex", "age")}, {"t": LEVELS, "new": {"sex": ("f", "m")}}
+    framed = as_frames({"t": TABLE}, outputs, columns, levels)
+    assert list(framed["new"]["sex"]) == ["f", "m", None] and list(framed["new"]["age"]) == [2.5, 3, 4]
+    assert list(framed["new"].index) == ["a", "b", "c"] and list(framed["new__std"].columns) == ["sex", "age"]
 
 
 def test_a_table_with_fewer_columns_and_other_rows():
