@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from mmvm_jax.networks.formulations import many_runs
 from mmvm_jax.networks.normalization import STATISTICS
 
 
@@ -55,10 +56,11 @@ def arrangement(backend: str, number: int) -> str:
     """Return how a bank of ``number`` networks runs on a backend: a key of ``APPLY``.
 
     On CPUs both take the same time within a few per cent, but "batched" compiles only one network for any M. A single
-    network is not batched, because XLA transposes the weights in memory for a batch of one matrix. Other backends use
-    plain convolutions (``formulations.formulation``), which are slow when batched over kernels.
+    network is not batched, because XLA transposes the weights in memory for a batch of one matrix. Where plain
+    convolutions are used (``formulations.formulation``), networks are not batched, since that is slow over kernels.
     """
-    return "batched" if backend == "cpu" and number > 1 else "unrolled"
+    has_products = backend == "cpu" or (backend == "gpu" and many_runs())
+    return "batched" if has_products and number > 1 else "unrolled"
 
 
 def _chosen(inputs):

@@ -6,7 +6,10 @@ Each formulation implements them for speed, since JAX's own derivatives would be
 forward-mode rules, from which JAX also derives reverse mode.
 """
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -16,6 +19,7 @@ from jax.custom_derivatives import SymbolicZero
 from mmvm_jax.networks import patches, winograd
 from mmvm_jax.networks.patches import in_memory
 
+_MANY_RUNS = contextvars.ContextVar("many_runs", default=False)
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -89,16 +93,32 @@ def _as_images(size, strides, padding, images, kernel):
     return Form(tuple(size), kernel.shape[:2], tuple(strides), tuple(padding)), (images, kernel)
 
 
+@contextlib.contextmanager
+def for_many_runs() -> Iterator[None]:
+    """Trace programs for many runs side by side, with ``vmap`` over all kernels."""
+    token = _MANY_RUNS.set(True)
+    try:
+        yield
+    finally:
+        _MANY_RUNS.reset(token)
+
+
+def many_runs() -> bool:
+    """Return whether a program for many runs is being traced."""
+    return _MANY_RUNS.get()
+
+
 def formulation(backend: str, form: Form, kernel) -> str:
     """Return the formulation of a convolution on a backend: a key of ``FORMULATIONS``.
 
     XLA's CPU backend is slow for gradients of kernels, for transposed convolutions, and for the grouped convolutions
     that result from ``vmap`` over kernels. On CPUs, Winograd's algorithm is fastest for images of more than 8 pixels
     per side (tiles of 4 x 4 waste little) and 16 or more channels (which outweigh the transforms). The transforms lose
-    about one decimal digit, too much for bfloat16. Timings: ``docs/notes/performance.md``.
+    about one decimal digit, too much for bfloat16. Timings: ``docs/notes/performance.md``. On a GPU, twelve runs side
+    by side take a quarter of the time with patches (``benchmarks/README.md``); other backends were not measured.
     """
     if backend != "cpu":
-        return "convolution"
+        return "patches" if backend == "gpu" and many_runs() else "convolution"
     is_plain = form.kernel == (3, 3) and form.strides == (1, 1) and kernel.dtype.itemsize >= 4
     return "winograd" if is_plain and min(form.output_size) > 8 and min(kernel.shape[2:]) >= 16 else "patches"
 

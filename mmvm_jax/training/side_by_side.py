@@ -22,6 +22,7 @@ from mmvm_jax.data.dataset import DataSet, Split
 from mmvm_jax.data.on_disk import StoredInputs
 from mmvm_jax.errors import Stopped
 from mmvm_jax.models.model import Model
+from mmvm_jax.networks.formulations import for_many_runs
 from mmvm_jax.objectives.method import Method
 from mmvm_jax.runtime import devices, processes
 from mmvm_jax.runtime.progress import Progress, log
@@ -102,7 +103,8 @@ def _train(replicas: list[Replica], model: Model, method: Method, data: DataSet,
         progress = stack_of_records.enter_context(Progress(total_steps, "steps", f"{len(replicas)} runs at once"))
         while done < total_steps:
             items = orders.take(min(count - done % count, total_steps - done))
-            state, metrics, stop = steps(state, items, table, hyper, interruption.requested)
+            with for_many_runs():  # the first steps are traced
+                state, metrics, stop = steps(state, items, table, hyper, interruption.requested)
             done += len(items)
             metrics = jax.device_get(metrics)
             whole = done % every.checkpoint_every == 0 or done == total_steps

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmvm_jax.networks import formulations
+from mmvm_jax.networks import bank, formulations
 from mmvm_jax.networks.formulations import FORMULATIONS, Form
 
 HALF, SAME = ((3, 3), (2, 2), (1, 1)), ((3, 3), (1, 1), (1, 1))
@@ -155,6 +155,15 @@ def test_batched_kernels_equal_single_ones(name, form):
         for m in range(2):
             single = run([array[m] for array in arguments], cotangent[m])
             _assert_same(jax.tree.map(lambda leaf: leaf[m], batched), single, 2e-6)
+
+
+def test_runs_side_by_side_avoid_grouped_convolutions_on_a_gpu():
+    form, kernel = FORMS[next(iter(FORMS))], jnp.zeros((3, 3, 64, 64))
+    with formulations.for_many_runs():
+        assert formulations.formulation("gpu", form, kernel) == "patches"
+        assert bank.arrangement("gpu", 3) == "batched" and bank.arrangement("tpu", 3) == "unrolled"
+        assert formulations.formulation("tpu", form, kernel) == "convolution"
+    assert formulations.formulation("gpu", form, kernel) == "convolution" and bank.arrangement("gpu", 3) == "unrolled"
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
