@@ -23,7 +23,7 @@ Inputs are already prepared: absent entries are zeros. All noise is keyed by the
 name, so it depends neither on the number of devices nor on absent modalities.
 """
 
-from mmvm_jax.objectives import independent, joint, meme, mmjsd, mmvae, mmvae_plus, mmvm, mvae, mvtcae
+from mmvm_jax.objectives import crmvae, independent, joint, meme, mmjsd, mmvae, mmvae_plus, mmvm, mvae, mvtcae
 
 METHODS = {
     "independent": independent,
@@ -35,4 +35,5 @@ METHODS = {
     "meme": meme,
     "mmjsd": mmjsd,
     "mvtcae": mvtcae,
+    "crmvae": crmvae,
 }

@@ -126,6 +126,9 @@ CASES = {
     "moe": ("joint", {"aggregation": "moe"}),
     "mopoe": ("joint", {"aggregation": "mopoe"}),
     "mopoe_prior_expert": ("joint", {"aggregation": "mopoe", "prior_expert": True}),
+    "hellinger": ("joint", {"aggregation": "hellinger"}),
+    "barycentre": ("joint", {"aggregation": "barycentre"}),
+    "mixture_of_barycentres": ("joint", {"aggregation": "mixture_of_barycentres"}),
     "mvae": ("mvae", {"num_subsets": 2}),
     "mvae_full": ("mvae", {"subsampling": False}),
     "mmvae_loose": ("mmvae", {"num_samples": 3}),
@@ -154,6 +157,7 @@ CASES = {
     "meme_closed_form": ("meme", {"num_samples": 2, "num_pseudo_inputs": 4, "divergence": "closed_form"}),
     "mmjsd": ("mmjsd", {}),
     "mvtcae": ("mvtcae", {}),
+    "crmvae": ("crmvae", {}),
 }
 HYPER = {"beta": 0.7, "alpha": 0.3, "temperature": 1.5, "label_weight": 2.0}
 

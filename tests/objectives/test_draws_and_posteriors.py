@@ -67,7 +67,9 @@ def test_nothing_is_chosen_where_nothing_is_observed():
 
 
 @pytest.mark.parametrize(
-    "case", ["independent", "average", "poe", "moe", "mopoe", "mvae", "mmvae_loose", "mmvm", "mmjsd"]
+    "case",
+    ["independent", "average", "poe", "moe", "mopoe", "mvae", "mmvae_loose", "mmvm", "mmjsd"]
+    + ["hellinger", "barycentre", "mixture_of_barycentres", "crmvae"],
 )
 def test_latents_of_the_loss_follow_the_posterior(case, x64):
     """Mean and variance of the latents that decoders read, over many examples with the same data."""
@@ -95,14 +97,16 @@ def test_latents_of_the_loss_follow_the_posterior(case, x64):
         row = decoder if len(mean) > 1 else 0
         drawn = z[decoder].reshape(-1, z.shape[-1])  # of MMVAE all sources, of MVAE the first, all observed
         drawn = z[decoder, :2].reshape(-1, z.shape[-1]) if case == "mmvae_loose" else drawn
-        drawn = z[decoder, 0] if case == "mvae" else drawn
+        drawn = z[decoder, 0] if case in ("mvae", "crmvae") else drawn
         error = np.sqrt(second_moment[row].max() / EXAMPLES)
         np.testing.assert_allclose(drawn.mean(0), mean[row], atol=5 * error)
         np.testing.assert_allclose((drawn**2).mean(0), second_moment[row], rtol=0.15)
 
 
 @pytest.mark.parametrize(
-    "case", ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvae_plus_laplace", "meme"]
+    "case",
+    ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvae_plus_laplace", "meme"]
+    + ["mixture_of_barycentres"],
 )
 def test_draws_follow_the_posterior_for_any_subset(case, x64):
     params = make_params(NAMES)
@@ -163,7 +167,10 @@ def test_absent_modalities_are_filled_in_from_one_source(case, x64):
     assert abs(np.corrcoef(noise)[0, 1]) < 5 / noise.shape[1] ** 0.5  # own latents are drawn independently
 
 
-@pytest.mark.parametrize("case", ["independent", "moe", "mopoe", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd"])
+@pytest.mark.parametrize(
+    "case",
+    ["independent", "moe", "mopoe", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd", "mixture_of_barycentres"],
+)
 def test_draws_go_by_names_not_by_order_or_company(case, x64):
     """In another order the modalities have the same draws, and so they have without one that is absent."""
     params = make_params(NAMES)
@@ -229,7 +236,11 @@ def test_draw_of_mmvae_plus_shares_u_and_not_w():
         np.testing.assert_array_equal(means, [5.0, 5.0, expected])
 
 
-@pytest.mark.parametrize("case", ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd"])
+@pytest.mark.parametrize(
+    "case",
+    ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd"]
+    + ["hellinger", "barycentre", "mixture_of_barycentres", "crmvae"],
+)
 def test_every_method_answers_posterior_prior_and_draw(case):
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), make_params(NAMES))
     batch = make_batch(params, np.ones((3, 2), bool))
@@ -343,8 +354,9 @@ class Many(LinearGaussian):
 def test_caps_on_the_number_of_modalities():
     with pytest.raises(UserError, match="11 modalities; allowed: 2 to 10"):
         meme.init(jax.random.key(0), None, Many(11), meme.Options())
-    with pytest.raises(UserError, match="'mopoe' with 13 modalities.*at most 12"):
-        joint.init(jax.random.key(0), None, Many(13), joint.Options(aggregation="mopoe"))
+    for name in ("mopoe", "mixture_of_barycentres"):
+        with pytest.raises(UserError, match=f"'{name}' with 13 modalities.*at most 12"):
+            joint.init(jax.random.key(0), None, Many(13), joint.Options(aggregation=name))
     assert joint.init(jax.random.key(0), None, Many(12), joint.Options(aggregation="mopoe")) == {}
     assert joint.init(jax.random.key(0), None, Many(20), joint.Options()) == {}
 

@@ -37,7 +37,7 @@ MASK_CASES += (
     "mmvm_cross",
     "mmvm_cross_product",
 )
-MASK_CASES += ("meme", "mmjsd", "mvtcae")
+MASK_CASES += ("meme", "mmjsd", "mvtcae", "crmvae", "hellinger", "barycentre", "mixture_of_barycentres")
 
 
 @pytest.mark.parametrize("case", MASK_CASES)
@@ -98,7 +98,7 @@ NETWORK_CASES = (
     "meme",
     "mmjsd",
 )
-NETWORK_CASES += ("mvtcae",)
+NETWORK_CASES += ("mvtcae", "crmvae", "hellinger", "mixture_of_barycentres")
 
 
 @pytest.mark.parametrize("case", NETWORK_CASES)
