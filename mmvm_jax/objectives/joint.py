@@ -9,6 +9,7 @@ arXiv 2601.06572.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ from mmvm_jax.objectives.noise import example_keys, random_member, random_subset
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 # How the observed members are merged into one Gaussian. Mixtures choose a part of them first.
-_MERGE = {
+_MERGE: dict[str, Callable[..., DiagonalGaussian]] = {
     "average": aggregation.average_of_experts,
     "poe": aggregation.product_of_experts,
     "moe": aggregation.product_of_experts,

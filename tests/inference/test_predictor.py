@@ -62,7 +62,11 @@ def few() -> dict:
     ("name", "options"),
     [(name, {}) for name in METHODS]
     + [("joint", {"aggregation": kind}) for kind in ("average", "mopoe", "hellinger", "mixture_of_barycentres")]
-    + [("mmvae_plus", {"latent_distribution": "laplace"}), ("mmvm", {"gate": "per_example"})],
+    + [
+        ("mmvae_plus", {"latent_distribution": "laplace"}),
+        ("mmvae_plus", {"clusters": 3}),
+        ("mmvm", {"gate": "per_example"}),
+    ],
 )
 def test_every_method_answers_every_task(name, options, untrained):
     data, model = few(), untrained(name, **options)

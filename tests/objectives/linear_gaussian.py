@@ -142,6 +142,11 @@ CASES = {
         "mmvae_plus",
         {"num_samples": 2, "private_dim": 1, "latent_distribution": "laplace"},
     ),
+    "mmvae_plus_clusters": ("mmvae_plus", {"num_samples": 2, "private_dim": 1, "clusters": 4}),
+    "mmvae_plus_laplace_clusters": (
+        "mmvae_plus",
+        {"num_samples": 2, "private_dim": 1, "latent_distribution": "laplace", "clusters": 4},
+    ),
     "mmvm": ("mmvm", {}),
     "mmvm_stopped": ("mmvm", {"stop_prior_gradient": True}),
     "mmvm_variational": ("mmvm", {"estimator": "variational"}),
@@ -184,7 +189,9 @@ def with_method_params(params, case, batch):
         started["output"] = jax.vmap(lambda key: jax.random.normal(key, started["output"].shape[1:]))(keys)
     if "log_variance" in started:  # the auxiliary priors of MMVAE+, which start alike
         shift = jnp.array([0.1 * (zlib.crc32(name.encode()) % 7) for name in params["encoders"]])
-        started = {name: leaf + shift[:, None] for name, leaf in started.items()}
+        started |= {name: started[name] + shift[:, None] for name in started if name != "clusters"}
+    if "clusters" in started:  # whose weights start alike
+        started["clusters"]["logits"] += 0.3 * jnp.arange(options.clusters)
     return params | {"method": started}
 
 

@@ -106,7 +106,7 @@ def test_latents_of_the_loss_follow_the_posterior(case, x64):
 @pytest.mark.parametrize(
     "case",
     ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvae_plus_laplace", "meme"]
-    + ["mixture_of_barycentres"],
+    + ["mixture_of_barycentres", "mmvae_plus_clusters"],
 )
 def test_draws_follow_the_posterior_for_any_subset(case, x64):
     params = make_params(NAMES)
@@ -130,7 +130,7 @@ def test_draws_follow_the_posterior_for_any_subset(case, x64):
         # The square of a Laplace number has a variance of five times its squared mean, that of a normal one twice.
         tolerance = 5 * math.sqrt(5 / EXAMPLES)
         np.testing.assert_allclose((z**2).mean(1), (weights * second).sum(0), rtol=tolerance)
-        if present == (0, 0, 0):
+        if present == (0, 0, 0) and "clusters" not in case:
             np.testing.assert_allclose((z**2).mean(1), 2.0 if "laplace" in case else 1.0, rtol=tolerance)
 
 
@@ -202,6 +202,37 @@ def test_draws_go_by_names_not_by_order_or_company(case, x64):
 
 
 @pytest.mark.parametrize("name", mmvae_plus.LATENT_DISTRIBUTIONS)
+def test_clusters_are_the_prior_of_the_shared_latent(name, x64):
+    """Of draws given nothing, and of the ratio of prior and posterior."""
+    params, means, logits = make_params(NAMES), np.array([[-3.0, 0.0], [2.0, 5.0]]), np.array([0.0, math.log(3.0)])
+    options = mmvae_plus.Options(private_dim=1, latent_distribution=name, clusters=2)
+    clusters = {"mean": jnp.asarray(means), "logits": jnp.asarray(logits)}
+    model = LinearGaussian(params | {"method": {"log_variance": jnp.zeros((3, 1)), "clusters": clusters}})
+    components, log_weights, _ = mmvae_plus.prior(model, options, 2, 3)
+    variance = 1.0 if name == "normal" else 2.0
+    np.testing.assert_allclose(np.exp(log_weights), np.tile(np.array([0, 0, 0, 0.25, 0.75])[:, None, None], (3, 2)))
+    np.testing.assert_array_equal(components.mean[3:, :, :, 1:], np.tile(means[:, None, None], (1, 3, 2, 1)))
+    np.testing.assert_allclose(np.exp(components.log_variance[3:]), variance, rtol=1e-5)
+    assert not components.mean[3:, :, :, 0].any()  # the private latents have the standard prior
+
+    batch = make_batch(params, np.array([[1], [1], [0]], bool))
+    mixture = mmvae_plus.posterior(model.encode(batch.inputs), batch.present, model, options)
+    z = mmvae_plus.draw(jax.random.key(0), batch.index, mixture, options)
+    shared, private = mmvae_plus.log_prior_ratio(mixture, z, model, options)
+    density = stats.norm if name == "normal" else stats.laplace
+    scale = lambda log_variance: np.exp(0.5 * log_variance) / density().std()
+    of = lambda k, m, part: density(
+        mixture.components.mean[k, m, 0, part], scale(mixture.components.log_variance[k, m, 0, part])
+    )
+    u, w = slice(1, None), slice(1)
+    log_q = math.log(np.mean([of(k, 0, u).pdf(z[0, 0, u]).prod() for k in range(2)]))
+    log_p = math.log(sum(share * density(mean).pdf(z[0, 0, u]).prod() for share, mean in zip((0.25, 0.75), means)))
+    np.testing.assert_allclose(shared, [log_p - log_q], rtol=1e-10)
+    own = [density().logpdf(z[m, 0, w]) - of(0, m, w).logpdf(z[m, 0, w]) for m in range(3)]
+    np.testing.assert_allclose(private, own, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", mmvae_plus.LATENT_DISTRIBUTIONS)
 def test_latents_of_mmvae_plus_have_the_distribution_asked_for(name, x64):
     """Normal and Laplace ones have the same first two moments; a Kolmogorov-Smirnov test tells them apart."""
     params = make_params(NAMES)
@@ -239,7 +270,7 @@ def test_draw_of_mmvae_plus_shares_u_and_not_w():
 @pytest.mark.parametrize(
     "case",
     ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd"]
-    + ["hellinger", "barycentre", "mixture_of_barycentres", "crmvae"],
+    + ["hellinger", "barycentre", "mixture_of_barycentres", "crmvae", "mmvae_plus_clusters"],
 )
 def test_every_method_answers_posterior_prior_and_draw(case):
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), make_params(NAMES))
@@ -321,6 +352,7 @@ WRONG = [
     (mmvae.Options, {"num_samples": 0}, "config.method.mmvae.num_samples is 0"),
     (mmvae_plus.Options, {"latent_distribution": "x"}, "config.method.mmvae_plus.latent_distribution is 'x'"),
     (mmvae_plus.Options, {"absent_private": "x"}, "allowed: auxiliary, prior"),
+    (mmvae_plus.Options, {"clusters": -1}, "config.method.mmvae_plus.clusters is -1; allowed: 0 and more"),
     (mmvm.Options, {"gate": "x"}, "config.method.mmvm.gate is 'x'; allowed: global, none, per_example"),
     (mmvm.Options, {"hard": True}, "config.method.mmvm.hard is True without a gate"),
     (mmvm.Options, {"num_experts": -1}, "config.method.mmvm.num_experts is -1"),

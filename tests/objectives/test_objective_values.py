@@ -160,13 +160,19 @@ def mmvae_plus(e, z, options):
     w, u = slice(0, w_dim), slice(w_dim, None)
     log_prior = (lambda sample: log_laplace(sample, 0.0, 1.0)) if laplace else log_normal
 
+    def log_prior_u(sample):
+        if not options.clusters:
+            return log_prior(sample)
+        means, logits = (e.method_params["clusters"][name] for name in ("mean", "logits"))
+        return logsumexp([logit + log_prior(sample - mean) for mean, logit in zip(means, logits)]) - logsumexp(logits)
+
     def log_weight(m, s):
         own = z[m, m, s]
         for n in e.observed:  # all decoders read the source's shared part
             np.testing.assert_array_equal(z[n, m, s][u], own[u])
         log_mixture = logsumexp([log_q(j, own, u) for j in e.observed]) - math.log(len(e.observed))
         likelihood = sum(e.log_p(n, z[n, m, s]) for n in e.observed)
-        return likelihood + BETA * (log_prior(own) - log_mixture - log_q(m, own, w))
+        return likelihood + BETA * (log_prior(own[w]) + log_prior_u(own[u]) - log_mixture - log_q(m, own, w))
 
     return -bound([[log_weight(m, s) for s in range(options.num_samples)] for m in e.observed], options)
 
