@@ -287,6 +287,18 @@ def test_every_method_answers_posterior_prior_and_draw(case):
         np.testing.assert_allclose(np.exp(mixture.log_weights).sum(axis=0), 1.0, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", joint.AGGREGATIONS)
+def test_the_loss_draws_from_a_component_of_the_posterior(name, x64, monkeypatch):
+    params, patterns = make_params(NAMES), np.array(list(itertools.product([True, False], repeat=3))).T
+    batch, model, options = make_batch(params, patterns), LinearGaussian(params), joint.Options(aggregation=name)
+    drawn = []
+    monkeypatch.setattr(joint, "sample", lambda keys, q: drawn.append(q) or q.mean)
+    joint.loss(jax.random.key(3), batch, model, HYPER, options)
+    components, log_weights, _ = joint.posterior(model.encode(batch.inputs), batch.present, model, options)
+    same = [np.isclose(all_of[:, 0], one[None], rtol=1e-9).all(axis=-1) for all_of, one in zip(components, drawn[0])]
+    assert np.all(np.any(same[0] & same[1] & (np.asarray(log_weights)[:, 0] > -np.inf), axis=0))
+
+
 def test_weights_of_the_gate_are_those_of_the_posterior_of_an_absent_modality(x64):
     params = make_params(NAMES) | {"method": {"output": jnp.array([1.0, 0.0, 3.0])}}
     model = LinearGaussian(params)
