@@ -106,7 +106,7 @@ def hellinger_of_experts(experts: DiagonalGaussian, present: Array | None = None
 
 
 def _log_bhattacharyya(q: DiagonalGaussian, p: DiagonalGaussian) -> Array:
-    """Return log integral sqrt(q p): [..., D] -> [...] nats, at most 0; exactly 0 for equal Gaussians."""
+    """Return log integral sqrt(q p): [..., D] -> [...] nats, at most 0; 0 for equal Gaussians."""
     half_ratio = 0.5 * (q.log_variance - p.log_variance)
     log_cosh = jnp.logaddexp(half_ratio, -half_ratio) - math.log(2.0)
     precision = jnp.exp(-jnp.logaddexp(q.log_variance, p.log_variance))
