@@ -59,6 +59,7 @@ def decodes(config, count: int) -> int:
         "mmvae": count**2 * config.method.mmvae.num_samples,
         "mmvae_plus": count**2 * config.method.mmvae_plus.num_samples,
         "meme": count**2 * (config.method.meme.num_samples + 1),
+        "crmvae": count * 2,
         "mvae": count * (2 + config.method.mvae.num_subsets),
     }
     return _BATCH.value * per_example.get(config.method.name, count)

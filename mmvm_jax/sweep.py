@@ -19,7 +19,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep: one folder per run, figures, report.")
 _METHODS = flags.DEFINE_list(
-    "methods", None, "Methods; average, poe, moe and mopoe are variants of joint. [config.sweep.methods, all if empty]"
+    "methods", None, "Methods; the aggregations of joint have their own names. [config.sweep.methods, all if empty]"
 )
 _BETAS = flags.DEFINE_list("betas", None, "Values of config.method.beta. [config.sweep.betas]")
 _SEEDS = flags.DEFINE_list("seeds", None, "Values of config.seed. [config.sweep.seeds]")

@@ -63,7 +63,7 @@ def _make_bounds(trained: Trained, num_samples: int):
 
             def log_weight(key):
                 z = method.draw(key, batch.index, mixture)
-                shared, private = method.log_prior_ratio(mixture, z)
+                shared, private = method.log_prior_ratio(mixture, z, functions)
                 each = functions.log_likelihood(batch, jnp.broadcast_to(z, posteriors.mean.shape)) / weights + private
                 return jnp.concatenate([jnp.sum(each, axis=0, keepdims=True), each]) + shared[None]
 

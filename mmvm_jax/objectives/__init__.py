@@ -12,8 +12,8 @@ A method is a module with the following names:
 
 Optional names:
 
-    log_prior_ratio(mixture, z, options) -> log p(z) - log q(z) of a draw from ``posterior``, as two parts: of the
-                     shared latent [B] and of the private latents [M or 1, B]. Required for the likelihood metric
+    log_prior_ratio(mixture, z, functions, options) -> log p(z) - log q(z) of a draw from ``posterior``, as two parts:
+                     of the shared latent [B] and of the private latents [M or 1, B]. Required for the likelihood metric
     is_gaussian(options) -> whether posteriors are Gaussian; the default is True
     check(fields, latent_dim) raises UserError for incompatible fields of ``config.method.<name>``
     warning(fields, present [M, N]) -> warning about the training data, "" for none
@@ -23,7 +23,7 @@ Inputs are already prepared: absent entries are zeros. All noise is keyed by the
 name, so it depends neither on the number of devices nor on absent modalities.
 """
 
-from mmvm_jax.objectives import independent, joint, meme, mmjsd, mmvae, mmvae_plus, mmvm, mvae, mvtcae
+from mmvm_jax.objectives import crmvae, independent, joint, meme, mmjsd, mmvae, mmvae_plus, mmvm, mvae, mvtcae
 
 METHODS = {
     "independent": independent,
@@ -35,4 +35,5 @@ METHODS = {
     "meme": meme,
     "mmjsd": mmjsd,
     "mvtcae": mvtcae,
+    "crmvae": crmvae,
 }

@@ -1,13 +1,15 @@
-"""One latent for all modalities: the average, product, mixture or mixture of products of their posteriors.
+"""One latent for all modalities, from one of seven aggregations of their posteriors.
 
 loss = -sum_m r_m E_q log p(x_m | z) + beta KL(q || N(0, I)), with a single divergence. The divergence of a mixture
 has no closed form; the mean of its components' divergences, an upper bound, is used instead.
 
 Sources: product, MVAE, arXiv 1802.05335; mixture, MMVAE, arXiv 1911.03393; mixture of products, MoPoE,
-arXiv 2105.02470, equation 6.
+arXiv 2105.02470, equation 6; barycentre and mixture of barycentres, arXiv 2412.20487; Hellinger, HELVAE,
+arXiv 2601.06572.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,18 @@ from mmvm_jax.objectives.latents import (
 from mmvm_jax.objectives.noise import example_keys, random_member, random_subset
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
-AGGREGATIONS = ("average", "poe", "moe", "mopoe")
+# How the observed members are merged into one Gaussian. Mixtures choose a part of them first.
+_MERGE: dict[str, Callable[..., DiagonalGaussian]] = {
+    "average": aggregation.average_of_experts,
+    "poe": aggregation.product_of_experts,
+    "moe": aggregation.product_of_experts,
+    "mopoe": aggregation.product_of_experts,
+    "hellinger": aggregation.hellinger_of_experts,
+    "barycentre": aggregation.barycentre_of_experts,
+    "mixture_of_barycentres": aggregation.barycentre_of_experts,
+}
+AGGREGATIONS = tuple(_MERGE)
+_OF_SUBSETS = ("mopoe", "mixture_of_barycentres")
 VARIANTS = {name: {"aggregation": name} for name in AGGREGATIONS}
 HYPERPARAMETERS: dict[str, Hyperparameter] = {}
 prior = standard_normal_prior
@@ -55,12 +68,12 @@ def init(key: Array, batch: Batch, functions: Functions, options: Options) -> di
     """Return no parameters.
 
     Raises:
-      UserError: too many modalities for ``mopoe``, which uses all their subsets.
+      UserError: too many modalities for an aggregation that uses all their subsets.
     """
     most = aggregation.MAX_SUBSET_MODALITIES
-    if options.aggregation == "mopoe" and len(functions.names) > most:
+    if options.aggregation in _OF_SUBSETS and len(functions.names) > most:
         raise UserError(
-            f"config.method.joint.aggregation is 'mopoe' with {len(functions.names)} modalities, "
+            f"config.method.joint.aggregation is {options.aggregation!r} with {len(functions.names)} modalities, "
             f"which have too many subsets; allowed: at most {most} modalities"
         )
     return {}
@@ -80,30 +93,37 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
 def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions, options: Options) -> LatentMixture:
     """Return the joint posterior given the observed modalities: components [K, 1, B, D], K = 1, M or 2**M - 1.
 
-    The source of a product is the sum of its members' identifiers, which does not depend on their order.
+    The source of a merged subset is the sum of its members' identifiers, which does not depend on their order.
     """
-    if options.aggregation == "average":
-        return single_latent(aggregation.average_of_experts(posteriors, present))
-    if options.aggregation == "poe":
-        return single_latent(aggregation.product_of_experts(posteriors, present, options.prior_expert))
     if options.aggregation == "moe":
         mixture = aggregation.mixture_of_experts(posteriors, present)
         return with_sources(mixture, functions.identifiers[:, None])
+    if options.aggregation not in _OF_SUBSETS:
+        return single_latent(_merged(posteriors, present, options, options.prior_expert))
+    if options.aggregation == "mopoe":
+        mixture = aggregation.mixture_of_products(posteriors, present, options.prior_expert)
+    else:
+        mixture = aggregation.mixture_of_barycentres(posteriors, present)
     members = jnp.asarray(aggregation.subsets(len(present)), jnp.uint32)
     sources = jnp.sum(members * functions.identifiers[None], axis=1, keepdims=True, dtype=jnp.uint32)
-    return with_sources(aggregation.mixture_of_products(posteriors, present, options.prior_expert), sources)
+    return with_sources(mixture, sources)
 
 
 def _drawn_component(key, experts, batch, functions, options) -> DiagonalGaussian:
     """Return the component of the joint posterior from which each example's latent is drawn: [B, D]."""
-    if options.aggregation == "average":
-        return aggregation.average_of_experts(experts, batch.present)
-    if options.aggregation == "poe":
-        return aggregation.product_of_experts(experts, batch.present, options.prior_expert)
-    choose = random_member if options.aggregation == "moe" else random_subset
-    members = choose(key, batch, functions)
+    members = batch.present
+    if options.aggregation == "moe":
+        members = random_member(key, batch, functions)
+    elif options.aggregation in _OF_SUBSETS:
+        members = random_subset(key, batch, functions)
     is_whole = jnp.all(members == batch.present, axis=0)
-    return aggregation.product_of_experts(experts, members, options.prior_expert & is_whole)
+    return _merged(experts, members, options, options.prior_expert & is_whole)
+
+
+def _merged(experts: DiagonalGaussian, members: Array, options: Options, prior_expert: bool | Array):
+    """Return the members, [M, B] bool, merged into one Gaussian, [B, D]; products may have N(0, I) as a factor."""
+    merge = _MERGE[options.aggregation]
+    return merge(experts, members, prior_expert) if options.prior_expert else merge(experts, members)
 
 
 def _mean_divergence(mixture: LatentMixture) -> Array:

@@ -123,7 +123,7 @@ def standard_normal_prior(functions: Functions, options, num_examples: int, late
     return single_latent(DiagonalGaussian(zeros, zeros))
 
 
-def standard_normal_log_ratio(mixture: LatentMixture, z: Array, options) -> tuple[Array, Array]:
+def standard_normal_log_ratio(mixture: LatentMixture, z: Array, functions: Functions, options) -> tuple[Array, Array]:
     """Return ``log_prior_ratio`` of methods with a single shared latent and prior N(0, I): [B] nats, and zeros [B]."""
     log_prior = gaussian_log_density(standard_normal_like(DiagonalGaussian(z, z)), z)
     shared = log_prior - mixture_log_density(mixture.components, z, mixture.log_weights)

@@ -9,7 +9,11 @@ only training uses. The latent of encoders and decoders is [w, u]. The published
 priors; the scales of a posterior are a softmax over the dimensions times their number, so that they add up to a
 constant, and r_n has mean 0.
 
-Source: Palumbo, Daunhawer & Vogt 2023, ICLR, openreview sdQGxouELX. The gradient "dreg" is that of MMVAE, and has the
+With ``clusters`` above 0, p(u) is CMVAE's learned mixture, sum_c pi_c p(u - mu_c) with the standard p. CMVAE's
+expectation over q(c | u) is then this log p(u), since its q(c | u) is the exact p(c | u).
+
+Source: Palumbo, Daunhawer & Vogt 2023, ICLR, openreview sdQGxouELX; clusters: CMVAE, Palumbo et al. 2024, ICLR,
+openreview k5THrhXDV3, without its diffusion decoders. The gradient "dreg" is that of MMVAE, and has the
 same bias for mixtures.
 """
 
@@ -22,7 +26,7 @@ import jax.numpy as jnp
 from mmvm_jax.distributions import gaussian_log_density, sample, where_present
 from mmvm_jax.errors import UserError, unknown_name
 from mmvm_jax.objectives.bounds import check_importance_options, importance_weighted_loss, log_mean_density
-from mmvm_jax.objectives.interface import Functions, Hyperparameter
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, check_at_least
 from mmvm_jax.objectives.latents import choose, with_sources
 from mmvm_jax.objectives.noise import example_keys, modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
@@ -41,6 +45,7 @@ class Options:
       private_dim: number of latent dimensions that are private to each modality; the others are shared.
       latent_distribution: "normal" or "laplace", of posteriors and priors.
       absent_private: source of the private latent of an absent modality in ``posterior``, "prior" or "auxiliary".
+      clusters: number of components of the learned prior of the shared latent; 0 for the standard prior.
     """
 
     num_samples: int = 1
@@ -49,9 +54,11 @@ class Options:
     private_dim: int = 32
     latent_distribution: str = "normal"
     absent_private: str = "prior"
+    clusters: int = 0
 
     def __post_init__(self):
         check_importance_options("mmvae_plus", self)
+        check_at_least(0, "mmvae_plus", "clusters", self)
         for field, allowed in (
             ("latent_distribution", LATENT_DISTRIBUTIONS),
             ("absent_private", ABSENT_PRIVATE),
@@ -77,14 +84,22 @@ def is_gaussian(options: Options) -> bool:
 def init(key: Array, batch: Batch, functions: Functions, options: Options) -> dict:
     """Return the auxiliary priors, [M, W], initialised to the prior; the mean of Laplace ones stays 0.
 
+    With clusters, also their means [C, U] and the logits of their weights [C].
+
     Raises:
       UserError: the private or the shared part of the latent has no dimension.
     """
-    check(options, jax.eval_shape(functions.encode, batch.inputs).mean.shape[-1])
+    latent_dim = jax.eval_shape(functions.encode, batch.inputs).mean.shape[-1]
+    check(options, latent_dim)
     zeros = jnp.zeros((len(functions.names), options.private_dim))
+    params: dict = {"mean": zeros, "log_variance": zeros}
     if options.latent_distribution == "laplace":
-        return {"log_variance": zeros + math.log(2.0)}
-    return {"mean": zeros, "log_variance": zeros}
+        params = {"log_variance": zeros + math.log(2.0)}
+    if options.clusters:
+        # The means differ, because clusters with equal means would have equal gradients.
+        means = jax.random.uniform(key, (options.clusters, latent_dim - options.private_dim), minval=-1.0, maxval=1.0)
+        params["clusters"] = {"mean": means, "logits": jnp.zeros(options.clusters)}
+    return params
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
@@ -104,7 +119,8 @@ def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: O
         w, u = _split(z, options)
         log_mixture = log_mean_density(_log_density(components, u[None], options), active)
         log_posterior = log_mixture + _log_density(q_w, w, options)
-        divergence = log_posterior - _log_density(_prior_like(z, options), z, options)
+        log_prior = _log_density(_prior_like(w, options), w, options) + _shared_log_prior(u, functions, options)
+        divergence = log_posterior - log_prior
         return jnp.sum(log_likelihood, axis=0) - beta * divergence, (log_likelihood, divergence)
 
     return importance_weighted_loss(functions.names, log_weight, z, present, beta, options)
@@ -132,7 +148,7 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
     """Return components [M, M, B, D]: axis 0 is the observed modality that u comes from, axis 1 the decoder with its w.
 
     ``absent_private`` determines the w of an absent modality. Laplace components are given by mean and variance. The
-    sources are those of u.
+    sources are those of u. With clusters, axis 0 has M + C entries, and u comes from a cluster if nothing is observed.
     """
     num_modalities = len(present)
     q = _distribution(where_present(present, posteriors), options)  # the prior where absent
@@ -140,12 +156,31 @@ def posterior(posteriors: DiagonalGaussian, present: Array, functions: Functions
     if options.absent_private == "auxiliary":
         auxiliary = jax.tree.map(lambda leaf: leaf[:, None], _auxiliary_priors(functions, options))
         w = jax.tree.map(lambda own, other: jnp.where(present[..., None], own, other), w, auxiliary)
-    repeat = lambda leaf, axis: jnp.repeat(jnp.expand_dims(leaf, axis), num_modalities, axis)
-    pair = lambda own, shared: jnp.concatenate([repeat(own, 0), repeat(shared, 1)], axis=-1)
     active = present | ~jnp.any(present, axis=0, keepdims=True)
     log_weights = jax.nn.log_softmax(jnp.where(active, 0.0, -jnp.inf).astype(q.mean.dtype), axis=0)
-    mixture = LatentMixture(jax.tree.map(pair, w, u), repeat(log_weights, 1))
-    return with_sources(mixture, functions.identifiers[:, None])
+    sources = functions.identifiers
+    if options.clusters:
+        u, log_weights = _with_clusters(u, log_weights, present, functions, options)
+        sources = jnp.concatenate([sources, jnp.arange(options.clusters, dtype=sources.dtype)])
+    repeat = lambda leaf, axis, count: jnp.repeat(jnp.expand_dims(leaf, axis), count, axis)
+    pair = lambda own, shared: jnp.concatenate(
+        [repeat(own, 0, len(sources)), repeat(shared, 1, num_modalities)], axis=-1
+    )
+    mixture = LatentMixture(jax.tree.map(pair, w, u), repeat(log_weights, 1, num_modalities))
+    return with_sources(mixture, sources[:, None])
+
+
+def _with_clusters(u, log_weights, present, functions, options) -> tuple[DiagonalGaussian, Array]:
+    """Append the clusters to the components of u and their weights: [M + C, B, U], [M + C, B].
+
+    Where nothing is observed, only the clusters have a weight; elsewhere they have none.
+    """
+    clusters, log_shares = _clusters(functions, options)
+    append = lambda own, one: jnp.concatenate([own, jnp.repeat(one[:, None], own.shape[1], axis=1)])
+    something = jnp.any(present, axis=0, keepdims=True)
+    kept = append(jnp.where(something, log_weights, -jnp.inf), log_shares)
+    is_cluster = jnp.arange(len(kept))[:, None] >= len(log_weights)
+    return jax.tree.map(append, u, clusters), jnp.where(is_cluster & something, -jnp.inf, kept)
 
 
 def draw(key: Array, index: Array, mixture: LatentMixture, options: Options) -> Array:
@@ -169,17 +204,17 @@ def draw(key: Array, index: Array, mixture: LatentMixture, options: Options) -> 
 
 
 def prior(functions: Functions, options: Options, num_examples: int, latent_dim: int) -> LatentMixture:
-    """Return the posterior given no modality: components [M, M, B, D]. ``draw`` takes one u for all decoders."""
+    """Return the posterior given no modality, as by ``posterior``. ``draw`` takes one u for all decoders."""
     zeros = jnp.zeros((len(functions.names), num_examples, latent_dim))
     return posterior(DiagonalGaussian(zeros, zeros), jnp.zeros(zeros.shape[:-1], bool), functions, options)
 
 
-def log_prior_ratio(mixture: LatentMixture, z: Array, options: Options) -> tuple[Array, Array]:
+def log_prior_ratio(mixture: LatentMixture, z: Array, functions: Functions, options: Options) -> tuple[Array, Array]:
     """Return log p(z) - log q(z) of a draw from ``posterior``: of u [B], and of each w_m [M, B]; nats."""
     (q_w, q_u), (w, u) = _split(mixture.components, options), _split(z, options)
     # All decoders have the same u, and all components the same w_m.
     log_posterior = jax.nn.logsumexp(mixture.log_weights + _log_density(q_u, u[None], options), axis=0)
-    shared = _log_density(_prior_like(u, options), u, options) - log_posterior
+    shared = _shared_log_prior(u, functions, options) - log_posterior
     own = jax.tree.map(lambda leaf: leaf[0], q_w)
     return shared[0], _log_density(_prior_like(w, options), w, options) - _log_density(own, w, options)
 
@@ -200,6 +235,22 @@ def _prior_like(z: Array, options: Options) -> DiagonalGaussian:
     """Return N(0, I), or the Laplace distribution of scale 1, with the shape of z."""
     log_variance = 0.0 if options.latent_distribution == "normal" else math.log(2.0)
     return DiagonalGaussian(jnp.zeros_like(z), jnp.full_like(z, log_variance))
+
+
+def _shared_log_prior(u: Array, functions: Functions, options: Options) -> Array:
+    """Return log p(u): [..., U] -> [...] nats."""
+    if not options.clusters:
+        return _log_density(_prior_like(u, options), u, options)
+    expand = lambda leaf: leaf.reshape(len(leaf), *(1,) * (u.ndim - 1), *leaf.shape[1:])
+    clusters, log_shares = jax.tree.map(expand, _clusters(functions, options))
+    return jax.nn.logsumexp(log_shares + _log_density(clusters, u[None], options), axis=0)
+
+
+def _clusters(functions: Functions, options: Options) -> tuple[DiagonalGaussian, Array]:
+    """Return the components [C, U] of the prior of u, and the logarithms of their weights [C]."""
+    params = functions.method_params["clusters"]
+    components = _prior_like(params["mean"], options)._replace(mean=params["mean"])
+    return components, jax.nn.log_softmax(params["logits"])
 
 
 def _auxiliary_priors(functions: Functions, options: Options) -> DiagonalGaussian:

@@ -11,6 +11,7 @@ from mmvm_jax.config import base
 from mmvm_jax.data.dataset import complete_split
 from mmvm_jax.evaluation.likelihood import likelihood
 from mmvm_jax.models.trained import Trained
+from mmvm_jax.objectives.joint import AGGREGATIONS
 from mmvm_jax.objectives.method import make_method
 from mmvm_jax.types import DiagonalGaussian, Modality
 
@@ -76,8 +77,8 @@ def _method(name, **options):
     return make_method(config)
 
 
-METHODS = [("joint", {"aggregation": a}) for a in ("average", "poe", "moe", "mopoe")]
-METHODS += [(name, {}) for name in ("mvae", "mmvae", "mmjsd", "mvtcae")]
+METHODS = [("joint", {"aggregation": name}) for name in AGGREGATIONS]
+METHODS += [(name, {}) for name in ("mvae", "mmvae", "mmjsd", "mvtcae", "crmvae")]
 
 
 @pytest.mark.parametrize("name, options", METHODS)

@@ -79,7 +79,7 @@ CONTRADICTIONS = [
     ({"method.name": "mmvae_plus", "method.mmvae_plus.private_dim": 0}, "private_dim is 0; allowed: 1 to 63"),
     ({"method.name": "mmvae_plus", "network.latent_dim": 32}, "private_dim is 32; allowed: 1 to 31"),
     ({"method.name": "joint", "method.joint.aggregation": "moe", "method.joint.prior_expert": True}, "not a product"),
-    ({"method.name": "joint", "method.joint.aggregation": "sum"}, "aggregation is 'sum'; allowed: average, moe"),
+    ({"method.name": "joint", "method.joint.aggregation": "sum"}, "aggregation is 'sum'; allowed: average, barycentre"),
     ({"method.name": "mmvae", "method.mmvae.num_samples": 0}, "mmvae.num_samples is 0"),
     ({"method.name": "mmvae", "method.mmvae.bound": "firm"}, "mmvae.bound is 'firm'; allowed: loose, tight"),
     ({"method.name": "meme", "method.meme.num_pseudo_inputs": 0}, "num_pseudo_inputs is 0; allowed: 1 and more"),

@@ -61,8 +61,12 @@ def few() -> dict:
 @pytest.mark.parametrize(
     ("name", "options"),
     [(name, {}) for name in METHODS]
-    + [("joint", {"aggregation": kind}) for kind in ("average", "mopoe")]
-    + [("mmvae_plus", {"latent_distribution": "laplace"}), ("mmvm", {"gate": "per_example"})],
+    + [("joint", {"aggregation": kind}) for kind in ("average", "mopoe", "hellinger", "mixture_of_barycentres")]
+    + [
+        ("mmvae_plus", {"latent_distribution": "laplace"}),
+        ("mmvae_plus", {"clusters": 3}),
+        ("mmvm", {"gate": "per_example"}),
+    ],
 )
 def test_every_method_answers_every_task(name, options, untrained):
     data, model = few(), untrained(name, **options)
@@ -95,7 +99,7 @@ def test_the_joint_representation_is_that_of_the_evaluation(name, untrained):
     split = complete_split(inputs, np.zeros(tiny.N, np.int32))._replace(present=present)
     posteriors, joint, *_ = encode_split(model.predictor.trained, split, 16)
     np.testing.assert_allclose(encoded["joint__mean"], joint.mean(axis=0), atol=1e-5)
-    one_gaussian = {"joint", "mvae", "mvtcae", "mmvm"}  # with the options of own data
+    one_gaussian = {"joint", "mvae", "mvtcae", "crmvae", "mmvm"}  # with the options of own data
     assert ("joint__log_variance" in encoded) == (name in one_gaussian)
     if name not in {"mvae"}:  # whose posterior given one modality is its product with N(0, I)
         own = np.stack([encoded[f"{n}__mean"] for n in FEW])

@@ -1,4 +1,4 @@
-"""Average, product, mixture and mixture of products against oracles, and their limits, masks and order."""
+"""Aggregations against oracles and quadrature, and their limits, masks and order."""
 
 import functools
 import itertools
@@ -8,13 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from scipy import stats
 
 from mmvm_jax.aggregation import (
     average_of_experts,
+    barycentre_of_experts,
+    hellinger_of_experts,
     joint_mixture,
+    mixture_of_barycentres,
     mixture_of_experts,
     mixture_of_products,
     product_of_experts,
+    subset_barycentres,
     subset_mask,
     subset_posteriors,
     subsets,
@@ -26,6 +31,8 @@ MERGERS = {
     "average": average_of_experts,
     "product": product_of_experts,
     "product_with_prior": functools.partial(product_of_experts, prior_expert=True),
+    "barycentre": barycentre_of_experts,
+    "hellinger": hellinger_of_experts,
 }
 
 
@@ -67,6 +74,45 @@ def test_average_is_of_means_and_of_variances(random_gaussian, precision):
     check_gaussian(precision, average_of_experts(experts), (mean.mean(0), np.log(variance.mean(0))))
 
 
+def test_quantiles_of_the_barycentre_are_averages(random_gaussian, x64):
+    """This defines the 2-Wasserstein barycentre of densities on the line."""
+    experts, levels = random_gaussian(60, 3, 6, 1), np.linspace(0.01, 0.99, 9)[None]
+    quantiles = lambda q: stats.norm.ppf(levels, q.mean, np.exp(0.5 * q.log_variance))
+    expected = np.mean([quantiles(select(experts, m)) for m in range(3)], axis=0)
+    np.testing.assert_allclose(quantiles(barycentre_of_experts(experts)), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_hellinger_has_the_moments_of_the_squared_sum_of_square_roots(dims, random_gaussian, x64):
+    """Moments by quadrature. In two dimensions the weights of the pairs depend on both."""
+    experts = random_gaussian(61, 3, 4, dims)
+    actual, line = hellinger_of_experts(experts), np.linspace(-40.0, 40.0, 2001)
+    z = np.stack(np.meshgrid(*[line] * dims, indexing="ij"), axis=-1).reshape(-1, dims)
+    for b in range(4):
+        scales = np.exp(0.5 * experts.log_variance[:, b])
+        roots = [np.sqrt(stats.norm.pdf(z, experts.mean[m, b], scales[m]).prod(axis=1)) for m in range(3)]
+        density = np.square(np.sum(roots, axis=0))[:, None] / np.sum(np.square(np.sum(roots, axis=0)))
+        mean = np.sum(density * z, axis=0)
+        np.testing.assert_allclose(actual.mean[b], mean, rtol=1e-8)
+        variance = np.sum(density * np.square(z - mean), axis=0)
+        np.testing.assert_allclose(np.exp(actual.log_variance[b]), variance, rtol=1e-8)
+
+
+@pytest.mark.parametrize("merger", [average_of_experts, barycentre_of_experts, hellinger_of_experts])
+def test_a_merger_of_equal_experts_is_that_expert(merger, random_gaussian, precision):
+    expert = random_gaussian(62, 1, 4, 2)
+    equal = jax.tree.map(lambda leaf: jnp.repeat(leaf, 3, axis=0), expert)
+    check_gaussian(precision, merger(equal), select(expert, 0))
+
+
+def test_hellinger_of_far_experts_has_the_moments_of_their_mixture(x64):
+    mean, variance = np.array([[-50.0], [0.0], [70.0]]), np.array([[1.0], [4.0], [0.25]])
+    actual = hellinger_of_experts(DiagonalGaussian(jnp.asarray(mean), jnp.log(variance)))
+    expected = np.mean(variance + mean**2) - np.mean(mean) ** 2
+    np.testing.assert_allclose(actual.mean, [np.mean(mean)], rtol=1e-12)
+    np.testing.assert_allclose(np.exp(actual.log_variance), [expected], rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", MERGERS)
 def test_a_masked_merger_is_that_of_the_smaller_model(name, random_gaussian, precision):
     experts = random_gaussian(52, 3, 6, 2)
@@ -77,9 +123,9 @@ def test_a_masked_merger_is_that_of_the_smaller_model(name, random_gaussian, pre
     assert not np.any(actual.mean[5]) and not np.any(actual.log_variance[5])
 
 
-@pytest.mark.parametrize("merger", [average_of_experts, product_of_experts])
-def test_a_merger_of_one_expert_is_that_expert(merger, random_gaussian, precision):
-    experts = random_gaussian(53, 1, 4, 2)
+@pytest.mark.parametrize("name", sorted(set(MERGERS) - {"product_with_prior"}))
+def test_a_merger_of_one_expert_is_that_expert(name, random_gaussian, precision):
+    merger, experts = MERGERS[name], random_gaussian(53, 1, 4, 2)
     check_gaussian(precision, merger(experts), select(experts, 0))
     extreme = DiagonalGaussian(experts.mean[..., 0], jnp.array([[-30.0, -10.0, 10.0, 30.0]]))
     check_gaussian(precision, merger(extreme), select(extreme, 0))
@@ -124,11 +170,15 @@ def test_subset_posteriors_meet_the_oracle(oracles, precision):
     check_gaussian(precision, subset_posteriors(experts_of(oracle)), expected)
 
 
-def test_subset_posteriors_are_products_of_their_observed_members(random_gaussian, precision):
+SUBSETS = [(subset_posteriors, product_of_experts), (subset_barycentres, barycentre_of_experts)]
+
+
+@pytest.mark.parametrize(("of_subsets", "merger"), SUBSETS)
+def test_every_subset_is_merged_from_its_observed_members(of_subsets, merger, random_gaussian, precision):
     experts = random_gaussian(56, 3, 6, 2)
-    actual = subset_posteriors(experts, PRESENT)
+    actual = of_subsets(experts, PRESENT)
     for row, members in enumerate(subsets(3)):
-        expected = product_of_experts(experts, PRESENT & members[:, None])
+        expected = merger(experts, PRESENT & members[:, None])
         check_gaussian(precision, select(actual, row), expected)
 
 
@@ -139,11 +189,15 @@ def test_a_subset_counts_where_all_its_members_are_observed():
     np.testing.assert_array_equal(subset_mask(jnp.array([True, False])), [True, False, False])
 
 
-def test_mixture_of_products_weighs_the_observed_subsets_equally(random_gaussian, x64):
+MIXTURES = [(mixture_of_products, subset_posteriors), (mixture_of_barycentres, subset_barycentres)]
+
+
+@pytest.mark.parametrize(("mixture", "of_subsets"), MIXTURES)
+def test_mixtures_weigh_the_observed_subsets_equally(mixture, of_subsets, random_gaussian, x64):
     experts = random_gaussian(57, 3, 6, 2)
-    components, log_weights, _ = mixture_of_products(experts, PRESENT)
+    components, log_weights, _ = mixture(experts, PRESENT)
     assert components.mean.shape == (7, 1, 6, 2) and log_weights.shape == (7, 1, 6)
-    mask, expected = subset_mask(jnp.asarray(PRESENT)), subset_posteriors(experts, PRESENT)
+    mask, expected = subset_mask(jnp.asarray(PRESENT)), of_subsets(experts, PRESENT)
     for actual, leaf in zip(components, expected):
         np.testing.assert_array_equal(actual[:, 0], np.where(mask[..., None], leaf, 0.0))
     count = 2.0 ** PRESENT.sum(0) - 1.0
@@ -166,9 +220,10 @@ def test_the_prior_expert_joins_the_product_of_all_that_was_observed_alone(rando
                 np.testing.assert_allclose(leaf[row, 0, example], expected[example], rtol=1e-12)
 
 
-def test_mixture_of_products_of_one_modality_is_its_posterior(random_gaussian, precision):
+@pytest.mark.parametrize("mixture", [mixture_of_products, mixture_of_barycentres])
+def test_a_mixture_of_one_modality_is_its_posterior(mixture, random_gaussian, precision):
     experts = random_gaussian(58, 1, 4, 2)
-    components, log_weights, _ = mixture_of_products(experts)
+    components, log_weights, _ = mixture(experts)
     check_gaussian(precision, select(components, (0, 0)), select(experts, 0))
     np.testing.assert_array_equal(log_weights, np.zeros((1, 1, 4)))
 
@@ -178,6 +233,7 @@ def test_gradients_are_finite_differences(random_gaussian, x64):
 
     def everything(experts):
         merged = [merger(experts, PRESENT) for merger in MERGERS.values()]
-        return merged, subset_posteriors(experts, PRESENT), joint_mixture(experts, PRESENT).components
+        of_subsets = subset_posteriors(experts, PRESENT), subset_barycentres(experts, PRESENT)
+        return merged, of_subsets, joint_mixture(experts, PRESENT).components
 
     check_grads(jax.jit(everything), (experts,), order=1, modes=("rev",))

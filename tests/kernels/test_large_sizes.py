@@ -115,9 +115,36 @@ def average(q, present, z):
     return DiagonalGaussian(np.sum(shares * q.mean, axis=0), np.log(variance))
 
 
+def barycentre(q, present, z):
+    shares, nothing = shares_of(present)[..., None], ~present.any(axis=0)[:, None]
+    scale = np.sum(shares * np.exp(0.5 * q.log_variance), axis=0) + nothing
+    return DiagonalGaussian(np.sum(shares * q.mean, axis=0), 2.0 * np.log(scale))
+
+
+def hellinger(q, present, z):
+    """Moments of sum_ij sqrt(q_i q_j), added up pair by pair."""
+    mean, precision = q.mean, np.exp(-q.log_variance)
+    total, first, second = 0.0, 0.0, 0.0
+    for i, j in np.ndindex(len(mean), len(mean)):
+        half = 0.5 * (precision[i] + precision[j])
+        log_height = 0.25 * (np.log(precision[i]) + np.log(precision[j])) - 0.5 * np.log(half)
+        gap = np.square(mean[i] - mean[j]) * precision[i] * precision[j] / half
+        weight = ((present[i] & present[j]) * np.exp(np.sum(log_height - gap / 8.0, axis=-1)))[:, None]
+        centre = 0.5 * (precision[i] * mean[i] + precision[j] * mean[j]) / half
+        total, first = total + weight, first + weight * centre
+        second = second + weight * (np.square(centre) + 1.0 / half)
+    nothing = ~present.any(axis=0)[:, None]
+    total, second = total + nothing, second + nothing
+    return DiagonalGaussian(first / total, np.log(second / total - np.square(first / total)))
+
+
+def of_subsets(merge, q, present, z):
+    merged = [merge(q, present & row[:, None], z) for row in aggregation.subsets(len(present))]
+    return DiagonalGaussian(*map(np.stack, zip(*merged)))
+
+
 def products_of_subsets(q, present, z):
-    products = [product(q, present & row[:, None], z, False) for row in aggregation.subsets(len(present))]
-    return DiagonalGaussian(*map(np.stack, zip(*products)))
+    return of_subsets(functools.partial(product, prior_expert=False), q, present, z)
 
 
 def contained(q, present, z):
@@ -191,6 +218,12 @@ KERNELS = {  # name: (kernel, oracle), both of posteriors [M, B, D], present [M,
     "product_with_prior": (
         lambda q, present, z: a.product_of_experts(q, present, prior_expert=True),
         functools.partial(product, prior_expert=True),
+    ),
+    "barycentre_of_experts": (lambda q, present, z: a.barycentre_of_experts(q, present), barycentre),
+    "hellinger_of_experts": (lambda q, present, z: a.hellinger_of_experts(q, present), hellinger),
+    "subset_barycentres": (
+        lambda q, present, z: a.subset_barycentres(q, present),
+        functools.partial(of_subsets, barycentre),
     ),
     "subset_mask": (lambda q, present, z: a.subset_mask(present), contained),
     "subset_posteriors": (lambda q, present, z: a.subset_posteriors(q, present), products_of_subsets),
@@ -283,7 +316,7 @@ def test_an_unmasked_kernel(name):
     check(*UNMASKED[name], (q, z[None]))
 
 
-@pytest.mark.parametrize("name", ["kl_pairwise", "product_of_experts", "importance_tight"])
+@pytest.mark.parametrize("name", ["kl_pairwise", "product_of_experts", "hellinger_of_experts", "importance_tight"])
 def test_a_masked_kernel_of_512_dimensions(name):
     check(*KERNELS[name], make_inputs(WIDE, True))
 

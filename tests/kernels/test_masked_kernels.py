@@ -65,6 +65,10 @@ KERNELS = {  # (experts [M, B, D], present [M, B]) -> arrays
     "mixture_of_experts": aggregation.mixture_of_experts,
     "mixture_of_products": aggregation.mixture_of_products,
     "subset_posteriors": aggregation.subset_posteriors,
+    "barycentre_of_experts": aggregation.barycentre_of_experts,
+    "hellinger_of_experts": aggregation.hellinger_of_experts,
+    "mixture_of_barycentres": aggregation.mixture_of_barycentres,
+    "subset_barycentres": aggregation.subset_barycentres,
     "joint_mixture": aggregation.joint_mixture,
 }
 

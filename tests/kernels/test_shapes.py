@@ -18,6 +18,10 @@ KERNELS = {
     "mixture_of_experts": aggregation.mixture_of_experts,
     "mixture_of_products": aggregation.mixture_of_products,
     "subset_posteriors": aggregation.subset_posteriors,
+    "barycentre_of_experts": aggregation.barycentre_of_experts,
+    "hellinger_of_experts": aggregation.hellinger_of_experts,
+    "mixture_of_barycentres": aggregation.mixture_of_barycentres,
+    "subset_barycentres": aggregation.subset_barycentres,
     "importance_weighted_bound": lambda experts, present: distributions.importance_weighted_bound(
         jnp.moveaxis(experts.mean, -1, 1), present=present
     ),

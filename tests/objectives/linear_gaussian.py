@@ -126,6 +126,9 @@ CASES = {
     "moe": ("joint", {"aggregation": "moe"}),
     "mopoe": ("joint", {"aggregation": "mopoe"}),
     "mopoe_prior_expert": ("joint", {"aggregation": "mopoe", "prior_expert": True}),
+    "hellinger": ("joint", {"aggregation": "hellinger"}),
+    "barycentre": ("joint", {"aggregation": "barycentre"}),
+    "mixture_of_barycentres": ("joint", {"aggregation": "mixture_of_barycentres"}),
     "mvae": ("mvae", {"num_subsets": 2}),
     "mvae_full": ("mvae", {"subsampling": False}),
     "mmvae_loose": ("mmvae", {"num_samples": 3}),
@@ -138,6 +141,11 @@ CASES = {
     "mmvae_plus_laplace": (
         "mmvae_plus",
         {"num_samples": 2, "private_dim": 1, "latent_distribution": "laplace"},
+    ),
+    "mmvae_plus_clusters": ("mmvae_plus", {"num_samples": 2, "private_dim": 1, "clusters": 4}),
+    "mmvae_plus_laplace_clusters": (
+        "mmvae_plus",
+        {"num_samples": 2, "private_dim": 1, "latent_distribution": "laplace", "clusters": 4},
     ),
     "mmvm": ("mmvm", {}),
     "mmvm_stopped": ("mmvm", {"stop_prior_gradient": True}),
@@ -154,6 +162,7 @@ CASES = {
     "meme_closed_form": ("meme", {"num_samples": 2, "num_pseudo_inputs": 4, "divergence": "closed_form"}),
     "mmjsd": ("mmjsd", {}),
     "mvtcae": ("mvtcae", {}),
+    "crmvae": ("crmvae", {}),
 }
 HYPER = {"beta": 0.7, "alpha": 0.3, "temperature": 1.5, "label_weight": 2.0}
 
@@ -180,7 +189,9 @@ def with_method_params(params, case, batch):
         started["output"] = jax.vmap(lambda key: jax.random.normal(key, started["output"].shape[1:]))(keys)
     if "log_variance" in started:  # the auxiliary priors of MMVAE+, which start alike
         shift = jnp.array([0.1 * (zlib.crc32(name.encode()) % 7) for name in params["encoders"]])
-        started = {name: leaf + shift[:, None] for name, leaf in started.items()}
+        started |= {name: started[name] + shift[:, None] for name in started if name != "clusters"}
+    if "clusters" in started:  # whose weights start alike
+        started["clusters"]["logits"] += 0.3 * jnp.arange(options.clusters)
     return params | {"method": started}
 
 

@@ -67,7 +67,9 @@ def test_nothing_is_chosen_where_nothing_is_observed():
 
 
 @pytest.mark.parametrize(
-    "case", ["independent", "average", "poe", "moe", "mopoe", "mvae", "mmvae_loose", "mmvm", "mmjsd"]
+    "case",
+    ["independent", "average", "poe", "moe", "mopoe", "mvae", "mmvae_loose", "mmvm", "mmjsd"]
+    + ["hellinger", "barycentre", "mixture_of_barycentres", "crmvae"],
 )
 def test_latents_of_the_loss_follow_the_posterior(case, x64):
     """Mean and variance of the latents that decoders read, over many examples with the same data."""
@@ -95,14 +97,16 @@ def test_latents_of_the_loss_follow_the_posterior(case, x64):
         row = decoder if len(mean) > 1 else 0
         drawn = z[decoder].reshape(-1, z.shape[-1])  # of MMVAE all sources, of MVAE the first, all observed
         drawn = z[decoder, :2].reshape(-1, z.shape[-1]) if case == "mmvae_loose" else drawn
-        drawn = z[decoder, 0] if case == "mvae" else drawn
+        drawn = z[decoder, 0] if case in ("mvae", "crmvae") else drawn
         error = np.sqrt(second_moment[row].max() / EXAMPLES)
         np.testing.assert_allclose(drawn.mean(0), mean[row], atol=5 * error)
         np.testing.assert_allclose((drawn**2).mean(0), second_moment[row], rtol=0.15)
 
 
 @pytest.mark.parametrize(
-    "case", ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvae_plus_laplace", "meme"]
+    "case",
+    ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvae_plus_laplace", "meme"]
+    + ["mixture_of_barycentres", "mmvae_plus_clusters"],
 )
 def test_draws_follow_the_posterior_for_any_subset(case, x64):
     params = make_params(NAMES)
@@ -126,7 +130,7 @@ def test_draws_follow_the_posterior_for_any_subset(case, x64):
         # The square of a Laplace number has a variance of five times its squared mean, that of a normal one twice.
         tolerance = 5 * math.sqrt(5 / EXAMPLES)
         np.testing.assert_allclose((z**2).mean(1), (weights * second).sum(0), rtol=tolerance)
-        if present == (0, 0, 0):
+        if present == (0, 0, 0) and "clusters" not in case:
             np.testing.assert_allclose((z**2).mean(1), 2.0 if "laplace" in case else 1.0, rtol=tolerance)
 
 
@@ -163,7 +167,10 @@ def test_absent_modalities_are_filled_in_from_one_source(case, x64):
     assert abs(np.corrcoef(noise)[0, 1]) < 5 / noise.shape[1] ** 0.5  # own latents are drawn independently
 
 
-@pytest.mark.parametrize("case", ["independent", "moe", "mopoe", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd"])
+@pytest.mark.parametrize(
+    "case",
+    ["independent", "moe", "mopoe", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd", "mixture_of_barycentres"],
+)
 def test_draws_go_by_names_not_by_order_or_company(case, x64):
     """In another order the modalities have the same draws, and so they have without one that is absent."""
     params = make_params(NAMES)
@@ -192,6 +199,37 @@ def test_draws_go_by_names_not_by_order_or_company(case, x64):
         np.testing.assert_allclose(other, straight[turned], rtol=1e-12)
     pair = of_row(draws(NAMES[:2], everyone[:2], False), everyone[:2])
     np.testing.assert_allclose(pair[:, :3], of_row(draws(NAMES, everyone, False), everyone)[:2, :3], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", mmvae_plus.LATENT_DISTRIBUTIONS)
+def test_clusters_are_the_prior_of_the_shared_latent(name, x64):
+    """Of draws given nothing, and of the ratio of prior and posterior."""
+    params, means, logits = make_params(NAMES), np.array([[-3.0, 0.0], [2.0, 5.0]]), np.array([0.0, math.log(3.0)])
+    options = mmvae_plus.Options(private_dim=1, latent_distribution=name, clusters=2)
+    clusters = {"mean": jnp.asarray(means), "logits": jnp.asarray(logits)}
+    model = LinearGaussian(params | {"method": {"log_variance": jnp.zeros((3, 1)), "clusters": clusters}})
+    components, log_weights, _ = mmvae_plus.prior(model, options, 2, 3)
+    variance = 1.0 if name == "normal" else 2.0
+    np.testing.assert_allclose(np.exp(log_weights), np.tile(np.array([0, 0, 0, 0.25, 0.75])[:, None, None], (3, 2)))
+    np.testing.assert_array_equal(components.mean[3:, :, :, 1:], np.tile(means[:, None, None], (1, 3, 2, 1)))
+    np.testing.assert_allclose(np.exp(components.log_variance[3:]), variance, rtol=1e-5)
+    assert not components.mean[3:, :, :, 0].any()  # the private latents have the standard prior
+
+    batch = make_batch(params, np.array([[1], [1], [0]], bool))
+    mixture = mmvae_plus.posterior(model.encode(batch.inputs), batch.present, model, options)
+    z = mmvae_plus.draw(jax.random.key(0), batch.index, mixture, options)
+    shared, private = mmvae_plus.log_prior_ratio(mixture, z, model, options)
+    density = stats.norm if name == "normal" else stats.laplace
+    scale = lambda log_variance: np.exp(0.5 * log_variance) / density().std()
+    of = lambda k, m, part: density(
+        mixture.components.mean[k, m, 0, part], scale(mixture.components.log_variance[k, m, 0, part])
+    )
+    u, w = slice(1, None), slice(1)
+    log_q = math.log(np.mean([of(k, 0, u).pdf(z[0, 0, u]).prod() for k in range(2)]))
+    log_p = math.log(sum(share * density(mean).pdf(z[0, 0, u]).prod() for share, mean in zip((0.25, 0.75), means)))
+    np.testing.assert_allclose(shared, [log_p - log_q], rtol=1e-10)
+    own = [density().logpdf(z[m, 0, w]) - of(0, m, w).logpdf(z[m, 0, w]) for m in range(3)]
+    np.testing.assert_allclose(private, own, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", mmvae_plus.LATENT_DISTRIBUTIONS)
@@ -229,7 +267,11 @@ def test_draw_of_mmvae_plus_shares_u_and_not_w():
         np.testing.assert_array_equal(means, [5.0, 5.0, expected])
 
 
-@pytest.mark.parametrize("case", ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd"])
+@pytest.mark.parametrize(
+    "case",
+    ["independent", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd"]
+    + ["hellinger", "barycentre", "mixture_of_barycentres", "crmvae", "mmvae_plus_clusters"],
+)
 def test_every_method_answers_posterior_prior_and_draw(case):
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), make_params(NAMES))
     batch = make_batch(params, np.ones((3, 2), bool))
@@ -243,6 +285,18 @@ def test_every_method_answers_posterior_prior_and_draw(case):
         z = quick_jit(lambda mixture: module.draw(jax.random.key(0), batch.index, mixture, options))(mixture)
         assert z.shape == mixture.components.mean.shape[1:] and z.shape[0] in (1, 3) and np.all(np.isfinite(z))
         np.testing.assert_allclose(np.exp(mixture.log_weights).sum(axis=0), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", joint.AGGREGATIONS)
+def test_the_loss_draws_from_a_component_of_the_posterior(name, x64, monkeypatch):
+    params, patterns = make_params(NAMES), np.array(list(itertools.product([True, False], repeat=3))).T
+    batch, model, options = make_batch(params, patterns), LinearGaussian(params), joint.Options(aggregation=name)
+    drawn = []
+    monkeypatch.setattr(joint, "sample", lambda keys, q: drawn.append(q) or q.mean)
+    joint.loss(jax.random.key(3), batch, model, HYPER, options)
+    components, log_weights, _ = joint.posterior(model.encode(batch.inputs), batch.present, model, options)
+    same = [np.isclose(all_of[:, 0], one[None], rtol=1e-9).all(axis=-1) for all_of, one in zip(components, drawn[0])]
+    assert np.all(np.any(same[0] & same[1] & (np.asarray(log_weights)[:, 0] > -np.inf), axis=0))
 
 
 def test_weights_of_the_gate_are_those_of_the_posterior_of_an_absent_modality(x64):
@@ -310,6 +364,7 @@ WRONG = [
     (mmvae.Options, {"num_samples": 0}, "config.method.mmvae.num_samples is 0"),
     (mmvae_plus.Options, {"latent_distribution": "x"}, "config.method.mmvae_plus.latent_distribution is 'x'"),
     (mmvae_plus.Options, {"absent_private": "x"}, "allowed: auxiliary, prior"),
+    (mmvae_plus.Options, {"clusters": -1}, "config.method.mmvae_plus.clusters is -1; allowed: 0 and more"),
     (mmvm.Options, {"gate": "x"}, "config.method.mmvm.gate is 'x'; allowed: global, none, per_example"),
     (mmvm.Options, {"hard": True}, "config.method.mmvm.hard is True without a gate"),
     (mmvm.Options, {"num_experts": -1}, "config.method.mmvm.num_experts is -1"),
@@ -343,8 +398,9 @@ class Many(LinearGaussian):
 def test_caps_on_the_number_of_modalities():
     with pytest.raises(UserError, match="11 modalities; allowed: 2 to 10"):
         meme.init(jax.random.key(0), None, Many(11), meme.Options())
-    with pytest.raises(UserError, match="'mopoe' with 13 modalities.*at most 12"):
-        joint.init(jax.random.key(0), None, Many(13), joint.Options(aggregation="mopoe"))
+    for name in ("mopoe", "mixture_of_barycentres"):
+        with pytest.raises(UserError, match=f"'{name}' with 13 modalities.*at most 12"):
+            joint.init(jax.random.key(0), None, Many(13), joint.Options(aggregation=name))
     assert joint.init(jax.random.key(0), None, Many(12), joint.Options(aggregation="mopoe")) == {}
     assert joint.init(jax.random.key(0), None, Many(20), joint.Options()) == {}
 

@@ -15,7 +15,7 @@ NAMES = ("alpha", "beta")
 NUM_EXAMPLES, PIECE = 20_000, 1_000
 CASES = (
     "independent", "average", "poe", "moe", "mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "meme", "mmjsd",
-    "mvtcae",
+    "mvtcae", "crmvae", "hellinger", "barycentre", "mixture_of_barycentres",
 )  # fmt: skip
 VALUES, GRADIENTS = 1e-4, 1e-3  # allowed, relative to the largest; gradients add up all examples
 

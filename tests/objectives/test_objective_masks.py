@@ -30,6 +30,7 @@ PAIR_PATTERNS = np.array([[1, 1, 0, 1, 1, 0, 1, 0], [1, 0, 1, 1, 0, 1, 1, 0]], b
 MASK_CASES = ("independent", "average", "moe", "mopoe", "mvae", "mmvae_dreg_tight", "mmvae_plus_dreg")
 MASK_CASES += (
     "mmvae_plus_laplace",
+    "mmvae_plus_clusters",
     "mmvm_monte_carlo",
     "mmvm_random_experts",
     "mmvm_per_example_two",
@@ -37,7 +38,7 @@ MASK_CASES += (
     "mmvm_cross",
     "mmvm_cross_product",
 )
-MASK_CASES += ("meme", "mmjsd", "mvtcae")
+MASK_CASES += ("meme", "mmjsd", "mvtcae", "crmvae", "hellinger", "barycentre", "mixture_of_barycentres")
 
 
 @pytest.mark.parametrize("case", MASK_CASES)
@@ -57,7 +58,7 @@ def test_absent_modality_might_as_well_not_exist(case, x64):
     if CASES[case][0] == "meme":
         absent.append(gradient["method"])  # no pseudo-input is used
     else:
-        absent += [leaf[2] for name, leaf in gradient["method"].items() if name != "bias"]
+        absent += [leaf[2] for name, leaf in gradient["method"].items() if name not in ("bias", "clusters")]
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(absent))
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
     for name in NAMES[:2]:
@@ -72,7 +73,7 @@ def test_order_of_modalities_and_examples_does_not_matter(case, x64):
     expected, _ = loss_and_gradient(case, params, batch)
 
     order, examples = np.array([2, 0, 1]), np.arange(ALL_PATTERNS.shape[1])[::-1]
-    turn = lambda path, leaf: leaf if path[-1].key == "bias" else leaf[order]
+    turn = lambda path, leaf: leaf if path[0].key in ("bias", "clusters") else leaf[order]
     if CASES[case][0] != "meme":  # whose pseudo-inputs go by name
         params["method"] = jax.tree_util.tree_map_with_path(turn, params["method"])
     inputs = {name: x[examples] for name, x in batch.inputs.items()}
@@ -98,7 +99,7 @@ NETWORK_CASES = (
     "meme",
     "mmjsd",
 )
-NETWORK_CASES += ("mvtcae",)
+NETWORK_CASES += ("mvtcae", "crmvae", "hellinger", "mixture_of_barycentres")
 
 
 @pytest.mark.parametrize("case", NETWORK_CASES)

@@ -55,6 +55,25 @@ def product(experts):
     return sum(mean / variance for mean, variance in experts) / precision, 1 / precision
 
 
+def barycentre(experts):
+    """Of (mean, variance) pairs."""
+    means, variances = zip(*experts)
+    return np.mean(means, axis=0), np.mean(np.sqrt(variances), axis=0) ** 2
+
+
+def hellinger(experts):
+    """Moments of the mixture of the normalised sqrt(q_i q_j), weighted by their integrals."""
+    total = first = second = 0.0
+    for (mean, variance), (other_mean, other_variance) in itertools.product(experts, repeat=2):
+        both = variance + other_variance
+        height = np.sqrt(2 * np.sqrt(variance * other_variance) / both)
+        weight = np.prod(height * np.exp(-((mean - other_mean) ** 2) / (4 * both)))
+        centre = (mean * other_variance + other_mean * variance) / both
+        total, first = total + weight, first + weight * centre
+        second = second + weight * (2 * variance * other_variance / both + centre**2)
+    return first / total, second / total - (first / total) ** 2
+
+
 class Example:
     """One example as numpy: posteriors, what is observed, and likelihoods."""
 
@@ -85,6 +104,11 @@ def joint(e, z, options):
     if options.aggregation == "average":
         mean = np.mean([e.q[m][0] for m in e.observed], axis=0)
         divergence = kl((mean, np.mean([e.q[m][1] for m in e.observed], axis=0)))
+    elif options.aggregation in ("hellinger", "barycentre"):
+        merge = {"hellinger": hellinger, "barycentre": barycentre}[options.aggregation]
+        divergence = kl(merge([e.q[m] for m in e.observed]))
+    elif options.aggregation == "mixture_of_barycentres":
+        divergence = np.mean([kl(barycentre([e.q[m] for m in group])) for group in subsets(e.observed)])
     elif options.aggregation == "poe":
         divergence = kl(product([e.q[m] for m in e.observed] + [(0.0, 1.0)] * options.prior_expert))
     else:
@@ -136,13 +160,19 @@ def mmvae_plus(e, z, options):
     w, u = slice(0, w_dim), slice(w_dim, None)
     log_prior = (lambda sample: log_laplace(sample, 0.0, 1.0)) if laplace else log_normal
 
+    def log_prior_u(sample):
+        if not options.clusters:
+            return log_prior(sample)
+        means, logits = (e.method_params["clusters"][name] for name in ("mean", "logits"))
+        return logsumexp([logit + log_prior(sample - mean) for mean, logit in zip(means, logits)]) - logsumexp(logits)
+
     def log_weight(m, s):
         own = z[m, m, s]
         for n in e.observed:  # all decoders read the source's shared part
             np.testing.assert_array_equal(z[n, m, s][u], own[u])
         log_mixture = logsumexp([log_q(j, own, u) for j in e.observed]) - math.log(len(e.observed))
         likelihood = sum(e.log_p(n, z[n, m, s]) for n in e.observed)
-        return likelihood + BETA * (log_prior(own) - log_mixture - log_q(m, own, w))
+        return likelihood + BETA * (log_prior(own[w]) + log_prior_u(own[u]) - log_mixture - log_q(m, own, w))
 
     return -bound([[log_weight(m, s) for s in range(options.num_samples)] for m in e.observed], options)
 
@@ -225,6 +255,14 @@ def mvtcae(e, z, options):
     return -likelihood + BETA * ((1 - ALPHA) * kl(q) + ALPHA / count * sum(kl(q, e.q[m]) for m in e.observed))
 
 
+def crmvae(e, z, options):
+    """Decoders read z [M, 2, D], of the product and of their own posteriors."""
+    q = product([e.q[m] for m in e.observed])
+    likelihood = sum(e.log_p(m, z[m, 0]) + e.log_p(m, z[m, 1]) for m in e.observed) / 2
+    divergence = kl(q) + sum(kl(q, e.q[m]) for m in e.observed)
+    return (-likelihood + BETA * divergence) / (len(e.observed) + 1)
+
+
 FORMULAS = {
     "independent": independent,
     "joint": joint,
@@ -235,6 +273,7 @@ FORMULAS = {
     "meme": meme,
     "mmjsd": mmjsd,
     "mvtcae": mvtcae,
+    "crmvae": crmvae,
 }
 # These draw more than their decoders see: the first random choices, the second latents of the divergence.
 UNSEEN = ("mmvm_random_experts", "mmvm_monte_carlo", "mmvm_cross_product")
@@ -246,7 +285,7 @@ DREG = tuple(case for case in CASES if "dreg" in case)
     ("case", "num_modalities"),
     [(case, 3) for case in CASES if case not in UNSEEN + DREG]
     + [(case, 2) for case in ("mopoe", "mvae", "mmvae_loose", "mmvae_plus", "mmvm", "mmvm_cross")]
-    + [(case, 2) for case in ("meme", "mmjsd", "mvtcae")],
+    + [(case, 2) for case in ("meme", "mmjsd", "mvtcae", "crmvae", "hellinger", "mixture_of_barycentres")],
 )
 def test_loss_is_the_formula(case, num_modalities, x64, monkeypatch):
     names = ("alpha", "beta", "gamma")[:num_modalities]
@@ -276,7 +315,7 @@ def test_loss_is_the_formula(case, num_modalities, x64, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "case", ["independent", "poe", "mvae_full", "mmvae_loose", "mmvae_plus", "mmvm", "mmvm_cross", "mmjsd"]
+    "case", ["independent", "poe", "mvae_full", "mmvae_loose", "mmvae_plus", "mmvm", "mmvm_cross", "mmjsd", "crmvae"]
 )
 def test_the_terms_that_are_logged_add_up_to_the_loss(case, x64):
     """Importance-weighted bounds too, with a single sample; of examples with nothing observed all are 0."""
