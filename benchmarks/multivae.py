@@ -17,12 +17,12 @@ import jax
 import torch
 from absl import app, flags
 
-from benchmarks.multivae_parts import agreement, generation, likelihood, training
+from benchmarks.multivae_parts import agreement, generation, likelihood, loop, training
 from benchmarks.multivae_parts.case import make
 from benchmarks.peers.multivae import MODELS
 from mmvm_jax.runtime import compilation_cache, devices
 
-_WHAT = flags.DEFINE_list("what", ["agreement", "training", "generation", "likelihood"], "Tasks.")
+_WHAT = flags.DEFINE_list("what", ["agreement", "training", "loop", "generation", "likelihood"], "Tasks.")
 _NETWORK = flags.DEFINE_enum("network", "small_cnn", ["small_cnn", "mlp"], "Which networks.")
 _METHODS = flags.DEFINE_list("methods", list(MODELS), "Methods.")
 _MODALITIES = flags.DEFINE_list("modalities", ["2", "5", "10"], "Numbers of modalities.")
@@ -59,7 +59,9 @@ def lines(what: str, name: str, modalities: int):
     if what == "agreement":
         return agreement.run(case(batch_size, batch_size))
     if what == "training":
-        return training.run(case(batch_size, steps * batch_size), steps, rounds)
+        return training.run(case(batch_size, batch_size), steps, rounds)
+    if what == "loop":
+        return loop.run(case(batch_size, steps * batch_size), steps, rounds)
     if what == "generation":
         return generation.run(case(batch_size, _EXAMPLES.value), rounds)
     return likelihood.run(case(LIKELIHOOD_EXAMPLES, LIKELIHOOD_EXAMPLES), _SAMPLES.value, rounds)

@@ -23,8 +23,11 @@ def in_turn(timed: dict[str, Callable[[], float]], rounds: int) -> dict[str, lis
 
 
 def line(what: str, ours: list[float], theirs: list[float], amount: float, unit: str) -> str:
-    """Return both rates, amounts per second, and the ratio of the seconds."""
+    """Return both rates, amounts per second, and the ratio of the seconds: of all rounds, and of the fastest ones."""
     ratios = [peer / own for own, peer in zip(ours, theirs)]
-    ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    middle, fastest = statistics.median(ratios), min(theirs) / min(ours)
     rates = [amount / statistics.median(seconds) for seconds in (ours, theirs)]
-    return f"{what:12} ours {rates[0]:9,.1f}  MultiVae {rates[1]:9,.1f} {unit}  ratio {ratio}"
+    return (
+        f"{what:12} ours {rates[0]:9,.1f}  MultiVae {rates[1]:9,.1f} {unit}  "
+        f"ratio {middle:.2f} ({min(ratios):.2f} to {max(ratios):.2f}), fastest {fastest:.2f}"
+    )
