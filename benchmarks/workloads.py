@@ -20,17 +20,21 @@ CUB = (
     ),
 )
 OWN = {"celeba": celeba.MODALITIES, "cub": CUB, "hippocampal": hippocampal.MODALITIES}
-PICTURES = {"small_cnn": "polydigits", "polymnist_resnet": "polymnist"}  # data sets of any number of pictures
+# Configurations for any number of modalities, all pictures or, for the MLP, all vectors.
+ANY_NUMBER = {"small_cnn": "polydigits", "polymnist_resnet": "polymnist", "mlp": "polydigits"}
 
 
 def workload(what: str, count: int):
     """The configuration of a data set, without annealing, and ``count`` of its modalities, 0 for its own number."""
-    config = importlib.import_module(f"configs.{PICTURES.get(what, what)}").get_config()
+    config = importlib.import_module(f"configs.{ANY_NUMBER.get(what, what)}").get_config()
     config.method.beta = 1.0
     config.method.mmvm.anneal_alpha.shape = "constant"
     if what in OWN:
         return config, OWN[what][: count or None]
     names = [f"m{m}" for m in range(count or config.data.num_modalities)]
+    if what == "mlp":
+        config.network.name = what
+        return config, tuple(Modality(name, (784,), "vector", "normal") for name in names)
     return config, tuple(Modality(name, (28, 28, 3), "image", "laplace", scale=0.75) for name in names)
 
 

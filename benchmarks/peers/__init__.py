@@ -4,12 +4,13 @@ Written as PyTorch code usually is, channels first, one network after the other.
 so that weights carry over by name (``benchmarks.peers.weights``).
 """
 
-from benchmarks.peers import celeba, cub, hippocampal, polymnist_resnet, small_cnn
+from benchmarks.peers import celeba, cub, hippocampal, mlp, polymnist_resnet, small_cnn
 
 PEERS = {
     "celeba": celeba,
     "cub": cub,
     "hippocampal": hippocampal,
+    "mlp": mlp,
     "polymnist_resnet": polymnist_resnet,
     "small_cnn": small_cnn,
 }

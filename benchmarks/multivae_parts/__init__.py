@@ -1,0 +1,1 @@
+"""What ``benchmarks.multivae`` measures, one module per task."""
