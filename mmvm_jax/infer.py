@@ -82,7 +82,8 @@ def _write_folder(output: str, model, source, outputs: Iterator[dict]) -> None:
     from mmvm_jax.inference.predictor import joined
 
     tables = source if isinstance(source, Mapping) else {}
-    write_folder(output, as_frames(tables, joined(outputs), model.description.columns, model.description.levels))
+    description = model.description
+    write_folder(output, lambda: as_frames(tables, joined(outputs), description.columns, description.levels))
 
 
 def main() -> None:

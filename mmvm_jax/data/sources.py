@@ -69,21 +69,25 @@ def _read_folder(folder: pathlib.Path) -> dict:
     """Return the contents of all files of a folder by the names of the files."""
     found: dict = {}
     for path in sorted(folder.iterdir()):
-        read = _TABLES.get("" if path.is_dir() else path.suffix)
-        if read is None or path.name.startswith("."):
-            continue
+        read = _TABLES.get(path.suffix) if path.is_file() else _read_arrays
+        if read is None or path.name.startswith(".") or (path.is_dir() and not any(path.glob("*.npy"))):
+            continue  # something else, such as the workdir of a run
         if path.stem in found:
             raise UserError(f"{folder} has two files of the modality '{path.stem}'; allowed: one")
         values = read(path)
         is_column = path.stem in RESERVED or path.stem.endswith(MASK)  # and not a table of one column
         found[path.stem] = values.squeeze("columns") if is_column and hasattr(values, "columns") else values
     if not found:
-        raise UserError(f"{folder} has no modality; allowed: files {', '.join(filter(None, _TABLES))}")
+        raise UserError(f"{folder} has no modality; allowed: files {', '.join(_TABLES)}")
     return found
 
 
-def write_folder(path: str | os.PathLike, contents: Mapping) -> None:
+def write_folder(path: str | os.PathLike, compute: Callable[[], Mapping]) -> None:
     """Write DataFrames as <name>.parquet and arrays as <name>.npy, replacing earlier files of these names.
+
+    Args:
+      path: of the folder, which is made first.
+      compute: function that returns the contents by name.
 
     Raises:
       UserError: the folder cannot be written, or pandas or pyarrow is not installed.
@@ -92,7 +96,7 @@ def write_folder(path: str | os.PathLike, contents: Mapping) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".mmvm_jax_") as temporary:
-            for name, values in contents.items():
+            for name, values in compute().items():
                 is_table = hasattr(values, "to_parquet")
                 part = pathlib.Path(temporary, f"{name}.parquet" if is_table else f"{name}.npy")
                 if is_table:
@@ -109,10 +113,7 @@ def write_folder(path: str | os.PathLike, contents: Mapping) -> None:
 
 def _read_arrays(path: pathlib.Path):
     """Return a .npy file, or all of a folder; those with one axis, such as labels, are read at once."""
-    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"{path} has no .npy files; allowed: one or more, which follow each other")
-    array = NpyFiles(files)
+    array = NpyFiles(sorted(path.glob("*.npy")) if path.is_dir() else [path])
     return array if len(array.shape) > 1 else array[:]
 
 
@@ -146,7 +147,6 @@ def _reader(package: str, function: str) -> Callable:
 
 _TABLES = {
     ".npy": _read_arrays,
-    "": _read_arrays,  # a folder
     ".parquet": _reader("pandas", "read_parquet"),
     ".csv": _read_csv,
 }

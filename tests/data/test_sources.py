@@ -222,7 +222,9 @@ def test_a_package_that_is_not_installed_is_named(name, package, extra, tmp_path
 def test_folders_and_files_that_cannot_be_read_are_named(tmp_path):
     assert f"{tmp_path} has no modality; allowed: files .npy, .parquet, .csv" in refused(tmp_path)
     (tmp_path / "a").mkdir()
-    assert f"{tmp_path / 'a'} has no .npy files" in refused(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "npy").write_text("not an array")
+    assert f"{tmp_path} has no modality" in refused(tmp_path)
     np.save(tmp_path / "a" / "0.npy", np.zeros((3, 2)))
     np.save(tmp_path / "a" / "1.npy", np.zeros((3, 4)))
     assert "1.npy is float64 [3, 4]; allowed: float64 [N, 2]" in refused(tmp_path)
