@@ -89,11 +89,16 @@ def _check_names(arrays: Mapping) -> None:
 def _left_out(name: str, arrays: Mapping) -> bool:
     """Return whether an array holds names of samples or features instead of measurements, and log it if so."""
     array = arrays[name]
-    numbered = array.dtype.kind in "iu" and _OF_IDS.search(name)
+    numbered = array.dtype.kind in "iu" and is_name_of_ids(name)
     if len(array.shape) > 1 or len(arrays) == 1 or not (array.dtype.kind in "USOM" or numbered):
         return False
     log.warning("array '%s' is %s and left out: it holds names, not measurements", name, seen(array))
     return True
+
+
+def is_name_of_ids(name: str) -> bool:
+    """Return whether what has this name usually names samples or features, such as "patient_id" or "barcode"."""
+    return bool(_OF_IDS.search(name))
 
 
 def _no_numbers(name: str, array) -> str:

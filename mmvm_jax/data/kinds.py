@@ -1,5 +1,6 @@
 """Inference of the kind of an array from its type, shape and values. ``own_data`` documents the rules."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ class Facts(NamedTuple):
     tops: float  # share of the highest value
     missing: bool  # whether single entries are missing
     known: int  # number of known values
+    tail: float  # highest value divided by the mean, the median over the columns of an array with two axes; else 0
     padding: int  # from ``find_padding``; -1 for all arrays except tables of integers
 
 
@@ -58,10 +60,14 @@ def read_facts(rows, name: str, present: np.ndarray) -> Facts:
     """
     shape, dtype = rows.headers[name].shape, rows.headers[name].dtype
     parts, whole, missing = [], True, False
+    tops_of_columns, sums_of_columns = np.zeros(shape[1:]), np.zeros(shape[1:])
     for start, block in rows.array_blocks(name):
         there = present[start : start + len(block)]
         check_finite(name, block, there, start, missing=True)
         known = block if there.all() else block[there]
+        if len(shape) == 2 and len(known):
+            tops_of_columns = np.fmax(tops_of_columns, np.fmax.reduce(known, axis=0))
+            sums_of_columns += np.nansum(known, axis=0, dtype=np.float64)
         if dtype.kind == "f":
             unknown = np.isnan(known)
             known, missing = known[~unknown], missing or bool(unknown.any())
@@ -73,18 +79,21 @@ def read_facts(rows, name: str, present: np.ndarray) -> Facts:
     of_integers = len(shape) == 2 and dtype.kind in "iub" and parts
     padding = find_padding(some_examples(rows, name, present)) if of_integers else -1
     if not parts:
-        return Facts(shape, dtype, 0.0, 0.0, 0.0, whole, 0.0, 0.0, missing, 1, padding)
+        return Facts(shape, dtype, 0.0, 0.0, 0.0, whole, 0.0, 0.0, missing, 1, 0.0, padding)
     lows, highs, totals, counts, zeros, tops = zip(*parts, strict=True)
     count, highest = sum(counts), max(highs)
     top = sum(number for high, number in zip(highs, tops, strict=True) if high == highest)
     shares = sum(zeros) / count, top / count
-    return Facts(shape, dtype, min(lows), highest, sum(totals) / count, whole, *shares, missing, count, padding)
+    means = sums_of_columns / max(count / max(math.prod(shape[1:]), 1), 1)  # nearly, where entries are missing
+    tail = float(np.median(tops_of_columns[means > 0] / means[means > 0])) if (means > 0).any() else 0.0
+    mean = sum(totals) / count
+    return Facts(shape, dtype, min(lows), highest, mean, whole, *shares, missing, count, tail, padding)
 
 
 def infer_kind(facts: Facts) -> str:
     """Return the kind of an array by the rules documented in ``own_data``."""
     axes, is_integer = len(facts.shape), facts.dtype.kind in "iub"
-    has_tail = axes == 2 and facts.highest > _TAIL * facts.mean
+    has_tail = facts.tail > _TAIL
     of_counts = look_like_counts(facts.mean, facts.zeros, facts.tops, facts.known)
     may_be_counts = facts.lowest >= 0 and (has_tail or of_counts)
     if axes == 3 and facts.dtype.kind in "iu" and facts.dtype != np.uint8 and facts.highest < _FEWEST_LEVELS:

@@ -26,6 +26,7 @@ class NpyFiles:
 
     def __init__(self, paths: Sequence[str | os.PathLike]):
         self._paths = list(paths)
+        self._versions = [_version(path) for path in self._paths]
         parts = [_open(path) for path in self._paths]
         self.dtype, row = parts[0].dtype, parts[0].shape[1:]
         for path, part in zip(self._paths, parts, strict=True):
@@ -49,20 +50,37 @@ class NpyFiles:
         values = np.empty((len(numbers), *self.shape[1:]), self.dtype)
         files = np.searchsorted(self._starts, numbers, side="right") - 1
         for file in np.unique(files):
-            values[files == file] = _open(self._paths[file])[numbers[files == file] - self._starts[file]]
+            values[files == file] = self._part(file)[numbers[files == file] - self._starts[file]]
         return values
 
     def _between(self, start: int, stop: int) -> np.ndarray:
         values = np.empty((max(stop - start, 0), *self.shape[1:]), self.dtype)
-        for path, first, end in zip(self._paths, self._starts, self._starts[1:], strict=False):
+        for file, (first, end) in enumerate(zip(self._starts, self._starts[1:], strict=False)):
             low, high = max(start, first), min(stop, end)
             if low < high:
-                values[low - start : high - start] = _open(path)[low - first : high - first]
+                values[low - start : high - start] = self._part(file)[low - first : high - first]
         return values
+
+    def _part(self, file: int) -> np.ndarray:
+        path = self._paths[file]
+        if _version(path) != self._versions[file]:
+            raise UserError(f"{path} has changed while it was in use; start again")
+        return _open(path)
+
+
+def _version(path) -> tuple[int, int] | None:
+    """Return the time and size of a file; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _open(path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)}); allowed: numbers, as by numpy.save") from error
+        raise UserError(
+            f"{path} cannot be read ({first_line(error)}); allowed: numbers, or text as by array.astype(str)"
+        ) from error

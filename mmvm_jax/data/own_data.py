@@ -15,7 +15,7 @@ The kind of an array is inferred from its type, shape and values. It is logged, 
     binary  other arrays with two axes and no values but 0 and 1
     counts  other non-negative integers with two axes, or with three and values below 64: if their mean is 3 or less, or
             if at least 5 % of them are 0 and the highest value is rare, unlike white pixels or the end of a scale, or
-            if the highest value is more than ten times the mean.
+            if the highest value of a column is more than ten times its mean, as the median over the columns.
             Their likelihood is Poisson, or a negative binomial if their variance exceeds three times their mean
     table   DataFrames whose columns need different likelihoods: real numbers, 0 and 1, counts, and text of up to 64
             categories. 50 or more columns that together look like counts, such as genes, are counts

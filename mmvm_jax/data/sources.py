@@ -2,8 +2,9 @@
 
 my.npz          one array per modality
 my_folder/      one file per modality: <name>.npy, <name>.parquet or <name>.csv, or a folder <name>/ of .npy files
-                that follow each other in the order of their names. A column of a .csv file without a name, which
-                pandas writes for an index, is the index
+                that follow each other in the order of their names, with numbers as numbers. The first column of a
+                .csv file is the index if it has no name, as pandas writes it, or is called an id, such as
+                "patient_id" or "barcode", and has no value twice
 my.h5mu         MuData: one table per modality, aligned by the names of the cells
 my.h5ad         AnnData: the table ``X``, and the DataFrames in ``obsm``
 my.zarr         either of them
@@ -12,16 +13,18 @@ my.zarr         either of them
 import importlib
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mmvm_jax.data.arrays import MASK, RESERVED
+from mmvm_jax.data.arrays import MASK, RESERVED, is_name_of_ids
 from mmvm_jax.data.description import Description
 from mmvm_jax.data.npy_files import NpyFiles
 from mmvm_jax.data.rows import MemoryRows, NpzRows
 from mmvm_jax.errors import UserError, first_line
+from mmvm_jax.runtime.progress import log
 
 
 def read_source(path: str | os.PathLike, field: str) -> Mapping | NpzRows:
@@ -35,6 +38,8 @@ def read_source(path: str | os.PathLike, field: str) -> Mapping | NpzRows:
       UserError: there is no such file, it cannot be read, or a package that reads it is not installed.
     """
     expanded = pathlib.Path(path).expanduser()
+    if expanded.is_file() and expanded.suffix.lower() in _TABLES:
+        raise UserError(f"{field} is '{path}', a single modality; allowed: a folder with one such file per modality")
     read = _READERS.get(expanded.suffix, _read_folder if expanded.is_dir() else None)
     if os.fspath(path) and read and expanded.exists():
         return as_tables(read(expanded))
@@ -53,25 +58,48 @@ def as_tables(data) -> Mapping:
 
     Of AnnData, ``X`` and the DataFrames in ``obsm`` are modalities. Within a mapping or MuData, AnnData stands for its
     ``X``. Other arrays in ``obsm`` are left out, since they are mostly derived from ``X``.
+
+    Raises:
+      UserError: an AnnData has no ``X``, or no cell is in two modalities of MuData.
     """
     if hasattr(data, "mod"):
-        return {name: table.to_df() for name, table in data.mod.items()}
-    if hasattr(data, "to_df") and hasattr(data, "obsm"):
+        tables = {name: _of_cells(name, table) for name, table in data.mod.items()}
+        names = [cell for table in tables.values() for cell in table.index]
+        if len(tables) > 1 and len(set(names)) == len(names):
+            raise UserError(
+                f"no cell is in two of the modalities {', '.join(tables)}, which have names such as {names[0]!r} and "
+                f"{names[-1]!r}; allowed: the same name (obs_names) for the same cell"
+            )
+        return tables
+    if _is_annotated(data):
         frames = {name: values for name, values in data.obsm.items() if hasattr(values, "columns")}
-        return {"X": data.to_df(), **frames}
-    is_annotated = lambda one: hasattr(one, "to_df") and hasattr(one, "obsm")
-    if isinstance(data, Mapping) and any(map(is_annotated, data.values())):
-        return {name: one.to_df() if is_annotated(one) else one for name, one in data.items()}
+        return frames if data.X is None and frames else {"X": _of_cells("X", data), **frames}
+    if isinstance(data, Mapping) and any(map(_is_annotated, data.values())):
+        return {name: _of_cells(name, one) if _is_annotated(one) else one for name, one in data.items()}
     return data
+
+
+def _is_annotated(values) -> bool:
+    return hasattr(values, "to_df") and hasattr(values, "obsm")
+
+
+def _of_cells(name: str, annotated):
+    """Return the ``X`` of AnnData as a DataFrame."""
+    if annotated.X is None:
+        raise UserError(f"'{name}' is AnnData without X; allowed: numbers in X, or DataFrames in obsm")
+    return (annotated.to_memory() if annotated.isbacked else annotated).to_df()
 
 
 def _read_folder(folder: pathlib.Path) -> dict:
     """Return the contents of all files of a folder by the names of the files."""
     found: dict = {}
     for path in sorted(folder.iterdir()):
-        read = _TABLES.get(path.suffix) if path.is_file() else _read_arrays
-        if read is None or path.name.startswith(".") or (path.is_dir() and not any(path.glob("*.npy"))):
-            continue  # something else, such as the workdir of a run
+        read = _TABLES.get(path.suffix.lower()) if path.is_file() else _read_arrays
+        if path.name.startswith("."):
+            continue
+        if read is None or (path.is_dir() and not any(path.glob("*.npy"))):  # such as the workdir of a run
+            log.info("%s is not read; modalities are %s, or folders of .npy files", path, ", ".join(_TABLES))
+            continue
         if path.stem in found:
             raise UserError(f"{folder} has two files of the modality '{path.stem}'; allowed: one")
         values = read(path)
@@ -113,14 +141,25 @@ def write_folder(path: str | os.PathLike, compute: Callable[[], Mapping]) -> Non
 
 def _read_arrays(path: pathlib.Path):
     """Return a .npy file, or all of a folder; those with one axis, such as labels, are read at once."""
-    array = NpyFiles(sorted(path.glob("*.npy")) if path.is_dir() else [path])
+    in_order = lambda one: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", one.name)]
+    array = NpyFiles(sorted(path.glob("*.npy"), key=in_order) if path.is_dir() else [path])
     return array if len(array.shape) > 1 else array[:]
 
 
 def _read_csv(path: pathlib.Path):
-    frame = _call("pandas", "read_csv", path)
-    unnamed = frame.columns[0] if str(frame.columns[0]).startswith("Unnamed: 0") else None
-    return frame if unnamed is None else frame.set_index(unnamed).rename_axis(None)
+    """Read a table separated by commas, or by semicolons or tabs if its heading has more of them."""
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        heading, first = file.readline(), file.readline()
+    separator = max((",", ";", "\t"), key=heading.count)
+    decimal = "," if separator != "," and "," in first else "."
+    frame = _call("pandas", "read_csv", path, sep=separator, decimal=decimal, encoding="utf-8-sig")
+    name = str(frame.columns[0])
+    if name.startswith("Unnamed: 0"):
+        return frame.set_index(frame.columns[0]).rename_axis(None)
+    if len(frame.columns) > 1 and is_name_of_ids(name) and frame[frame.columns[0]].is_unique:
+        log.info("%s: its column '%s' is the index", path, name)
+        return frame.set_index(frame.columns[0])
+    return frame
 
 
 def _read_zarr(path: pathlib.Path):
@@ -128,7 +167,7 @@ def _read_zarr(path: pathlib.Path):
     return _call(package, "read_zarr", path)
 
 
-def _call(package: str, function: str, path: pathlib.Path):
+def _call(package: str, function: str, path: pathlib.Path, **options):
     """Read a file with a function of a package that not everyone has."""
     try:
         module = importlib.import_module(package)
@@ -136,7 +175,7 @@ def _call(package: str, function: str, path: pathlib.Path):
         extra = "tables" if package == "pandas" else "cells"
         raise UserError(f"{path}: {package} is not installed; pip install 'mmvm_jax[{extra}]'") from error
     try:
-        return getattr(module, function)(path)
+        return getattr(module, function)(path, **options)
     except Exception as error:  # of many kinds, of several packages
         raise UserError(f"{path} cannot be read by {package}.{function} ({first_line(error)})") from error
 

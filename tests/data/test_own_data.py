@@ -92,6 +92,7 @@ def test_kinds_are_inferred(own):
         (np.minimum(np.random.default_rng(0).negative_binomial(1, 0.1, (N, 20)), 16), "vector"),  # a scale with an end
         (np.random.default_rng(0).poisson(2, (N, 20, 6)).astype(np.int16), "counts"),
         (np.rint(20 + np.random.default_rng(0).pareto(1.0, (N, 20)) * 50), "counts"),  # skewed, as proteins of cells
+        (np.random.default_rng(0).integers(40, 90, (N, 3)) * [1, 1, 200], "vector"),  # one column dominates
         (np.random.default_rng(0).integers(1_700_000_000, 1_800_000_000, (N, 2)), "vector"),  # times
         (np.random.default_rng(0).integers(0, 255, (N, 8, 8)), "image"),
         (np.full((N, 2, 2, 2, 2), 0.5), "vector"),

@@ -18,7 +18,7 @@ from mmvm_jax.data.batches import gather
 from mmvm_jax.data.dataset import select_examples
 from mmvm_jax.data.npy_files import NpyFiles
 from mmvm_jax.data.on_disk import StoredInputs
-from mmvm_jax.data.sources import as_tables
+from mmvm_jax.data.sources import as_tables, read_source
 from mmvm_jax.errors import UserError
 
 N = 90
@@ -166,6 +166,42 @@ def test_tables_of_a_folder_are_aligned_by_their_indexes(cells, tmp_path):
     assert [modality.name for modality in dataset.modalities] == ["protein", "rna"]
 
 
+def test_columns_of_ids_are_indexes_and_separators_are_found(tmp_path):
+    ids = pd.Index(np.arange(N) + 100, name="patient_id")
+    values = pd.DataFrame(np.random.default_rng(0).normal(size=(N, 2)), ids, ["a", "b"])
+    values.to_csv(tmp_path / "first.csv", sep=";", decimal=",")
+    values.iloc[::-1].to_csv(tmp_path / "second.CSV", sep="\t")
+    dataset = load(tmp_path)
+    assert dataset.columns == {"first": ("a", "b"), "second": ("a", "b")}
+    np.testing.assert_allclose(dataset.train.inputs["first"], dataset.train.inputs["second"], atol=1e-5)
+
+
+def test_parts_follow_each_other_by_their_numbers(tmp_path):
+    (tmp_path / "a").mkdir()
+    for number in range(12):
+        np.save(tmp_path / "a" / f"part{number}.npy", np.full((2, 1), float(number)))
+    np.testing.assert_array_equal(read_source(tmp_path, "")["a"][:][:, 0], np.repeat(np.arange(12.0), 2))
+
+
+def test_a_file_that_changes_while_it_is_in_use(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((5, 2)))
+    array = NpyFiles([tmp_path / "a.npy"])
+    np.save(tmp_path / "a.npy", np.zeros((5, 1)))
+    with pytest.raises(UserError, match="a.npy has changed while it was in use"):
+        array[:]
+
+
+def test_cells_without_numbers_or_common_names_are_refused(cells, with_obsm):
+    with_obsm.X = None
+    assert list(as_tables(with_obsm)) == ["protein"]
+    with pytest.raises(UserError, match="'rna' is AnnData without X"):
+        as_tables({"rna": with_obsm})
+    other = cells.mod["protein"].copy()
+    other.obs_names = [f"{name}-1" for name in other.obs_names]
+    with pytest.raises(UserError, match="no cell is in two of the modalities rna, protein.*'cell0' and 'cell89-1'"):
+        as_tables(mudata.MuData({"rna": cells.mod["rna"], "protein": other}))
+
+
 def test_a_csv_file_without_an_index_keeps_its_first_column(tmp_path):
     pd.DataFrame(np.random.default_rng(0).normal(size=(N, 2)), columns=["a", "b"]).to_csv(
         tmp_path / "table.csv", index=False
@@ -234,4 +270,5 @@ def test_folders_and_files_that_cannot_be_read_are_named(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 2)))
     assert "has two files of the modality 'a'" in refused(tmp_path)
     (tmp_path / "my.h5ad").write_bytes(b"not cells")
+    assert "a.npy', a single modality; allowed: a folder" in refused(tmp_path / "a.npy")
     assert "my.h5ad cannot be read by anndata.read_h5ad" in refused(tmp_path / "my.h5ad")

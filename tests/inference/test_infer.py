@@ -8,6 +8,7 @@ import time
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 
@@ -47,6 +48,25 @@ def infer(folder, *flags):
 def contents(path) -> dict:
     with np.load(path, allow_pickle=False) as archive:
         return dict(archive)
+
+
+def test_a_folder_of_tables_gives_a_folder_of_tables(tmp_path):
+    patients = [f"patient{number}" for number in range(tiny.N)]
+    labs = pd.DataFrame(np.random.default_rng(0).normal(size=(tiny.N, 2)), patients, ["sodium", "potassium"])
+    visits = pd.DataFrame({"visits": np.arange(40) % 4, "stays": np.arange(40) % 3}, patients[20:])
+    model = mmvm_jax.fit({"labs": labs, "visits": visits}, tiny.config("joint"), tmp_path / "run")
+    (tmp_path / "given").mkdir()
+    labs.to_parquet(tmp_path / "given" / "labs.parquet")
+    done = infer(
+        tmp_path, "--task=impute", "--num_samples=3", f"--input={tmp_path}/given", f"--output={tmp_path}/filled/"
+    )
+    assert done.returncode == 0, done.stderr
+    expected = model.impute({"labs": labs}, num_samples=3)
+    assert {path.name for path in (tmp_path / "filled").iterdir()} == {f"{name}.parquet" for name in expected}
+    for name, table in expected.items():
+        written = pd.read_parquet(tmp_path / "filled" / f"{name}.parquet")
+        pd.testing.assert_frame_equal(written, table, rtol=1e-4, atol=1e-5)
+    assert list(written.index) == patients
 
 
 @pytest.mark.parametrize(
