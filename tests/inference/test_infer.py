@@ -8,7 +8,6 @@ import time
 import tracemalloc
 
 import numpy as np
-import pandas as pd
 import pytest
 import tiny
 
@@ -51,6 +50,8 @@ def contents(path) -> dict:
 
 
 def test_a_folder_of_tables_gives_a_folder_of_tables(tmp_path):
+    import pandas as pd  # here, since other tests of this file run without it (tests/versions.py)
+
     patients = [f"patient{number}" for number in range(tiny.N)]
     labs = pd.DataFrame(np.random.default_rng(0).normal(size=(tiny.N, 2)), patients, ["sodium", "potassium"])
     visits = pd.DataFrame({"visits": np.arange(40) % 4, "stays": np.arange(40) % 3}, patients[20:])
