@@ -4,7 +4,7 @@
 
 Settings: ours, as in configs/uci_multiple_features.py.
 Time: about 4 minutes per run on one CPU core. Start the command once per core; the processes share the runs.
-Expected result: docs/studies/uci.csv.
+Expected result: docs/studies/uci.csv; --results=docs/studies/uci_runs.csv skips the runs that this file has.
 """
 
 from mmvm_jax import config as base_config

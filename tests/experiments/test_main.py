@@ -170,7 +170,7 @@ def _latest(workdir):
     [
         (("--config.method.betta=1",), r"no field 'betta'. Did you mean \"beta\""),
         (("--config.method.beta=much",), "config.method.beta=much"),
-        (("--config.method.name=mmwm",), "config.method.name is 'mmwm'; allowed: independent, joint"),
+        (("--config.method.name=mmwm",), "config.method.name is 'mmwm'; allowed: crmvae, independent"),
         (("--config.train.batch_size=6",), "config.train.batch_size is 6; allowed: .* of the 4 devices"),
         (("--workdir=/dev/null/run",), "--workdir=/dev/null/run cannot be written"),
         (("--mode=eval",), "--mode=eval"),
