@@ -349,7 +349,7 @@ def test_wrong_files(load, tmp_path):
     with pytest.raises(UserError, match="the data hold no modality"):
         load("own_data", path=str(tmp_path / "my.npz"))
     np.save(tmp_path / "my.npy", np.zeros(3))
-    with pytest.raises(UserError, match="my.npy': not an .npz file"):
+    with pytest.raises(UserError, match="my.npy', a single modality; allowed: a folder"):
         load("own_data", path=str(tmp_path / "my.npy"))
 
 
