@@ -50,7 +50,8 @@ def limited(logarithm: Array) -> Array:
 def expected(output: Array, modality: Modality) -> Array:
     """Return locations, probabilities and rates: [..., P] -> [..., P]."""
     places, starts = _places(modality)
-    log_rates = jnp.broadcast_to(_log_rates(modality), (*output.shape[:-1], len(starts["poisson"])))
+    log_rates = jnp.asarray(_log_rates(modality), output.dtype)
+    log_rates = jnp.broadcast_to(log_rates, (*output.shape[:-1], len(starts["poisson"])))
     rates = jnp.minimum(jnp.exp(output[..., starts["poisson"]] + log_rates), LARGEST_RATE)
     result = jnp.asarray(output).at[..., starts["poisson"]].set(rates)
     result = result.at[..., starts["bernoulli"]].set(jax.nn.sigmoid(output[..., starts["bernoulli"]]))

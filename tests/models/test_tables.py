@@ -59,7 +59,7 @@ def test_the_likelihood_of_a_table_is_that_of_its_known_columns(x64):
 
 def test_expected_data_of_a_table(x64):
     means = tables.expected(OUTPUT, TABLE)
-    np.testing.assert_allclose(means[..., :3].sum(axis=-1), 1.0)
+    np.testing.assert_allclose(means[..., :3].sum(axis=-1), 1.0, rtol=1e-6)
     np.testing.assert_allclose(means[..., 4], 4.0 * np.exp(OUTPUT[..., 4]), rtol=1e-6)
     data = tables.to_data(means, TABLE)
     np.testing.assert_array_equal(data[..., 0], np.argmax(OUTPUT[..., :3], axis=-1))
