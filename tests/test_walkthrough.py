@@ -26,8 +26,8 @@ def outputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("walkthrough")
     os.symlink(ROOT / "configs", folder / "configs")
     page = (ROOT / "docs" / "own_data.md").read_text()
-    blocks = re.findall(r"```(python|)\n(.*?)```", page, re.DOTALL)
-    return folder, [_run(folder, language, code) for language, code in blocks]
+    blocks = re.findall(r"^```([^\n]*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return folder, [_run(folder, language, code) for language, code in blocks if language in ("python", "")]
 
 
 def _run(folder, language: str, code: str) -> str:
