@@ -1,9 +1,9 @@
-"""Simulated cells with gaps: proteins predicted from genes, against ridge regression, and what latents know.
+"""Predict proteins from genes in simulated cells with gaps, beside ridge regression, and probe the latents.
 
     python -m benchmarks.cells
 
 RNA, chromatin and protein counts of 3,000 cells of six types, with library sizes and two batches. Half of the cells
-have all three, the others lack the proteins and either RNA or chromatin. A fifth of the cells is for testing.
+have all three; the others lack the proteins and either RNA or chromatin. A fifth of the cells is for testing.
 """
 
 import time
@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 
 import mmvm_jax
 
-_SEED = flags.DEFINE_integer("seed", 0, "Of the data and of the training.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the data and of the training.")
 CELLS, TYPES, BATCHES, FACTORS = 3_000, 6, 2, 8
 # Name: number of features, range of their log-rates, effect of the factors, dispersion, effect of the batch.
 TABLES = {
@@ -62,7 +62,7 @@ def ridge(train: dict[str, pd.DataFrame], rna: pd.DataFrame, transform) -> np.nd
 
 
 def error(predicted, truth: pd.DataFrame) -> float:
-    """Return the squared error in units of the variance, the mean over proteins."""
+    """Return the mean over proteins of the squared error divided by the variance."""
     return float((np.square(np.asarray(predicted) - truth).mean() / truth.var(ddof=0)).mean())
 
 

@@ -32,7 +32,7 @@ def average_of_experts(experts: DiagonalGaussian, present: Array | None = None) 
 def barycentre_of_experts(experts: DiagonalGaussian, present: Array | None = None) -> DiagonalGaussian:
     """Return the 2-Wasserstein barycentre of the observed experts: [..., D].
 
-    Of Gaussians with diagonal covariances, it is the Gaussian whose mean and standard deviation are the averages.
+    The mean and the standard deviation of the barycentre of diagonal Gaussians are the averages of theirs.
     """
     experts, present = observed(experts, present)
     log_scale = _log_mean_exp(0.5 * experts.log_variance, present)
@@ -80,7 +80,7 @@ def product_of_experts(
 def hellinger_of_experts(experts: DiagonalGaussian, present: Array | None = None) -> DiagonalGaussian:
     """Return the Gaussian with the means and variances of the normalised (sum_m sqrt(q_m))^2 (HELVAE).
 
-    Of all densities, this one has the smallest sum of squared Hellinger distances to the observed experts. It is a
+    This density has the smallest sum of squared Hellinger distances to the observed experts. It is a
     mixture with one component per ordered pair of experts: sqrt(q_i q_j) is a Gaussian times a Bhattacharyya
     coefficient, the weight.
 
@@ -207,7 +207,7 @@ def subset_posteriors(experts: DiagonalGaussian, present: Array | None = None) -
 
 
 def subset_barycentres(experts: DiagonalGaussian, present: Array | None = None) -> DiagonalGaussian:
-    """Return the Wasserstein barycentre of the observed members of every subset; shapes as of ``subset_posteriors``."""
+    """Return the Wasserstein barycentre of the observed members of every subset; shapes as in ``subset_posteriors``."""
     experts, present = observed(experts, present)
     scales = jnp.where(present[..., None], jnp.exp(0.5 * experts.log_variance), 0.0)
     count = _sums_over_subsets(present[..., None].astype(scales.dtype))

@@ -101,7 +101,7 @@ class FittedModel:
 
         They are DataFrames if ``data`` has tables with an index.
         """
-        return self._in_frames(data, self.predictor.encode(self._inputs(data)))
+        return self._apply(data, self.predictor.encode)
 
     def impute(self, data: Mapping, num_samples: int = 20, keep_samples: bool = False, seed: int = 0) -> dict:
         """Return the data with missing values imputed, ``<name>`` [N, ...], and their uncertainty, ``<name>__std``.
@@ -109,7 +109,7 @@ class FittedModel:
         Both are DataFrames where ``data`` has DataFrames. Entries of numbers in arrays of integers are rounded.
         """
         num_samples, seed = _number("num_samples", num_samples, _COUNT), _number("seed", seed, SEED)
-        return self._in_frames(data, self.predictor.impute(self._inputs(data), num_samples, keep_samples, seed))
+        return self._apply(data, lambda inputs: self.predictor.impute(inputs, num_samples, keep_samples, seed))
 
     def decode(self, latents: np.ndarray) -> dict[str, np.ndarray]:
         """Return the expected data, ``<name>`` [N, ...], given latents [N, D] that all decoders read.
@@ -132,15 +132,13 @@ class FittedModel:
         seed = _number("seed", seed, SEED)
         if given is None:
             return joined(self.predictor.generate(_number("num_examples", num_examples, _COUNT), seed))
-        return self._in_frames(given, self.predictor.generate_given(self._inputs(given), seed))
+        return self._apply(given, lambda inputs: self.predictor.generate_given(inputs, seed))
 
-    def _in_frames(self, data: Mapping, blocks: Outputs) -> dict:
-        description = self.predictor.description
-        return as_frames(as_tables(data), joined(blocks), description.columns, description.levels)
-
-    def _inputs(self, data: Mapping) -> Inputs:
-        description = self.predictor.description
-        return Inputs(description, rows_of(as_tables(data), description))
+    def _apply(self, data: Mapping, task: Callable[[Inputs], Outputs]) -> dict:
+        """Return the outputs of a task, as DataFrames where ``data`` has DataFrames."""
+        tables, description = as_tables(data), self.predictor.description
+        outputs = joined(task(Inputs(description, rows_of(tables, description))))
+        return as_frames(tables, outputs, description.columns, description.levels)
 
 
 @quiet_libraries()

@@ -10,7 +10,6 @@ an output must fit in memory, which an .npz file need not.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from absl import flags
 
@@ -36,10 +35,14 @@ def work() -> None:
     """Run the command with the values of its flags."""
     folder, output = _check_flags()
     from mmvm_jax.data.rows import write_npz  # imported late: invalid flags must not wait for JAX
+    from mmvm_jax.data.sources import read_source
+    from mmvm_jax.inference.predictor import load_predictor
     from mmvm_jax.runtime.object_storage import local_copy
 
     with local_copy(folder, "workdir") as workdir:
-        model, source, length, outputs = _start(workdir)
+        source = read_source(_INPUT.value, "--input") if _INPUT.value else None
+        model = load_predictor(workdir)
+        length, outputs = _start(model, source)
         if output.endswith("/"):
             _write_folder(output, model, source, outputs)
         else:
@@ -57,23 +60,20 @@ def _check_flags() -> tuple[str, str]:
     return _WORKDIR.value, _OUTPUT.value
 
 
-def _start(workdir: str) -> tuple[Any, Any, int, Iterator[dict]]:
-    """Return the model, the input, the number of examples, and an iterator of their outputs, block by block."""
+def _start(model, source) -> tuple[int, Iterator[dict]]:
+    """Return the number of examples, and an iterator of their outputs, block by block."""
     from mmvm_jax.data.inputs import Inputs
-    from mmvm_jax.data.sources import read_source, rows_of
-    from mmvm_jax.inference.predictor import load_predictor
+    from mmvm_jax.data.sources import rows_of
 
-    source = read_source(_INPUT.value, "--input") if _INPUT.value else None
-    model = load_predictor(workdir)
     if source is None:
-        return model, source, _NUM_EXAMPLES.value, model.generate(_NUM_EXAMPLES.value, _SEED.value)
+        return _NUM_EXAMPLES.value, model.generate(_NUM_EXAMPLES.value, _SEED.value)
     inputs = Inputs(model.description, rows_of(source, model.description), _GIVEN.value)
     tasks = {
         "encode": lambda: model.encode(inputs),
         "impute": lambda: model.impute(inputs, _NUM_SAMPLES.value, _KEEP_SAMPLES.value, _SEED.value),
         "generate": lambda: model.generate_given(inputs, _SEED.value),
     }
-    return model, source, inputs.length, tasks[str(_TASK.value)]()
+    return inputs.length, tasks[str(_TASK.value)]()
 
 
 def _write_folder(output: str, model, source, outputs: Iterator[dict]) -> None:

@@ -97,7 +97,7 @@ def _left_out(name: str, arrays: Mapping) -> bool:
 
 
 def is_name_of_ids(name: str) -> bool:
-    """Return whether what has this name usually names samples or features, such as "patient_id" or "barcode"."""
+    """Return whether a name is usual for names of samples or features, such as "patient_id" or "barcode"."""
     return bool(_OF_IDS.search(name))
 
 

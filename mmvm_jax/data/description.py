@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -48,16 +49,13 @@ class Description:
         Raises:
           UserError: the array has values that are invalid for the modality.
         """
-        values = as_kind(modality.name, array, modality.kind, present)
+        values = as_modality(modality, array, present, self.columns)
         if modality.kind == "tokens" and values.max() >= modality.vocabulary_size:
             raise UserError(
                 f"array '{modality.name}' has the token id {values.max()}; allowed: 0 to {modality.vocabulary_size - 1}"
             )
         if modality.kind == "image" and self.dtypes[modality.name] != "uint8":
             check_levels(modality.name, array.dtype, values.max())
-        if modality.kind == "table":
-            names = self.columns.get(modality.name, range(len(modality.columns)))
-            check_values(modality.name, values, modality.columns, names)
         if modality.name in self.units:
             values = units.apply(values, present, self.units[modality.name])
         return values.astype(np.float32) if modality.missing_entries else values
@@ -76,6 +74,17 @@ class Description:
         if modality.kind in ("image", "tokens"):
             return np.dtype(self.dtypes[modality.name])
         return np.dtype(np.float64 if modality.name in self.units else np.float32)
+
+
+def as_modality(
+    modality: Modality, array: np.ndarray, present: np.ndarray, columns: Mapping[str, tuple[str, ...]]
+) -> np.ndarray:
+    """Return an array in the form of its modality like ``arrays.as_kind``; the values of tables are checked, too."""
+    values = as_kind(modality.name, array, modality.kind, present)
+    if modality.kind == "table":
+        names = columns.get(modality.name, range(len(modality.columns)))
+        check_values(modality.name, values, modality.columns, names)
+    return values
 
 
 def describe(data: DataSet) -> Description:

@@ -29,24 +29,21 @@ def as_frames(
     tables = {name: values for name, values in data.items() if names_of(values) and name in columns}
     if not tables:
         return outputs
-    labels, framed = labels_of(data), {}
-    one_of_them = next(iter(tables.values()))
-    for name, array in outputs.items():
+    labels, any_table = labels_of(data), next(iter(tables.values()))
+
+    def framed(name: str, array: np.ndarray):
         table = name.removesuffix("__std")
-        if table in columns and array.shape[1:] == (len(columns[table]),):
-            by_name = dict(zip(columns[table], array.T, strict=True))
-            theirs = levels.get(table, {}) if name == table else {}
-            if table in tables:
-                framed[name] = _like(tables[table], by_name, theirs, labels, with_types=name == table)
-            elif data.get(table) is None:
-                framed[name] = _frame(one_of_them, by_name | _all_texts(by_name, theirs), labels)
-            else:  # given as an array
-                framed[name] = array
-        elif name.endswith(_LATENTS) and labels is not None:
-            framed[name] = _frame(one_of_them, dict(enumerate(array.T)), labels)
-        else:
-            framed[name] = array
-    return framed
+        if name.endswith(_LATENTS) and labels is not None:
+            return _frame(any_table, dict(enumerate(array.T)), labels)
+        if array.shape[1:] != (len(columns.get(table, ())),) or (data.get(table) is not None and table not in tables):
+            return array  # no table, or given as an array
+        by_name = dict(zip(columns[table], array.T, strict=True))
+        theirs = levels.get(table, {}) if name == table else {}
+        if table in tables:
+            return _like(tables[table], by_name, theirs, labels, with_types=name == table)
+        return _frame(any_table, by_name | _all_texts(by_name, theirs), labels)
+
+    return {name: framed(name, array) for name, array in outputs.items()}
 
 
 def _like(given, by_name: dict[str, np.ndarray], levels: Levels, labels, with_types: bool):

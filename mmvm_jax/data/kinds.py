@@ -1,6 +1,5 @@
 """Inference of the kind of an array from its type, shape and values. ``own_data`` documents the rules."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ _OVERDISPERSED = 3.0  # variance of a count divided by its mean; a mixture of fe
 _SHORTEST_TEXT = 5  # tokens; a narrow table of counts may look padded by chance
 _LONGEST_PICTURE = 4  # ratio of the sides of a picture; series are longer
 _TAIL = 10  # ratio of the highest of skewed counts to their mean
-_EXAMPLES = 100_000  # in which padding is searched
+_EXAMPLES = 100_000  # most examples in which padding is searched
 _COLOURS = (1, 3, 4)  # numbers of channels of pictures
 
 
@@ -60,14 +59,12 @@ def read_facts(rows, name: str, present: np.ndarray) -> Facts:
     """
     shape, dtype = rows.headers[name].shape, rows.headers[name].dtype
     parts, whole, missing = [], True, False
-    tops_of_columns, sums_of_columns = np.zeros(shape[1:]), np.zeros(shape[1:])
+    columns = np.zeros((3, *shape[1:]))
     for start, block in rows.array_blocks(name):
         there = present[start : start + len(block)]
         check_finite(name, block, there, start, missing=True)
         known = block if there.all() else block[there]
-        if len(shape) == 2 and len(known):
-            tops_of_columns = np.fmax(tops_of_columns, np.fmax.reduce(known, axis=0))
-            sums_of_columns += np.nansum(known, axis=0, dtype=np.float64)
+        columns = _with_block(columns, known) if len(shape) == 2 and len(known) else columns
         if dtype.kind == "f":
             unknown = np.isnan(known)
             known, missing = known[~unknown], missing or bool(unknown.any())
@@ -84,10 +81,22 @@ def read_facts(rows, name: str, present: np.ndarray) -> Facts:
     count, highest = sum(counts), max(highs)
     top = sum(number for high, number in zip(highs, tops, strict=True) if high == highest)
     shares = sum(zeros) / count, top / count
-    means = sums_of_columns / max(count / max(math.prod(shape[1:]), 1), 1)  # nearly, where entries are missing
-    tail = float(np.median(tops_of_columns[means > 0] / means[means > 0])) if (means > 0).any() else 0.0
-    mean = sum(totals) / count
+    mean, tail = sum(totals) / count, _tail(columns)
     return Facts(shape, dtype, min(lows), highest, mean, whole, *shares, missing, count, tail, padding)
+
+
+def _with_block(columns: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Return the highest value, sum and number of the known values of each column, [3, C], with a block [n, C]."""
+    highest, total, number = columns
+    highest = np.fmax(highest, np.fmax.reduce(block, axis=0))
+    total = total + np.nansum(block, axis=0, dtype=np.float64)
+    return np.stack([highest, total, number + (~np.isnan(block)).sum(axis=0)])
+
+
+def _tail(columns: np.ndarray) -> float:
+    """Return the highest value divided by the mean, the median over the columns with a positive mean; 0 without any."""
+    highest, total, number = columns[:, columns[1] > 0]
+    return float(np.median(highest * number / total)) if total.size else 0.0
 
 
 def infer_kind(facts: Facts) -> str:

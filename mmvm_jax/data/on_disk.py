@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -20,7 +20,7 @@ class StoredInputs(Mapping):
     """Inputs on disk, ``{name: StoredArray}``; ``take`` reads some examples into memory.
 
     Args:
-      read: function of record numbers [B] that returns ``{name: [B, ...]}``.
+      read: function of record numbers [B] and names that returns ``{name: [B, ...]}``.
       shapes: ``{name: shape of one example}``.
       rows: [N], the record of each example.
       digest: a hash of all records.
@@ -28,7 +28,7 @@ class StoredInputs(Mapping):
 
     def __init__(
         self,
-        read: Callable[[np.ndarray], dict[str, np.ndarray]],
+        read: Callable[[np.ndarray, Iterable[str]], dict[str, np.ndarray]],
         shapes: Mapping[str, tuple[int, ...]],
         rows: np.ndarray,
         digest: bytes,
@@ -44,9 +44,9 @@ class StoredInputs(Mapping):
     def __len__(self) -> int:
         return len(self._shapes)
 
-    def take(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Read the inputs of the examples with these indices, [B]: {name: [B, ...]}."""
-        return self._read(self._rows[index])
+    def take(self, index: np.ndarray, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
+        """Read the named inputs, or all, of the examples with these indices [B]: {name: [B, ...]}."""
+        return self._read(self._rows[index], names or self._shapes)
 
     def select(self, chosen: np.ndarray) -> "StoredInputs":
         """Return the inputs of some examples, without reading them; ``chosen`` is any index of an array."""
@@ -64,7 +64,8 @@ class StoredArray:
 
     def __getitem__(self, places) -> np.ndarray:
         rows = np.arange(len(self))[places]
-        return self._inputs.take(rows.reshape(-1))[self._name].reshape(*rows.shape, *self.shape[1:])
+        values = self._inputs.take(rows.reshape(-1), [self._name])[self._name]
+        return values.reshape(*rows.shape, *self.shape[1:])
 
 
 def in_parts(split: str, examples: Iterator, num_examples: int, features) -> dict[str, Iterator]:
@@ -119,14 +120,16 @@ def read_split(builder, split: str, names, memory_gb: float):
     return StoredInputs(_reader_of_records(source, features), shapes, np.arange(num_examples), digest), labels
 
 
-def _reader_of_records(source, features) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def _reader_of_records(source, features) -> Callable[[np.ndarray, Iterable[str]], dict[str, np.ndarray]]:
     """Return the function that reads serialised records, given random access to them."""
 
-    def read(numbers: np.ndarray) -> dict[str, np.ndarray]:
-        arrays = {name: np.empty((len(numbers), *spec.shape), spec.np_dtype) for name, spec in features.items()}
+    def read(numbers: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
+        specs = {name: features[name] for name in names}
+        arrays = {name: np.empty((len(numbers), *spec.shape), spec.np_dtype) for name, spec in specs.items()}
         for place, record in enumerate(source.__getitems__(numbers.tolist())):
-            for name, value in features.deserialize_example_np(record).items():
-                arrays[name][place] = value
+            values = features.deserialize_example_np(record)
+            for name, array in arrays.items():
+                array[place] = values[name]
         return arrays
 
     return read

@@ -2,14 +2,13 @@
 
 import collections
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from mmvm_jax.data import units
-from mmvm_jax.data.arrays import as_kind
-from mmvm_jax.data.columns import check_values
 from mmvm_jax.data.dataset import Split, array_heading
+from mmvm_jax.data.description import as_modality
 from mmvm_jax.data.on_disk import StoredInputs
 from mmvm_jax.data.rows import MemoryRows, NpzRows
 from mmvm_jax.errors import UserError
@@ -101,7 +100,7 @@ class SplitReader:
         for start, block in self._rows.array_blocks(name):
             theirs = members[start : start + len(block)]
             there = self._present[name][start : start + len(block)][theirs]
-            values = self._checked(modality, block[theirs], there)
+            values = as_modality(modality, block[theirs], there, self._rows.columns)
             digest.update(np.ascontiguousarray(values, self._dtype(modality)))
             values = self._standardised(name, values, there)
             if name in self._scales:
@@ -109,21 +108,14 @@ class SplitReader:
             yield values
             done += len(values)
 
-    def _take(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Read the inputs of the examples with these numbers, [B]."""
-        inputs = {}
-        for modality in self._modalities:
-            there = self._present[modality.name][numbers]
-            values = self._checked(modality, self._rows.take(modality.name, numbers), there)
-            inputs[modality.name] = self._standardised(modality.name, values, there).astype(self._dtype(modality))
+    def _take(self, numbers: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Read the named inputs of the examples with these numbers, [B]."""
+        inputs, by_name = {}, {modality.name: modality for modality in self._modalities}
+        for name in names:
+            there = self._present[name][numbers]
+            values = as_modality(by_name[name], self._rows.take(name, numbers), there, self._rows.columns)
+            inputs[name] = self._standardised(name, values, there).astype(self._dtype(by_name[name]))
         return inputs
-
-    def _checked(self, modality: Modality, block: np.ndarray, there: np.ndarray) -> np.ndarray:
-        values = as_kind(modality.name, block, modality.kind, there)
-        if modality.kind == "table":
-            names = self._rows.columns.get(modality.name, range(len(modality.columns)))
-            check_values(modality.name, values, modality.columns, names)
-        return values
 
     def _standardised(self, name: str, values: np.ndarray, there: np.ndarray) -> np.ndarray:
         return units.apply(values, there, self._scales[name]) if name in self._scales else values

@@ -13,7 +13,6 @@ my.zarr         either of them
 import importlib
 import os
 import pathlib
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 
@@ -22,7 +21,9 @@ import numpy as np
 from mmvm_jax.data.arrays import MASK, RESERVED, is_name_of_ids
 from mmvm_jax.data.description import Description
 from mmvm_jax.data.npy_files import NpyFiles
+from mmvm_jax.data.raw import natural_key
 from mmvm_jax.data.rows import MemoryRows, NpzRows
+from mmvm_jax.data.tables import separator_of
 from mmvm_jax.errors import UserError, first_line
 from mmvm_jax.runtime.progress import log
 
@@ -141,16 +142,19 @@ def write_folder(path: str | os.PathLike, compute: Callable[[], Mapping]) -> Non
 
 def _read_arrays(path: pathlib.Path):
     """Return a .npy file, or all of a folder; those with one axis, such as labels, are read at once."""
-    in_order = lambda one: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", one.name)]
-    array = NpyFiles(sorted(path.glob("*.npy"), key=in_order) if path.is_dir() else [path])
+    parts = sorted(path.glob("*.npy"), key=lambda one: natural_key(one.name))
+    array = NpyFiles(parts if path.is_dir() else [path])
     return array if len(array.shape) > 1 else array[:]
 
 
 def _read_csv(path: pathlib.Path):
     """Read a table separated by commas, or by semicolons or tabs if its heading has more of them."""
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        heading, first = file.readline(), file.readline()
-    separator = max((",", ";", "\t"), key=heading.count)
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            heading, first = file.readline(), file.readline()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    separator = separator_of(heading)
     decimal = "," if separator != "," and "," in first else "."
     frame = _call("pandas", "read_csv", path, sep=separator, decimal=decimal, encoding="utf-8-sig")
     name = str(frame.columns[0])

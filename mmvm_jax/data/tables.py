@@ -10,6 +10,11 @@ _SEPARATORS = (",", ";", "\t")
 _YES, _NO = ("true", "yes"), ("false", "no", "")
 
 
+def separator_of(heading: str) -> str:
+    """Return the separator that occurs most often in a heading; a comma if none does."""
+    return max(_SEPARATORS, key=heading.count)
+
+
 def rows(files: RawFiles, path: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of each line that is not blank, counted from 1, and its cells.
 
@@ -18,7 +23,7 @@ def rows(files: RawFiles, path: str) -> Iterator[tuple[int, list[str]]]:
     """
     content = files.text(path)
     first = next((line for line in content.splitlines() if line.strip()), "")
-    separator = max(_SEPARATORS, key=first.count)
+    separator = separator_of(first)
     if separator not in first:
         lines = ((number, line.split()) for number, line in enumerate(content.splitlines(), 1))
     else:

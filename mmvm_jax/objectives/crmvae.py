@@ -8,28 +8,22 @@ Coordination-based Approach", written for all modalities. A published reimplemen
 absent, too; the number of observed ones makes the loss that of the model without the absent modalities.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
 from mmvm_jax.aggregation import product_of_experts
 from mmvm_jax.distributions import gaussian_kl, sample, where_present
 from mmvm_jax.objectives.bounds import joint_bound
-from mmvm_jax.objectives.interface import Functions, Hyperparameter, no_parameters
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, NoOptions, no_parameters
 from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_log_ratio, standard_normal_prior
 from mmvm_jax.objectives.noise import example_keys, modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS: dict[str, Hyperparameter] = {}
+Options = NoOptions
 init = no_parameters
 prior = standard_normal_prior
 log_prior_ratio = standard_normal_log_ratio
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """No options."""
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:

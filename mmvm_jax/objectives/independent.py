@@ -3,25 +3,19 @@
 loss = sum_m r_m ( -E_{q_m} log p(x_m | z_m) + beta KL(q_m || N(0, I)) )
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
 from mmvm_jax.distributions import gaussian_kl, sample, where_present
 from mmvm_jax.objectives.bounds import per_modality_bound
-from mmvm_jax.objectives.interface import Functions, Hyperparameter, no_parameters
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, NoOptions, no_parameters
 from mmvm_jax.objectives.latents import draw, with_sources
 from mmvm_jax.objectives.noise import modality_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS: dict[str, Hyperparameter] = {}
+Options = NoOptions
 init = no_parameters
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """No options."""
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:

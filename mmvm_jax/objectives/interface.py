@@ -1,5 +1,6 @@
 """Interface between methods and models, and what several methods share."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
@@ -31,6 +32,11 @@ class Hyperparameter(NamedTuple):
     default: float
     allowed: Range
     zero_is_off: bool = False  # if it is 0 and not annealed, ``loss`` does not receive it and omits its terms
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """``Options`` of methods without options."""
 
 
 def no_parameters(key: Array, batch: Batch, functions: Functions, options) -> dict:

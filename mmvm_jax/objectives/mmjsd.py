@@ -9,28 +9,22 @@ is Gaussian.
 Source: Sutter, Daunhawer & Vogt 2020, NeurIPS, arXiv 2006.08242.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
 from mmvm_jax.aggregation import mixture_of_experts, product_of_experts
 from mmvm_jax.distributions import gaussian_kl, sample, where_present
 from mmvm_jax.objectives.bounds import joint_bound
-from mmvm_jax.objectives.interface import Functions, Hyperparameter, no_parameters
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, NoOptions, no_parameters
 from mmvm_jax.objectives.latents import draw, standard_normal_log_ratio, standard_normal_prior, with_sources
 from mmvm_jax.objectives.noise import example_keys, random_member
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS: dict[str, Hyperparameter] = {}
+Options = NoOptions
 init = no_parameters
 prior = standard_normal_prior
 log_prior_ratio = standard_normal_log_ratio
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """No options."""
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:

@@ -9,8 +9,6 @@ The authors train PolyMNIST with a = 5/6 and beta = 2.5. A published reimplement
 default of 0.1 contradicts its own PolyMNIST example of 5/6.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
@@ -18,20 +16,16 @@ from mmvm_jax.aggregation import product_of_experts
 from mmvm_jax.distributions import gaussian_kl, sample, where_present
 from mmvm_jax.errors import SHARE
 from mmvm_jax.objectives.bounds import joint_bound
-from mmvm_jax.objectives.interface import Functions, Hyperparameter, no_parameters
+from mmvm_jax.objectives.interface import Functions, Hyperparameter, NoOptions, no_parameters
 from mmvm_jax.objectives.latents import draw, single_latent, standard_normal_log_ratio, standard_normal_prior
 from mmvm_jax.objectives.noise import example_keys
 from mmvm_jax.types import Array, Batch, DiagonalGaussian, LatentMixture, LossOutput
 
 HYPERPARAMETERS = {"alpha": Hyperparameter(5.0 / 6.0, SHARE)}
+Options = NoOptions
 init = no_parameters
 prior = standard_normal_prior
 log_prior_ratio = standard_normal_log_ratio
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """No options."""
 
 
 def loss(key: Array, batch: Batch, functions: Functions, hyper: dict, options: Options) -> LossOutput:
